@@ -1,0 +1,34 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace igpt {
+
+/// The work could not be done. The message is one line that a user can act on: what, which file, what to do next.
+/// The library throws; the programs print it and exit with 1.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A file or value from outside that is not what it should be.
+class InputError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The command line (or a configuration file) asks for something that does not exist. Exit status 2.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The user stopped the work. Exit status 128 + signal.
+class Interrupted : public Error {
+ public:
+  explicit Interrupted(int signal_number) : Error("interrupted"), signal(signal_number) {}
+  int signal;  ///< SIGINT or SIGTERM
+};
+
+}  // namespace igpt
