@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -18,15 +19,15 @@ struct Allowed {
 
 Allowed<int64_t> at_least(int64_t minimum);
 Allowed<int64_t> between(int64_t minimum, int64_t maximum);
-Allowed<double> greater_than(double bound);             ///< finite and > bound
-Allowed<double> within(double minimum, double maximum);  ///< finite and in [minimum, maximum]
+Allowed<double> greater_than(double bound);
+Allowed<double> within(double minimum, double maximum);  ///< in [minimum, maximum]
 Allowed<std::string> one_of(std::vector<std::string> choices);
 
 /// The options of one command. Each is declared once, bound to the field that holds its value and its default; parsing,
-/// help, configuration files and the echo into hparams.yaml follow from the declaration.
+/// help, configuration files and the echo into hparams.yaml follow from the declaration. The fields must outlive it.
 ///
-/// Field types: bool (a flag), int64_t, double, std::string, std::optional<int64_t|double> (no default), and
-/// std::vector<int64_t> (comma separated).
+/// Field types: bool (a flag), int64_t, double (always finite), std::string, std::optional<int64_t|double> (no default),
+/// and std::vector<int64_t> (comma separated).
 class Options {
  public:
   /// `command` as typed ("run train"), one sentence on what it does, and a complete example command for the end of help.
@@ -44,21 +45,29 @@ class Options {
   void add(const std::string& names, std::optional<double>& field, std::string help, Allowed<double> allowed = {});
   void add(const std::string& names, std::vector<int64_t>& field, std::string help, Allowed<int64_t> each = {});
 
+  /// Another spelling, accepted but not listed: `name` TEXT does what `target` translate(TEXT) does. `translate` may
+  /// throw UsageError.
+  void alias(std::string name, std::string target, std::function<std::string(const std::string&)> translate);
+
   /// The next argument without a name, required: ("CKPT", "the checkpoint").
   void positional(std::string name, std::string& field, std::string help);
 
-  /// Reads `arguments` (without the program's name) into the fields. Returns false when the user asked for --help or
-  /// --version, whose text has then gone to stdout. Throws UsageError that names the option, the value and what is
-  /// allowed; a misspelt option is answered with the nearest one.
+  /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts. Returns
+  /// false when the user asked for --help or --version, whose text has then gone to stdout. Throws UsageError that names
+  /// the option, the value and what is allowed; a misspelt option is answered with the nearest one.
   bool parse(const std::vector<std::string>& arguments);
 
   /// Sets one option from text, checked as on the command line; `origin` ("config.yaml") starts the message of a
   /// UsageError.
   void set(const std::string& name, const std::string& text, const std::string& origin);
 
-  /// Sets what a YAML file says (keys are option names), except what the command line gave. Throws UsageError or
-  /// InputError that names the file.
+  /// Sets what a YAML file says (option names to scalars, or to a list of whole numbers), except what the command line
+  /// gave. Throws InputError for a file that is missing, longer than 1 MB or not YAML, UsageError for an unknown key or
+  /// value; both name the file.
   void load_yaml(const std::string& path);
+
+  /// Throws UsageError "--name is required; <advice>" unless the option was given.
+  void require(const std::string& name, const std::string& advice) const;
 
   /// Whether the command line (or `set`, or a file) gave this option.
   bool given(const std::string& name) const;
@@ -68,6 +77,47 @@ class Options {
   std::vector<std::pair<std::string, std::string>> values() const;
 
   std::string help() const;
+  const std::string& command() const { return command_; }
+  const std::string& summary() const { return summary_; }
+
+  /// Whether `argument` ("--steps", "-n") is an option here whose value is the next argument.
+  bool takes_next(const std::string& argument) const;
+
+ private:
+  struct Option {
+    std::string short_name, name, heading, help, allowed;
+    std::string placeholder;                              // what help shows for the value; empty: a flag
+    std::string default_text;                             // as declared
+    std::function<void(const std::string&)> assign;       // throws UsageError without the option's name
+    std::function<std::optional<std::string>()> present;  // the field as text
+    std::string target;                                   // of an alias
+    std::function<std::string(const std::string&)> translate;
+    enum class Origin { declared, file, command_line } origin = Origin::declared;
+  };
+  struct Positional {
+    std::string name, help;
+    std::string* field;
+  };
+
+  void declare(const std::string& names, std::string placeholder, std::string help, std::string allowed,
+               std::function<void(const std::string&)> assign, std::function<std::optional<std::string>()> present);
+  Option* find(const std::string& name);
+  const Option& at(const std::string& name) const;
+  void assign(Option& option, const std::string& text, Option::Origin origin);
+  void assign_positionals(const std::vector<std::string>& arguments);
+  [[noreturn]] void refuse_unknown(const std::string& argument) const;
+  std::string nearest(const std::string& name) const;
+  std::string usage() const;
+
+  std::string command_, summary_, example_, heading_ = "Options";
+  std::vector<Option> options_;
+  std::vector<Positional> positionals_;
 };
+
+/// The command that `arguments` name ("train" in `--steps 5 train`), taken out of them; options may stand before it.
+/// Returns nullptr when the user asked for --help or --version of the program as a whole, whose text has then gone to
+/// stdout. Throws UsageError when there is no command or an unknown one.
+Options* choose_command(const std::string& program, std::vector<std::string>& arguments,
+                        const std::vector<std::pair<std::string, Options*>>& commands);
 
 }  // namespace igpt::cli

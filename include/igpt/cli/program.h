@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "igpt/cli/options.h"
+
+namespace igpt::cli {
+
+/// What the programs have in common. Each declares the parts that mean something to it.
+struct CommonOptions {
+  std::string device = "auto";  ///< auto, cpu, cuda or cuda:N
+  int64_t threads = 0;          ///< 0: all cores
+  std::optional<int64_t> seed;  ///< drawn when not given
+  bool quiet = false;
+  bool verbose = false;
+  bool json = false;
+};
+
+void add_device_options(Options& options, CommonOptions& common);  ///< --device, --gpus (as the original), --threads
+void add_seed_option(Options& options, CommonOptions& common);
+void add_log_options(Options& options, CommonOptions& common);  ///< --quiet, --verbose
+void add_json_option(Options& options, CommonOptions& common);
+
+/// A seed from the operating system's random numbers, in [0, 2^31) so that it is easily typed again.
+int64_t draw_seed();
+
+/// Argument list without the program's name.
+std::vector<std::string> arguments_of(int argc, char** argv);
+
+/// Runs a program's body and ends the process with its status, or the status of what it threw: UsageError 2, Interrupted
+/// 130 or 143, anything else 1, each told in one line on stderr; output that could not be written makes 1 of 0. SIGINT
+/// and SIGTERM are caught meanwhile (signals.h). Leaves by _exit after flushing, which skips LibTorch's slow destructors.
+[[noreturn]] int run_program(const std::string& name, const std::function<int()>& body);
+
+/// One line without control characters: they become \n, \t or \xNN.
+std::string printable(std::string_view text);
+
+/// The versions of the toolkit, LibTorch and CUDA, a line each.
+std::string version_text();
+
+}  // namespace igpt::cli
