@@ -1,0 +1,34 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace igpt::data {
+
+/// One IDX file of a dataset. It is kept, and served by mirrors, as NAME.gz.
+struct RawFile {
+  std::string name;    ///< "train-images-idx3-ubyte"
+  uint64_t size = 0;   ///< bytes, decompressed
+  std::string sha256;  ///< of the decompressed bytes
+};
+
+/// Where a dataset comes from and how its bytes are known to be right.
+struct DatasetSource {
+  std::string name;                            ///< "fashion"
+  std::string title;                           ///< "Fashion-MNIST"
+  std::array<RawFile, 4> files;                ///< train images, train labels, test images, test labels
+  std::vector<std::string> mirrors;            ///< URLs of folders, tried in turn
+  std::vector<std::filesystem::path> folders;  ///< where a distribution's package puts the files
+  std::vector<std::string> classes;            ///< names of the labels 0, 1, ...
+};
+
+/// "mnist", "fashion".
+std::vector<std::string> dataset_names();
+
+/// Throws igpt::UsageError that lists the names when there is no such dataset.
+const DatasetSource& find_dataset(const std::string& name);
+
+}  // namespace igpt::data

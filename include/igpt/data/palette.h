@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace igpt::data {
+
+/// V colours of C channels; a token is the index of one.
+struct Palette {
+  int64_t channels = 1;          ///< C: 1 grey, 3 RGB
+  std::vector<uint8_t> colours;  ///< (V, C)
+
+  int64_t size() const { return static_cast<int64_t>(colours.size()) / channels; }  ///< V
+  bool operator==(const Palette&) const = default;
+
+  /// V evenly spaced greys from black to white: round(255 k / (V - 1)), for V = 16 thus 0, 17, ..., 255. V is 2 to 256;
+  /// throws igpt::InputError otherwise.
+  static Palette grey(int64_t size);
+};
+
+/// The nearest colour of each pixel (Chen et al. 2020, section 3.1); for the palette of 16 greys byte / 17 rounded
+/// down, as the original has it. `pixels` (n, C) -> `tokens` (n), which may be the same memory when C is 1. Throws
+/// igpt::InputError when the sizes do not match or the palette does not have 1 to 256 colours.
+void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens);
+
+/// The colour of each token: `tokens` (n) -> (n, C). Throws igpt::InputError for a token outside the palette.
+std::vector<uint8_t> decode(const Palette& palette, std::span<const uint8_t> tokens);
+
+}  // namespace igpt::data

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "igpt/formats/image.h"
+
+namespace igpt::formats {
+
+/// Seconds since 1970.
+double wall_time();
+
+/// A TensorBoard event file `events.out.tfevents.<seconds>.<host>.<pid>.<n>` in a folder: TFRecord frames with masked
+/// CRC-32C around tensorflow.Event messages. Each event is on its way to the disk when the call returns, so that a
+/// killed program loses none; an event that does not fit on the disk leaves no torn record. Throws igpt::Error that
+/// names the file.
+class EventWriter {
+ public:
+  explicit EventWriter(const std::filesystem::path& folder, std::function<double()> clock = wall_time);
+  EventWriter(const EventWriter&) = delete;
+  EventWriter& operator=(const EventWriter&) = delete;
+  ~EventWriter();
+
+  void scalar(std::string_view tag, double value, int64_t step);
+  void image(std::string_view tag, const Image& image, int64_t step);
+
+  /// Waits until everything is on the disk.
+  void flush();
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void append(std::string_view event);
+
+  std::filesystem::path path_;
+  std::function<double()> clock_;
+  int descriptor_ = -1;
+};
+
+/// CRC-32C (Castagnoli, RFC 3720 appendix B.4).
+uint32_t crc32c(std::string_view bytes);
+
+}  // namespace igpt::formats
