@@ -26,11 +26,12 @@ Allowed<std::string> one_of(std::vector<std::string> choices);
 /// The options of one command. Each is declared once, bound to the field that holds its value and its default; parsing,
 /// help, configuration files and the echo into hparams.yaml follow from the declaration. The fields must outlive it.
 ///
-/// Field types: bool (a flag), int64_t, double (always finite), std::string, std::optional<int64_t|double> (no default),
-/// and std::vector<int64_t> (comma separated).
+/// Field types: bool (a flag), int64_t, double (always finite), std::string, std::optional<int64_t|double> (no
+/// default), and std::vector<int64_t> (comma separated).
 class Options {
  public:
-  /// `command` as typed ("run train"), one sentence on what it does, and a complete example command for the end of help.
+  /// `command` as typed ("run train"), one sentence on what it does, and a complete example command for the end of
+  /// help.
   Options(std::string command, std::string summary, std::string example);
 
   /// The heading under which help lists the options declared from here on.
@@ -53,8 +54,8 @@ class Options {
   void positional(std::string name, std::string& field, std::string help);
 
   /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts. Returns
-  /// false when the user asked for --help or --version, whose text has then gone to stdout. Throws UsageError that names
-  /// the option, the value and what is allowed; a misspelt option is answered with the nearest one.
+  /// false when the user asked for --help or --version, whose text has then gone to stdout. Throws UsageError that
+  /// names the option, the value and what is allowed; a misspelt option is answered with the nearest one.
   bool parse(const std::vector<std::string>& arguments);
 
   /// Sets one option from text, checked as on the command line; `origin` ("config.yaml") starts the message of a

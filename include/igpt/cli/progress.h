@@ -19,8 +19,8 @@ struct ProgressOutput {
 /// stderr; a terminal unless TERM is "dumb", coloured unless NO_COLOR is set.
 ProgressOutput standard_error();
 
-/// How far the work is: on a terminal a bar with rate and time left, elsewhere a plain line at most every 10 s. Both end
-/// with a line when the work is complete.
+/// How far the work is: on a terminal a bar with rate and time left, elsewhere a plain line at most every 10 s. Both
+/// end with a line when the work is complete.
 class Progress {
  public:
   /// `total` in `unit`s ("steps", "MB"); 0 when unknown. A quiet one writes nothing.

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "igpt/model/image_gpt.h"
+
+namespace igpt {
+
+using HyperParameter = std::variant<std::monostate, bool, int64_t, double, std::string>;
+using HyperParameters = std::vector<std::pair<std::string, HyperParameter>>;
+
+/// Adam's state (Kingma and Ba 2015) for each parameter, in the order of ImageGPT::parameters().
+struct AdamState {
+  int64_t step = 0;                                ///< updates done
+  std::vector<torch::Tensor> exp_avg, exp_avg_sq;  ///< first and second moments, shaped as the parameters
+  double learning_rate = 0, initial_learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+};
+
+/// What `--resume` needs beside weights and Adam: with these a run continues bit for bit.
+struct TrainingProgress {
+  int64_t seed = 0;             ///< of the split, the shuffles and the initial values
+  double best_score = 0;        ///< val_loss, or val_acc of a classifier
+  int64_t best_step = -1;       ///< -1: not validated yet
+  int64_t bad_validations = 0;  ///< since the best one
+  double train_loss_sum = 0;    ///< since the last row of metrics.csv
+  int64_t train_loss_count = 0;
+};
+
+/// The content of a checkpoint file: zip or legacy torch.save, of this project or of the original.
+struct Checkpoint {
+  ImageGPTOptions model;
+  std::vector<std::pair<std::string, torch::Tensor>> state_dict;  ///< float32 on the CPU; names without `gpt.`
+  bool classify = false;                                          ///< trained as a classifier
+  int64_t epoch = 0, global_step = 0;
+  HyperParameters hyper_parameters;  ///< the options of the run, the model's among them
+  std::optional<AdamState> optimizer;
+  std::optional<TrainingProgress> progress;  ///< only in this project's files
+};
+
+/// Reads and checks a checkpoint. Nothing in the file is run. Throws igpt::InputError, one line with the file's name
+/// and what to do next, when it is not a checkpoint of an image GPT, is damaged, contradicts itself, or has weights
+/// that are not finite.
+Checkpoint read_checkpoint(const std::filesystem::path& path);
+
+/// Writes a zip checkpoint that torch.load(path, weights_only=True) reads as a plain dict, atomically. Throws
+/// igpt::Error when it cannot be written or a weight is not finite; the file is then what it was before.
+void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
+
+/// The model of a checkpoint with its weights, on the CPU, in evaluation mode.
+ImageGPT make_model(const Checkpoint& checkpoint);
+
+/// The weights of `model` on the CPU, as state_dict has them.
+std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model);
+
+}  // namespace igpt

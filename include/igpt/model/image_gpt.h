@@ -1,0 +1,139 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+#include <vector>
+
+#include "igpt/model/quantizer.h"
+
+namespace igpt {
+
+/// The architecture `image-gpt`. Field names are the option names and the hyper-parameters in checkpoints.
+struct ImageGPTOptions {
+  int64_t embed_dim = 16;  ///< D
+  int64_t num_heads = 2;   ///< H, divides D
+  int64_t num_layers = 8;
+  int64_t num_pixels = 28;     ///< side of an image; S = num_pixels^2
+  int64_t num_vocab = 16;      ///< V, entries of the palette
+  int64_t num_classes = 10;    ///< C
+  QuantizerOptions quantizer;  ///< a palette of num_vocab colours, empty: greys
+
+  int64_t sequence_length() const { return num_pixels * num_pixels; }
+  int64_t head_dim() const { return embed_dim / num_heads; }
+};
+
+/// Throws igpt::UsageError that names the option when a value is out of range or two contradict each other.
+void check(const ImageGPTOptions& options);
+
+/// Keys and values of the positions read so far, one pair for each block: (B, H, S, d), filled up to the position.
+struct KeyValueCache {
+  std::vector<torch::Tensor> keys, values;
+};
+
+/// Causal multi-head self-attention with the parameter names of PyTorch's nn.MultiheadAttention.
+class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionImpl> {
+ public:
+  CausalSelfAttentionImpl(int64_t embed_dim, int64_t num_heads);
+  void reset() override;
+
+  /// (B, S, D) -> (B, S, D)
+  torch::Tensor forward(const torch::Tensor& h);
+
+  /// One position: h (B, 1, D) -> (B, 1, D). Stores its key and value at `position` of `keys` and `values` (B, H, S,
+  /// d).
+  torch::Tensor decode(const torch::Tensor& h, int64_t position, torch::Tensor& keys, torch::Tensor& values);
+
+  torch::Tensor in_proj_weight;  ///< (3D, D): q, k, v
+  torch::Tensor in_proj_bias;    ///< (3D)
+  torch::nn::Linear out_proj{nullptr};
+
+ private:
+  int64_t embed_dim_, num_heads_;
+};
+TORCH_MODULE(CausalSelfAttention);
+
+/// h = ln_1(h); h = h + attn(h); h = h + mlp(ln_2(h)). The residual branch continues from the normalised h, as in the
+/// original project (GPT-2 continues from the unnormalised one).
+class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
+ public:
+  BlockImpl(int64_t embed_dim, int64_t num_heads);
+  void reset() override;
+
+  torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, S, D)
+  torch::Tensor decode(const torch::Tensor& h, int64_t position, torch::Tensor& keys, torch::Tensor& values);
+
+  torch::nn::LayerNorm ln_1{nullptr}, ln_2{nullptr};
+  CausalSelfAttention attn{nullptr};
+  torch::nn::Sequential mlp{nullptr};
+
+ private:
+  int64_t embed_dim_, num_heads_;
+};
+TORCH_MODULE(Block);
+
+/// Class logits from the mean of the last block's output over the positions (Chen et al. 2020, section 2.3).
+class ClassifierHeadImpl : public torch::nn::Cloneable<ClassifierHeadImpl> {
+ public:
+  ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes);
+  void reset() override;
+
+  torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, C)
+
+  torch::Tensor weight;  ///< (C, D)
+  torch::Tensor bias;    ///< (C)
+
+ private:
+  int64_t embed_dim_, num_classes_;
+};
+TORCH_MODULE(ClassifierHead);
+
+/// Image GPT (Chen et al. 2020, Generative Pretraining from Pixels) as the original project has it: an image is
+/// the sequence of its S palette indices in raster order, and position s predicts x[s] from x[0..s-1].
+/// Parameter names equal those of the original's state dict without the prefix `gpt.`. Initial values come from
+/// torch's default generator.
+class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
+ public:
+  /// Throws igpt::UsageError where check(options) does.
+  explicit ImageGPTImpl(ImageGPTOptions options = {});
+  void reset() override;
+
+  /// x (B, S) tokens of any integer dtype in [0, V) -> logits (B, S, V).
+  torch::Tensor forward(const torch::Tensor& x);
+
+  /// x (B, S) -> output of the last block (B, S, D).
+  torch::Tensor features(const torch::Tensor& x);
+
+  /// x (B, S) -> class logits (B, C).
+  torch::Tensor classify(const torch::Tensor& x);
+
+  /// An empty cache for `batch` images on the model's device.
+  KeyValueCache make_cache(int64_t batch) const;
+
+  /// One position of B images: logits (B, V) of position `position`. `previous` (B) int64 holds the tokens at position
+  /// - 1 and is not read at position 0. Positions are decoded in order, each once.
+  torch::Tensor decode(const torch::Tensor& previous, int64_t position, KeyValueCache& cache);
+
+  const ImageGPTOptions& options() const { return options_; }
+  const Quantizer& quantizer() const { return quantizer_; }
+
+  torch::Tensor sos;  ///< (D): stands before the first token
+  torch::nn::Embedding token_embeddings{nullptr}, position_embeddings{nullptr};
+  torch::nn::ModuleList layers{nullptr};
+  torch::nn::LayerNorm ln_f{nullptr};  ///< in the original's state dict, not applied
+  torch::nn::Linear head{nullptr};
+  ClassifierHead clf_head{nullptr};
+
+ private:
+  ImageGPTOptions options_;
+  Quantizer quantizer_;  // not registered: the state dict has the original's names only
+};
+TORCH_MODULE(ImageGPT);
+
+/// Mean cross-entropy in nats per pixel of logits (B, S, V) against the tokens x (B, S).
+torch::Tensor generative_loss(const torch::Tensor& logits, const torch::Tensor& x);
+
+/// Sum over the positions of each image's cross-entropy: (B) nats per image.
+torch::Tensor nats_per_image(const torch::Tensor& logits, const torch::Tensor& x);
+
+}  // namespace igpt

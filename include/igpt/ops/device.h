@@ -1,0 +1,22 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <string>
+
+namespace igpt::ops {
+
+/// The device that `text` asks for: "cpu", "cuda", "cuda:N", or "auto" (the first CUDA device that works, else the
+/// CPU). CUDA's libraries are loaded here, when a CUDA device is asked for or a driver is found, and the device is
+/// tried with a small kernel first. Throws igpt::UsageError on another text and igpt::Error, with the cause, where the
+/// CUDA device that was asked for cannot be used. With "auto" such a cause goes to `why_not_cuda` instead; empty
+/// without a driver.
+c10::Device choose_device(const std::string& text, std::string* why_not_cuda = nullptr);
+
+/// Number of threads for LibTorch's operations; 0 leaves its default (one for each core).
+void set_threads(int64_t threads);
+
+/// "CUDA 13.0" as built, or "no CUDA".
+std::string cuda_build();
+
+}  // namespace igpt::ops

@@ -1,0 +1,15 @@
+#pragma once
+
+namespace igpt::ops {
+
+/// Which implementations the operations use.
+enum class Kernels {
+  reference,  ///< written out with LibTorch's elementary operations
+  fused,      ///< the fastest that the shape and device have
+};
+
+/// From the environment variable IGPT_KERNELS (`reference` or `fused`, the default), read once.
+/// Throws igpt::UsageError on another value.
+Kernels kernels();
+
+}  // namespace igpt::ops

@@ -1,0 +1,186 @@
+#include "igpt/model/image_gpt.h"
+
+#include "igpt/error.h"
+#include "igpt/ops/causal_attention.h"
+
+namespace igpt {
+namespace {
+
+namespace nn = torch::nn;
+using torch::Tensor;
+using torch::indexing::Slice;
+
+constexpr double kLayerNormEps = 1e-5;
+constexpr int64_t kLargest = int64_t{1} << 20;  // of any one option: keeps every product of two of them in range
+
+void check_range(const char* name, int64_t value, int64_t largest = kLargest) {
+  if (value < 1 || value > largest)
+    throw UsageError("--" + std::string(name) + " " + std::to_string(value) + ": must be from 1 to " +
+                     std::to_string(largest));
+}
+
+nn::LayerNorm layer_norm(int64_t embed_dim) {
+  return nn::LayerNorm(nn::LayerNormOptions({embed_dim}).eps(kLayerNormEps));
+}
+
+// (B, S, D) -> (B, H, S, d)
+Tensor split_heads(const Tensor& h, int64_t num_heads) {
+  return h.unflatten(-1, {num_heads, h.size(-1) / num_heads}).transpose(1, 2);
+}
+
+}  // namespace
+
+void check(const ImageGPTOptions& options) {
+  check_range("embed_dim", options.embed_dim);
+  check_range("num_heads", options.num_heads);
+  check_range("num_layers", options.num_layers, 1024);
+  check_range("num_pixels", options.num_pixels, 1024);
+  check_range("num_vocab", options.num_vocab);
+  check_range("num_classes", options.num_classes);
+  if (options.embed_dim % options.num_heads != 0)
+    throw UsageError("--embed_dim " + std::to_string(options.embed_dim) + ": must be a multiple of --num_heads " +
+                     std::to_string(options.num_heads));
+}
+
+CausalSelfAttentionImpl::CausalSelfAttentionImpl(int64_t embed_dim, int64_t num_heads)
+    : embed_dim_(embed_dim), num_heads_(num_heads) {
+  reset();
+}
+
+void CausalSelfAttentionImpl::reset() {
+  // PyTorch's initial values of nn.MultiheadAttention: Xavier-uniform projection in, zero biases.
+  in_proj_weight = register_parameter("in_proj_weight", torch::empty({3 * embed_dim_, embed_dim_}));
+  in_proj_bias = register_parameter("in_proj_bias", torch::zeros({3 * embed_dim_}));
+  out_proj = register_module("out_proj", nn::Linear(embed_dim_, embed_dim_));
+  torch::NoGradGuard no_grad;
+  nn::init::xavier_uniform_(in_proj_weight);
+  out_proj->bias.zero_();
+}
+
+Tensor CausalSelfAttentionImpl::forward(const Tensor& h) {
+  const auto qkv = torch::linear(h, in_proj_weight, in_proj_bias).chunk(3, -1);  // 3 x (B, S, D)
+  const auto q = split_heads(qkv[0], num_heads_);                                // (B, H, S, d)
+  const auto k = split_heads(qkv[1], num_heads_);
+  const auto v = split_heads(qkv[2], num_heads_);
+  const auto attended = ops::causal_attention(q, k, v, 1 / std::sqrt(static_cast<double>(q.size(-1))));
+  return out_proj->forward(attended.transpose(1, 2).flatten(2));  // (B, S, D)
+}
+
+Tensor CausalSelfAttentionImpl::decode(const Tensor& h, int64_t position, Tensor& keys, Tensor& values) {
+  const auto qkv = torch::linear(h, in_proj_weight, in_proj_bias).chunk(3, -1);  // 3 x (B, 1, D)
+  const auto q = split_heads(qkv[0], num_heads_);                                // (B, H, 1, d)
+  keys.select(2, position).copy_(split_heads(qkv[1], num_heads_).squeeze(2));
+  values.select(2, position).copy_(split_heads(qkv[2], num_heads_).squeeze(2));
+  const auto k = keys.narrow(2, 0, position + 1);  // (B, H, position + 1, d)
+  const auto v = values.narrow(2, 0, position + 1);
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
+  const auto weights = (torch::matmul(q, k.transpose(-2, -1)) * scale).softmax(-1);  // (B, H, 1, position + 1)
+  return out_proj->forward(torch::matmul(weights, v).transpose(1, 2).flatten(2));    // (B, 1, D)
+}
+
+BlockImpl::BlockImpl(int64_t embed_dim, int64_t num_heads) : embed_dim_(embed_dim), num_heads_(num_heads) {
+  reset();
+}
+
+void BlockImpl::reset() {
+  ln_1 = register_module("ln_1", layer_norm(embed_dim_));
+  ln_2 = register_module("ln_2", layer_norm(embed_dim_));
+  attn = register_module("attn", CausalSelfAttention(embed_dim_, num_heads_));
+  mlp = register_module("mlp", nn::Sequential(nn::Linear(embed_dim_, 4 * embed_dim_), nn::GELU(),
+                                              nn::Linear(4 * embed_dim_, embed_dim_)));
+}
+
+Tensor BlockImpl::forward(const Tensor& h) {
+  const auto normalised = ln_1->forward(h);
+  const auto attended = normalised + attn->forward(normalised);
+  return attended + mlp->forward(ln_2->forward(attended));
+}
+
+Tensor BlockImpl::decode(const Tensor& h, int64_t position, Tensor& keys, Tensor& values) {
+  const auto normalised = ln_1->forward(h);
+  const auto attended = normalised + attn->decode(normalised, position, keys, values);
+  return attended + mlp->forward(ln_2->forward(attended));
+}
+
+ClassifierHeadImpl::ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes)
+    : embed_dim_(embed_dim), num_classes_(num_classes) {
+  reset();
+}
+
+void ClassifierHeadImpl::reset() {
+  const nn::Linear linear(embed_dim_, num_classes_);  // for its initial values
+  weight = register_parameter("weight", linear->weight.detach());
+  bias = register_parameter("bias", linear->bias.detach());
+}
+
+Tensor ClassifierHeadImpl::forward(const Tensor& h) {
+  return torch::linear(h.mean(1), weight, bias);
+}
+
+ImageGPTImpl::ImageGPTImpl(ImageGPTOptions options) : options_(std::move(options)) {
+  check(options_);
+  reset();
+}
+
+void ImageGPTImpl::reset() {
+  sos = register_parameter("sos", torch::randn({options_.embed_dim}));
+  token_embeddings = register_module("token_embeddings", nn::Embedding(options_.num_vocab, options_.embed_dim));
+  position_embeddings =
+      register_module("position_embeddings", nn::Embedding(options_.sequence_length(), options_.embed_dim));
+  layers = register_module("layers", nn::ModuleList());
+  for (int64_t i = 0; i < options_.num_layers; ++i) layers->push_back(Block(options_.embed_dim, options_.num_heads));
+  ln_f = register_module("ln_f", layer_norm(options_.embed_dim));
+  head = register_module("head", nn::Linear(nn::LinearOptions(options_.embed_dim, options_.num_vocab).bias(false)));
+  clf_head = register_module("clf_head", ClassifierHead(options_.embed_dim, options_.num_classes));
+  options_.quantizer.num_vocab = options_.num_vocab;
+  quantizer_ = Quantizer(options_.quantizer);
+}
+
+Tensor ImageGPTImpl::forward(const Tensor& x) {
+  return head->forward(features(x));
+}
+
+Tensor ImageGPTImpl::features(const Tensor& x) {
+  const int64_t length = x.size(1);
+  const auto e = token_embeddings->forward(x.to(torch::kInt64));        // (B, S, D)
+  const auto start = sos.expand({x.size(0), 1, -1});                    // (B, 1, D)
+  auto h = torch::cat({start, e.narrow(1, 0, length - 1)}, /*dim=*/1);  // shifted right by one
+  h = h + position_embeddings->weight.narrow(0, 0, length);             // (B, S, D)
+  for (const auto& layer : *layers) h = layer->as<Block>()->forward(h);
+  return h;
+}
+
+Tensor ImageGPTImpl::classify(const Tensor& x) {
+  return clf_head->forward(features(x));
+}
+
+KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
+  KeyValueCache cache;
+  const std::vector<int64_t> shape{batch, options_.num_heads, options_.sequence_length(), options_.head_dim()};
+  for (int64_t i = 0; i < options_.num_layers; ++i) {
+    cache.keys.push_back(torch::empty(shape, sos.options().requires_grad(false)));
+    cache.values.push_back(torch::empty(shape, sos.options().requires_grad(false)));
+  }
+  return cache;
+}
+
+Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCache& cache) {
+  const int64_t batch = cache.keys.front().size(0);
+  const auto token = position == 0 ? sos.expand({batch, -1}) : token_embeddings->forward(previous);  // (B, D)
+  auto h = (token + position_embeddings->weight[position]).unsqueeze(1);                             // (B, 1, D)
+  for (int64_t i = 0; i < options_.num_layers; ++i)
+    h = layers[i]->as<Block>()->decode(h, position, cache.keys[i], cache.values[i]);
+  return head->forward(h).squeeze(1);  // (B, V)
+}
+
+Tensor generative_loss(const Tensor& logits, const Tensor& x) {
+  return torch::nn::functional::cross_entropy(logits.flatten(0, 1), x.to(torch::kInt64).flatten());
+}
+
+Tensor nats_per_image(const Tensor& logits, const Tensor& x) {
+  const auto options = torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone);
+  return torch::nn::functional::cross_entropy(logits.transpose(1, 2), x.to(torch::kInt64), options)
+      .sum(1, false, torch::kFloat64);
+}
+
+}  // namespace igpt

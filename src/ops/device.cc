@@ -1,0 +1,79 @@
+#include "igpt/ops/device.h"
+
+#include <dlfcn.h>
+#include <torch/torch.h>
+
+#include <charconv>
+
+#include "igpt/error.h"
+
+namespace igpt::ops {
+namespace {
+
+// Tries one device: null when it works, else the cause in words. Defined in src/ops/cuda/probe.cu.
+using CudaProbe = const char* (*)(int device);
+
+// Whether a driver with at least one device is here, asked of the driver alone: loading LibTorch's CUDA libraries
+// costs every start 0.1 s and 350 MB.
+bool driver_has_device() {
+  void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!driver) return false;
+  const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+  const auto count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
+  int devices = 0;
+  return init && count && init(0) == 0 && count(&devices) == 0 && devices > 0;
+}
+
+// Loads libigpt_cuda and with it libtorch_cuda, which registers itself; before anything asks at::hasCUDA(), which
+// keeps its first answer.
+std::string probe_cuda(int index) {
+#ifdef IGPT_CUDA_VERSION
+  static void* library = dlopen("libigpt_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+  if (!library) return std::string("its library cannot be loaded: ") + dlerror();
+  const auto probe = reinterpret_cast<CudaProbe>(dlsym(library, "igpt_cuda_probe"));
+  if (!probe) return "libigpt_cuda.so is of another version; build and install again";
+  const char* cause = probe(index);
+  return cause ? cause : "";
+#else
+  (void)index;
+  return "this program was built without CUDA; build it where a CUDA compiler (nvcc) is";
+#endif
+}
+
+}  // namespace
+
+c10::Device choose_device(const std::string& text, std::string* why_not_cuda) {
+  if (text == "cpu") return c10::kCPU;
+  const bool automatic = text == "auto";
+  int index = 0;
+  if (text.starts_with("cuda:")) {
+    const auto [end, error] = std::from_chars(text.data() + 5, text.data() + text.size(), index);
+    if (error != std::errc() || end != text.data() + text.size() || index < 0 || index > 127)
+      throw UsageError("--device " + text + ": must be auto, cpu, cuda or cuda:N");
+  } else if (!automatic && text != "cuda") {
+    throw UsageError("--device " + text + ": must be auto, cpu, cuda or cuda:N");
+  }
+  if (!driver_has_device()) {
+    if (automatic) return c10::kCPU;
+    throw Error("--device " + text + ": no CUDA device or driver found; use --device cpu, or check nvidia-smi");
+  }
+  const std::string cause = probe_cuda(index);
+  if (cause.empty()) return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
+  if (!automatic) throw Error("--device " + text + ": " + cause + "; --device cpu works everywhere");
+  if (why_not_cuda) *why_not_cuda = cause;
+  return c10::kCPU;
+}
+
+void set_threads(int64_t threads) {
+  if (threads > 0) at::set_num_threads(static_cast<int>(threads));
+}
+
+std::string cuda_build() {
+#ifdef IGPT_CUDA_VERSION
+  return "CUDA " IGPT_CUDA_VERSION;
+#else
+  return "no CUDA";
+#endif
+}
+
+}  // namespace igpt::ops

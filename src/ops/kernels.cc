@@ -1,0 +1,21 @@
+#include "igpt/ops/kernels.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "igpt/error.h"
+
+namespace igpt::ops {
+
+Kernels kernels() {
+  static const Kernels choice = [] {
+    const char* variable = std::getenv("IGPT_KERNELS");
+    const std::string text = variable ? variable : "fused";
+    if (text == "reference") return Kernels::reference;
+    if (text == "fused" || text.empty()) return Kernels::fused;
+    throw UsageError("IGPT_KERNELS=" + text + ": must be reference or fused");
+  }();
+  return choice;
+}
+
+}  // namespace igpt::ops
