@@ -23,6 +23,11 @@ nn::LayerNorm layer_norm(int64_t embed_dim) {
   return nn::LayerNorm(nn::LayerNormOptions({embed_dim}).eps(kLayerNormEps));
 }
 
+Tensor palette_tensor(const ImageGPTOptions& options) {
+  if (options.palette.empty()) return {};
+  return torch::tensor(options.palette, torch::kUInt8).reshape({-1, options.channels});  // (V, C)
+}
+
 // (B, S, D) -> (B, H, S, d)
 Tensor split_heads(const Tensor& h, int64_t num_heads) {
   return h.unflatten(-1, {num_heads, h.size(-1) / num_heads}).transpose(1, 2);
@@ -40,6 +45,13 @@ void check(const ImageGPTOptions& options) {
   if (options.embed_dim % options.num_heads != 0)
     throw UsageError("--embed_dim " + std::to_string(options.embed_dim) + ": must be a multiple of --num_heads " +
                      std::to_string(options.num_heads));
+  const bool palette_fits =
+      (options.channels == 1 || options.channels == 3) &&
+      (options.palette.empty() || static_cast<int64_t>(options.palette.size()) == options.num_vocab * options.channels);
+  if (!palette_fits)
+    throw UsageError("--num_vocab " + std::to_string(options.num_vocab) + ": the palette has " +
+                     std::to_string(options.palette.size()) + " bytes for " + std::to_string(options.channels) +
+                     " channels; take --num_vocab from the data set's palette");
 }
 
 CausalSelfAttentionImpl::CausalSelfAttentionImpl(int64_t embed_dim, int64_t num_heads)
@@ -132,8 +144,7 @@ void ImageGPTImpl::reset() {
   ln_f = register_module("ln_f", layer_norm(options_.embed_dim));
   head = register_module("head", nn::Linear(nn::LinearOptions(options_.embed_dim, options_.num_vocab).bias(false)));
   clf_head = register_module("clf_head", ClassifierHead(options_.embed_dim, options_.num_classes));
-  options_.quantizer.num_vocab = options_.num_vocab;
-  quantizer_ = Quantizer(options_.quantizer);
+  quantizer_ = Quantizer(QuantizerOptions{options_.num_vocab, palette_tensor(options_)});
 }
 
 Tensor ImageGPTImpl::forward(const Tensor& x) {

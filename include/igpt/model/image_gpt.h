@@ -5,26 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "igpt/model/options.h"
 #include "igpt/model/quantizer.h"
 
 namespace igpt {
-
-/// The architecture `image-gpt`. Field names are the option names and the hyper-parameters in checkpoints.
-struct ImageGPTOptions {
-  int64_t embed_dim = 16;  ///< D
-  int64_t num_heads = 2;   ///< H, divides D
-  int64_t num_layers = 8;
-  int64_t num_pixels = 28;     ///< side of an image; S = num_pixels^2
-  int64_t num_vocab = 16;      ///< V, entries of the palette
-  int64_t num_classes = 10;    ///< C
-  QuantizerOptions quantizer;  ///< a palette of num_vocab colours, empty: greys
-
-  int64_t sequence_length() const { return num_pixels * num_pixels; }
-  int64_t head_dim() const { return embed_dim / num_heads; }
-};
-
-/// Throws igpt::UsageError that names the option when a value is out of range or two contradict each other.
-void check(const ImageGPTOptions& options);
 
 /// Keys and values of the positions read so far, one pair for each block: (B, H, S, d), filled up to the position.
 struct KeyValueCache {

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "igpt/model/options.h"
+
+namespace igpt::training {
+
+/// The four files that prepare_data writes.
+struct DataFiles {
+  std::string train_x = "data/train_x.npy";
+  std::string train_y = "data/train_y.npy";
+  std::string test_x = "data/test_x.npy";
+  std::string test_y = "data/test_y.npy";
+};
+
+struct TrainOptions {
+  std::string name;        ///< of the folder under log_dir
+  std::string pretrained;  ///< checkpoint whose weights to start from; empty: fresh initial values
+  std::string resume;      ///< checkpoint of a run to continue in its own folder
+  bool classify = false;   ///< train class logits against the labels instead of the next pixel
+  ImageGPTOptions model;
+  int64_t batch_size = 64;
+  double learning_rate = 0.01;
+  int64_t steps = 25000;            ///< optimizer updates
+  std::string schedule = "cosine";  ///< cosine, linear or constant; a classifier's rate is constant
+  double hold = 0;                  ///< share of the steps before the rate falls
+  int64_t warmup_steps = 0;         ///< steps in which the rate rises from zero
+  std::optional<double> grad_clip;  ///< largest norm of all gradients together
+  int64_t accumulate = 1;           ///< batches of gradients summed up for one update
+  int64_t patience = 3;             ///< validations without a better val_acc before a classifier stops
+  std::optional<int64_t> val_interval;         ///< steps; an epoch if not given
+  std::optional<int64_t> checkpoint_interval;  ///< steps between writings of last.ckpt; each validation if not given
+  std::string precision = "fp32";              ///< fp32 or bf16
+  std::string log_dir = "logs";
+  DataFiles data;
+  std::string device = "auto";
+  int64_t threads = 0;
+  int64_t seed = 0;
+
+  /// All of these by option name, as they go into hparams.yaml and the checkpoint's hyper_parameters.
+  std::vector<std::pair<std::string, std::variant<std::monostate, bool, int64_t, double, std::string>>> settings;
+};
+
+/// How the work is told and stopped. Each may be empty.
+struct Hooks {
+  std::function<int()> stop_signal;                    ///< 0, or the signal to stop for
+  std::function<void(const std::string& line)> note;   ///< a line for the log
+  std::function<void(int64_t total, int64_t done, const std::string& note)> progress;
+};
+
+struct TrainResult {
+  std::string best_checkpoint, last_checkpoint;  ///< paths
+  int64_t best_step = 0;
+  double best_score = 0;  ///< val_loss in nats per pixel; of a classifier val_acc
+};
+
+/// Trains as `run train` does: writes log_dir/name/version_N with hparams.yaml, metrics.csv, TensorBoard events and
+/// checkpoints/{best,last}.ckpt. On a stop signal it saves last.ckpt and throws igpt::Interrupted.
+TrainResult train(const TrainOptions& options, const Hooks& hooks);
+
+struct EvaluateOptions {
+  std::string checkpoint;
+  std::optional<bool> classify;  ///< not given: as the checkpoint was trained
+  std::string per_image;         ///< .npy for each image's nats, float64 (N), or a classifier's logits (N, C)
+  std::optional<int64_t> limit;  ///< first images only
+  int64_t batch_size = 64;
+  std::string precision = "fp32";
+  std::string test_x = DataFiles{}.test_x, test_y = DataFiles{}.test_y;
+  std::string device = "auto";
+  int64_t threads = 0;
+};
+
+struct EvaluateResult {
+  int64_t count = 0;                   ///< images
+  double loss = 0;                     ///< nats per pixel, or per label of a classifier
+  std::optional<double> bits_per_dim;  ///< loss / ln 2, of the generative model
+  std::optional<double> accuracy;      ///< of a classifier
+};
+
+/// Loss of a checkpoint over the test images.
+EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks);
+
+}  // namespace igpt::training
