@@ -102,11 +102,17 @@ class Options {
 
   void declare(const std::string& names, std::string placeholder, std::string help, std::string allowed,
                std::function<void(const std::string&)> assign, std::function<std::optional<std::string>()> present);
-  Option* find(const std::string& name);
+  Option* find(const std::string& name);    // "steps"
+  Option* named(const std::string& typed);  // "--steps", "-n"
+  const Option* named(const std::string& typed) const;
   const Option& at(const std::string& name) const;
   void assign(Option& option, const std::string& text, Option::Origin origin);
+  void parse_long(const std::vector<std::string>& arguments, size_t& i);
+  void parse_short(const std::vector<std::string>& arguments, size_t& i);
+  const std::string& next_value(const std::vector<std::string>& arguments, size_t& i) const;
+  void assign_typed(Option& option, const std::string& typed, const std::string& value);
   void assign_positionals(const std::vector<std::string>& arguments);
-  [[noreturn]] void refuse_unknown(const std::string& argument) const;
+  [[noreturn]] void refuse_unknown(const std::string& typed) const;
   std::string nearest(const std::string& name) const;
   std::string usage() const;
 

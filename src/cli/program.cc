@@ -1,0 +1,149 @@
+#include "igpt/cli/program.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+#include <limits>
+#include <random>
+
+#include "igpt/cli/signals.h"
+#include "igpt/error.h"
+
+namespace igpt::cli {
+namespace {
+
+bool is_number(const std::string& text) {
+  return !text.empty() && text.size() <= 3 && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+// A program started without one of its standard files would give that number to the next file it opens, and print into
+// it. The stand-in for a missing stdout cannot be written, which is noticed at the end.
+void occupy_standard_files() {
+  for (const int descriptor : {0, 1, 2})
+    if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
+      if (::open("/dev/null", descriptor == 2 ? O_WRONLY : O_RDONLY) < 0) ::_exit(1);
+}
+
+void complain(const std::string& name, std::string_view message) {
+  const std::string line = printable(name + ": " + std::string(message)) + "\n";
+  std::fputs(line.c_str(), stderr);
+}
+
+// c10::Error and others append a backtrace in lines of their own.
+std::string_view first_line(std::string_view text) {
+  return text.substr(0, text.find('\n'));
+}
+
+int status_of(const std::string& name, const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const UsageError& error) {
+    complain(name, std::string(error.what()) + "; try `" + name + " --help`");
+    return 2;
+  } catch (const Interrupted& error) {
+    complain(name, error.what());
+    return 128 + error.signal;
+  } catch (const Error& error) {
+    complain(name, error.what());
+  } catch (const std::bad_alloc&) {
+    complain(name, "out of memory; try a smaller model or --batch_size, or a machine with more");
+  } catch (const std::exception& error) {
+    complain(name, first_line(error.what()));
+  } catch (...) {
+    complain(name, "failed for an unknown reason");
+  }
+  return 1;
+}
+
+bool flush_output() {
+  std::cout.flush();
+  const bool complete = std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.good();
+  return complete;
+}
+
+}  // namespace
+
+void add_device_options(Options& options, CommonOptions& common) {
+  const Allowed<std::string> devices{"auto, cpu, cuda or cuda:N", [](const std::string& device) {
+                                       if (device.starts_with("cuda:")) return is_number(device.substr(5));
+                                       return device == "auto" || device == "cpu" || device == "cuda";
+                                     }};
+  options.add("device", common.device, "where to compute", devices);
+  options.alias("gpus", "device", [](const std::string& number) {
+    if (!is_number(number)) throw UsageError("must be the number of one GPU; use --device cpu for none");
+    return "cuda:" + number;
+  });
+  options.add("threads", common.threads, "CPU threads, 0 for all cores", between(0, 4096));
+}
+
+void add_seed_option(Options& options, CommonOptions& common) {
+  Allowed<int64_t> seeds = at_least(0);
+  seeds.words = "0 to 9223372036854775807";
+  options.add("seed", common.seed, "seed of all random numbers (drawn and printed)", seeds);
+}
+
+void add_log_options(Options& options, CommonOptions& common) {
+  options.add("q,quiet", common.quiet, "no progress, only results and errors");
+  options.add("v,verbose", common.verbose, "tell more");
+}
+
+void add_json_option(Options& options, CommonOptions& common) {
+  options.add("json", common.json, "print the result as one JSON object");
+}
+
+int64_t draw_seed() {
+  return static_cast<int64_t>(std::random_device{}() >> 1);
+}
+
+std::vector<std::string> arguments_of(int argc, char** argv) {
+  return argc > 1 ? std::vector<std::string>(argv + 1, argv + argc) : std::vector<std::string>();
+}
+
+int run_program(const std::string& name, const std::function<int()>& body) {
+  occupy_standard_files();
+  catch_stop_signals();
+  int status = status_of(name, body);
+  if (!flush_output() && status == 0) {
+    complain(name, "cannot write the output: " + std::string(std::strerror(errno)));
+    status = 1;
+  }
+  std::fflush(stderr);
+  ::_exit(status);
+}
+
+std::string printable(std::string_view text) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string line;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    // C1 control characters, which terminals obey too, are C2 80 to C2 9F in UTF-8.
+    const bool c1 = c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) >= 0x80 &&
+                    static_cast<unsigned char>(text[i + 1]) < 0xA0;
+    if (c == '\n')
+      line += "\\n";
+    else if (c == '\t')
+      line += "\\t";
+    else if (c < 0x20 || c == 0x7F || c1)
+      line += std::string("\\x") + digits[c >> 4] + digits[c & 15];
+    else
+      line += text[i];
+  }
+  return line;
+}
+
+std::string version_text() {
+#ifdef IGPT_CUDA_VERSION
+  const std::string cuda = "yes, " IGPT_CUDA_VERSION;
+#else
+  const std::string cuda = "no";
+#endif
+  return "igpt " IGPT_VERSION "\nLibTorch " IGPT_LIBTORCH_VERSION "\nCUDA: " + cuda + "\n";
+}
+
+}  // namespace igpt::cli
