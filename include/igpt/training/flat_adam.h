@@ -1,0 +1,48 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "igpt/checkpoint/checkpoint.h"
+
+namespace igpt::training {
+
+/// Adam (Kingma and Ba 2015), as torch.optim.Adam computes it, over one flat buffer that holds all parameters and one that
+/// holds all gradients: an update is a single call, clipping a single norm, and data parallel training needs a single
+/// reduction. The parameters become views of the buffer; their gradients are kept and added to in place.
+class FlatAdam {
+ public:
+  struct Options {
+    double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  };
+
+  /// `parameters`: floating, on one device, dense. They keep their values.
+  FlatAdam(std::vector<torch::Tensor> parameters, Options options);
+
+  void zero_grad();
+
+  /// Scales the gradients down to a common norm of at most `largest` (Pascanu et al. 2013); returns the norm before, on the
+  /// device, a scalar.
+  torch::Tensor clip_grad_norm(double largest);
+
+  void step(double learning_rate);
+
+  const torch::Tensor& gradients() const { return gradients_; }  ///< (P): all of them
+
+  AdamState state() const;                ///< copies on the CPU
+  void load_state(const AdamState& state);  ///< throws igpt::InputError when the shapes are not those of the parameters
+
+ private:
+  std::vector<torch::Tensor> split(const torch::Tensor& flat) const;
+
+  Options options_;
+  std::vector<torch::Tensor> parameters_;
+  torch::Tensor weights_, gradients_, exp_avg_, exp_avg_sq_;  // (P) each
+  torch::Tensor step_;                                        // float scalar, as the fused kernel wants it
+  double learning_rate_ = 0, initial_learning_rate_ = 0;
+};
+
+}  // namespace igpt::training

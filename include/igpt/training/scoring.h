@@ -1,0 +1,29 @@
+#pragma once
+
+#include <functional>
+
+#include "igpt/model/image_gpt.h"
+#include "igpt/training/token_dataset.h"
+
+namespace igpt::training {
+
+struct Score {
+  int64_t count = 0;    ///< images
+  double loss = 0;      ///< mean: nats per pixel, or per label of a classifier
+  double accuracy = 0;  ///< of a classifier: share of the images whose largest logit is the label's
+};
+
+struct ScoringOptions {
+  bool classify = false;
+  int64_t batch_size = 64;
+  bool bf16 = false;
+  /// Called after each batch with the number of images done; what it throws ends the work.
+  std::function<void(int64_t done)> progress;
+  /// Called with each batch's nats per image (B) float64 or, of a classifier, logits (B, C).
+  std::function<void(const torch::Tensor& batch)> per_image;
+};
+
+/// The model's loss over a dataset on the model's device, without gradients.
+Score score(ImageGPT model, const TokenDataset& dataset, const ScoringOptions& options);
+
+}  // namespace igpt::training

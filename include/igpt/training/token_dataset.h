@@ -1,0 +1,46 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <utility>
+
+#include "igpt/data/split.h"
+
+namespace igpt::training {
+
+/// Images as palette indices, one byte a pixel, on the device that trains.
+struct TokenDataset {
+  torch::Tensor tokens;  ///< (N, S) uint8
+  torch::Tensor labels;  ///< (N) int64
+
+  int64_t size() const { return tokens.size(0); }
+  /// The images at `indices` (B) int64, on any device, in this order.
+  TokenDataset select(const torch::Tensor& indices) const;
+  TokenDataset to(const torch::Device& device) const;
+};
+
+TokenDataset make_token_dataset(const data::Split& split);
+
+/// A random 90/10 split: which images train, which validate. Depends on the seed and the number of images alone.
+std::pair<TokenDataset, TokenDataset> split_for_validation(const TokenDataset& dataset, int64_t seed);
+
+/// 0 to size - 1 in an order that depends on `seed`, `stream` and `size` alone, the same on every machine
+/// (Fisher-Yates on std::mt19937_64, whose output the C++ standard fixes).
+std::vector<int64_t> shuffled_indices(int64_t size, int64_t seed, int64_t stream);
+
+/// The order in which a training reads its images: each epoch a new permutation, one after the other without a gap, so
+/// that every batch is full and a place is one number.
+class BatchOrder {
+ public:
+  BatchOrder(int64_t size, int64_t seed) : size_(size), seed_(seed) {}
+
+  /// The `batch_size` images from `position` (images read since the start of the training) on: (B) int64, CPU.
+  torch::Tensor batch(int64_t position, int64_t batch_size);
+
+ private:
+  int64_t size_, seed_;
+  int64_t epoch_ = -1;  // of permutation_
+  std::vector<int64_t> permutation_;
+};
+
+}  // namespace igpt::training
