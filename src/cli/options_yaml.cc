@@ -49,6 +49,7 @@ class FlatMapping : public YAML::EventHandler {
     switch (state_) {
       case State::key:
         key_ = value;
+        key_mark_ = mark;
         state_ = State::value;
         break;
       case State::value:
@@ -65,7 +66,8 @@ class FlatMapping : public YAML::EventHandler {
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     refuse_anchor(mark, anchor);
     if (state_ == State::start) return;  // an empty file
-    refuse(mark, state_ == State::value ? key_ + " needs a value" : "an option's name is missing");
+    refuse(state_ == State::value ? key_mark_ : mark,
+           state_ == State::value ? key_ + " needs a value" : "an option's name is missing");
   }
 
  private:
@@ -84,6 +86,7 @@ class FlatMapping : public YAML::EventHandler {
 
   State state_ = State::start;
   std::string key_, list_;
+  YAML::Mark key_mark_;
 };
 
 std::string content_of(const std::string& path) {

@@ -128,8 +128,8 @@ void Progress::draw(double now) {
   }
   percent.insert(0, percent.empty() ? 0 : 5 - percent.size(), ' ');
   const size_t fixed = percent.size();
-  if (bar.empty() && columns > 0 && fixed + text.size() > static_cast<size_t>(columns))
-    text.resize(static_cast<size_t>(std::max(0, columns - static_cast<int>(fixed))));
+  if (bar.empty())
+    text.resize(std::min(text.size(), static_cast<size_t>(std::max(0, columns - static_cast<int>(fixed)))));
   output_.write("\r\x1b[K" + percent + bar + text);
   drawn_ = true;
 }

@@ -1,0 +1,147 @@
+#include "igpt/cli/program.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <stdexcept>
+
+#include "igpt/cli/json.h"
+#include "igpt/cli/signals.h"
+#include "igpt/error.h"
+
+namespace igpt::cli {
+namespace {
+
+using ::testing::ExitedWithCode;
+using ::testing::HasSubstr;
+
+std::string what(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(RunProgramDeathTest, StatusSaysHowItEnded) {
+  EXPECT_EXIT(run_program("sample", [] { return 0; }), ExitedWithCode(0), "^$");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw UsageError("--fps nan: must be a number"); }),
+              ExitedWithCode(2), "^sample: --fps nan: must be a number; try `sample --help`\n$");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw InputError("a.ckpt: is a folder"); }), ExitedWithCode(1),
+              "^sample: a.ckpt: is a folder\n$");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw std::bad_alloc(); }), ExitedWithCode(1),
+              "^sample: out of memory");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw std::runtime_error("first\nframe #0"); }), ExitedWithCode(1),
+              "^sample: first\n$");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw 3; }), ExitedWithCode(1), "^sample: failed");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw Interrupted(SIGINT); }), ExitedWithCode(130), "interrupted\n$");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw Interrupted(SIGTERM); }), ExitedWithCode(143),
+              "interrupted\n$");
+}
+
+TEST(RunProgramDeathTest, MessagesAreOneLineWithoutControlCharacters) {
+  EXPECT_EXIT(run_program("run", []() -> int { throw InputError("a\nb\x1b[2J\x7f.ckpt: missing"); }), ExitedWithCode(1),
+              "^run: a\\\\nb\\\\x1b\\[2J\\\\x7f.ckpt: missing\n$");
+}
+
+TEST(RunProgramDeathTest, OutputThatCannotBeWrittenIsAFailure) {
+  const auto print_to_full_disk = [] {
+    run_program("run", [] {
+      if (!std::freopen("/dev/full", "w", stdout)) return 3;
+      std::puts("test_loss 0.684364");
+      return 0;
+    });
+  };
+  EXPECT_EXIT(print_to_full_disk(), ExitedWithCode(1), "^run: cannot write the output: No space left on device\n$");
+  const auto print_to_nowhere = [] {
+    ::close(STDOUT_FILENO);
+    run_program("run", [] { return std::puts("test_loss 0.684364"), 0; });
+  };
+  EXPECT_EXIT(print_to_nowhere(), ExitedWithCode(1), "^run: cannot write the output: Bad file descriptor\n$");
+}
+
+TEST(RunProgramDeathTest, ClosedStandardFilesAreNotReused) {
+  const auto open_with_all_closed = [] {
+    for (const int descriptor : {0, 1, 2}) ::close(descriptor);
+    run_program("run", [] { return ::open("/dev/null", O_RDONLY) > 2 ? 7 : 8; });
+  };
+  EXPECT_EXIT(open_with_all_closed(), ExitedWithCode(7), "");
+}
+
+TEST(SignalsDeathTest, TheFirstIsRememberedTheSecondEnds) {
+  const auto first = [] {
+    catch_stop_signals();
+    throw_if_stopped();
+    ::raise(SIGTERM);
+    if (stop_signal() != SIGTERM) ::_exit(9);
+    run_program("run", [] { return throw_if_stopped(), 0; });
+  };
+  EXPECT_EXIT(first(), ExitedWithCode(143), "interrupted");
+  const auto second = [] {
+    catch_stop_signals();
+    ::raise(SIGTERM);
+    ::raise(SIGINT);
+    ::_exit(9);
+  };
+  EXPECT_EXIT(second(), ExitedWithCode(130), "");
+  const auto ignored = [] {
+    ::signal(SIGINT, SIG_IGN);
+    catch_stop_signals();
+    ::raise(SIGINT);
+    ::_exit(stop_signal() == 0 ? 0 : 9);
+  };
+  EXPECT_EXIT(ignored(), ExitedWithCode(0), "");
+}
+
+TEST(CommonOptions, DeviceThreadsAndSeedAreChecked) {
+  CommonOptions common;
+  Options options("sample", "", "");
+  add_device_options(options, common);
+  add_seed_option(options, common);
+  for (const char* device : {"auto", "cpu", "cuda", "cuda:0", "cuda:12"}) {
+    options.parse({"--device", device});
+    EXPECT_EQ(common.device, device);
+  }
+  for (const char* device : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:99999999999", "CPU"})
+    EXPECT_THAT(what([&] {
+                  options.parse({"--device", device});
+                }),
+                HasSubstr("must be auto, cpu, cuda or cuda:N"))
+        << device;
+  options.parse({"--gpus", "0"});
+  EXPECT_EQ(common.device, "cuda:0");
+  EXPECT_THAT(what([&] { options.parse({"--gpus", "0,1"}); }), HasSubstr("--gpus 0,1: must be the number of one GPU"));
+  EXPECT_THAT(what([&] { options.parse({"--threads", "-1"}); }), HasSubstr("--threads -1: must be 0 to 4096"));
+  EXPECT_THAT(what([&] { options.parse({"--seed", "-1"}); }), HasSubstr("--seed -1: must be 0 to 9223372036854775807"));
+  EXPECT_GE(draw_seed(), 0);
+}
+
+TEST(Printable, KeepsTextAndEscapesControlCharacters) {
+  EXPECT_EQ(printable("Größe 5\t\n\x01"), "Größe 5\\t\\n\\x01");
+  EXPECT_EQ(printable("a\xC2\x9B!"), "a\\xc2\x9B!");
+  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+}
+
+TEST(Json, EveryKindOfMember) {
+  JsonObject object;
+  object.add("name", "a\"b\\\n\xC3\xA9\xFF").add("n", 3).add("x", 0.1).add("nan", std::nan("")).add("ok", true);
+  object.add("indices", std::vector<int64_t>{3, 17}).add("none", std::vector<int64_t>{});
+  EXPECT_EQ(object.text(),
+            "{\"name\": \"a\\\"b\\\\\\u000a\xC3\xA9\xEF\xBF\xBD\", \"n\": 3, \"x\": 0.1, \"nan\": null, \"ok\": true, "
+            "\"indices\": [3, 17], \"none\": []}");
+  EXPECT_EQ(JsonObject().text(), "{}");
+  EXPECT_EQ(
+      JsonObject().add("a", "\xED\xA0\x80\xC0\x80").text(), "{\"a\": \"" + [] {
+        std::string five;
+        for (int i = 0; i < 5; ++i) five += "\xEF\xBF\xBD";
+        return five;
+      }() + "\"}");
+}
+
+}  // namespace
+}  // namespace igpt::cli
