@@ -18,9 +18,13 @@ namespace {
 namespace fs = std::filesystem;
 
 // ".NAME.PID.N.tmp": hidden, in the target's folder so that the rename stays within one file system.
-std::string temporary_prefix(const fs::path& target) { return "." + target.filename().string() + "."; }
+std::string temporary_prefix(const fs::path& target) {
+  return "." + target.filename().string() + ".";
+}
 
-fs::path folder_of(const fs::path& target) { return target.has_parent_path() ? target.parent_path() : fs::path("."); }
+fs::path folder_of(const fs::path& target) {
+  return target.has_parent_path() ? target.parent_path() : fs::path(".");
+}
 
 [[noreturn]] void fail(const fs::path& target, const char* action, int error) {
   std::string advice;
@@ -65,7 +69,9 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::write(std::string_view bytes) { write(std::as_bytes(std::span(bytes))); }
+void AtomicFile::write(std::string_view bytes) {
+  write(std::as_bytes(std::span(bytes)));
+}
 
 void AtomicFile::publish() {
   if (::fsync(descriptor_) != 0) fail(target_, "write", errno);

@@ -11,14 +11,6 @@ using torch::Tensor;
 using torch::indexing::Slice;
 
 constexpr double kLayerNormEps = 1e-5;
-constexpr int64_t kLargest = int64_t{1} << 20;  // of any one option: keeps every product of two of them in range
-
-void check_range(const char* name, int64_t value, int64_t largest = kLargest) {
-  if (value < 1 || value > largest)
-    throw UsageError("--" + std::string(name) + " " + std::to_string(value) + ": must be from 1 to " +
-                     std::to_string(largest));
-}
-
 nn::LayerNorm layer_norm(int64_t embed_dim) {
   return nn::LayerNorm(nn::LayerNormOptions({embed_dim}).eps(kLayerNormEps));
 }
@@ -34,25 +26,6 @@ Tensor split_heads(const Tensor& h, int64_t num_heads) {
 }
 
 }  // namespace
-
-void check(const ImageGPTOptions& options) {
-  check_range("embed_dim", options.embed_dim);
-  check_range("num_heads", options.num_heads);
-  check_range("num_layers", options.num_layers, 1024);
-  check_range("num_pixels", options.num_pixels, 1024);
-  check_range("num_vocab", options.num_vocab);
-  check_range("num_classes", options.num_classes);
-  if (options.embed_dim % options.num_heads != 0)
-    throw UsageError("--embed_dim " + std::to_string(options.embed_dim) + ": must be a multiple of --num_heads " +
-                     std::to_string(options.num_heads));
-  const bool palette_fits =
-      (options.channels == 1 || options.channels == 3) &&
-      (options.palette.empty() || static_cast<int64_t>(options.palette.size()) == options.num_vocab * options.channels);
-  if (!palette_fits)
-    throw UsageError("--num_vocab " + std::to_string(options.num_vocab) + ": the palette has " +
-                     std::to_string(options.palette.size()) + " bytes for " + std::to_string(options.channels) +
-                     " channels; take --num_vocab from the data set's palette");
-}
 
 CausalSelfAttentionImpl::CausalSelfAttentionImpl(int64_t embed_dim, int64_t num_heads)
     : embed_dim_(embed_dim), num_heads_(num_heads) {

@@ -33,7 +33,9 @@ std::vector<Tensor> FlatAdam::split(const Tensor& flat) const {
   return views;
 }
 
-void FlatAdam::zero_grad() { gradients_.zero_(); }
+void FlatAdam::zero_grad() {
+  gradients_.zero_();
+}
 
 Tensor FlatAdam::clip_grad_norm(double largest) {
   torch::NoGradGuard no_grad;

@@ -11,7 +11,8 @@ double learning_rate(const TrainOptions& options, int64_t step) {
   if (step < options.warmup_steps)
     return peak * static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
   if (options.schedule == "constant") return peak;
-  const double start = std::max(options.hold * static_cast<double>(options.steps), static_cast<double>(options.warmup_steps));
+  const double start =
+      std::max(options.hold * static_cast<double>(options.steps), static_cast<double>(options.warmup_steps));
   const double length = static_cast<double>(options.steps) - start;
   const double fallen = length > 0 ? std::clamp((static_cast<double>(step) - start) / length, 0.0, 1.0) : 0.0;
   if (options.schedule == "linear") return peak * (1 - fallen);

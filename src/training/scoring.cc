@@ -14,8 +14,8 @@ Score score(ImageGPT model, const TokenDataset& dataset, const ScoringOptions& o
     const int64_t size = std::min(options.batch_size, dataset.size() - start);
     const auto x = dataset.tokens.narrow(0, start, size);  // (B, S)
     if (options.classify) {
-      const auto y = dataset.labels.narrow(0, start, size);                    // (B)
-      const auto logits = model->classify(x).to(torch::kFloat32);             // (B, C)
+      const auto y = dataset.labels.narrow(0, start, size);        // (B)
+      const auto logits = model->classify(x).to(torch::kFloat32);  // (B, C)
       nats += torch::nll_loss(logits.to(torch::kFloat64).log_softmax(-1), y, /*weight=*/{}, at::Reduction::Sum);
       correct += (logits.argmax(-1) == y).sum();
       if (options.per_image) options.per_image(logits);

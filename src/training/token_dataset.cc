@@ -24,7 +24,9 @@ TokenDataset TokenDataset::select(const torch::Tensor& indices) const {
   return {tokens.index_select(0, index), labels.index_select(0, index)};
 }
 
-TokenDataset TokenDataset::to(const torch::Device& device) const { return {tokens.to(device), labels.to(device)}; }
+TokenDataset TokenDataset::to(const torch::Device& device) const {
+  return {tokens.to(device), labels.to(device)};
+}
 
 TokenDataset make_token_dataset(const data::Split& split) {
   return {torch::tensor(split.tokens, torch::kUInt8).reshape({split.count, -1}),

@@ -26,11 +26,12 @@ struct AdamState {
 
 /// What `--resume` needs beside weights and Adam: with these a run continues bit for bit.
 struct TrainingProgress {
-  int64_t seed = 0;             ///< of the split, the shuffles and the initial values
-  double best_score = 0;        ///< val_loss, or val_acc of a classifier
-  int64_t best_step = -1;       ///< -1: not validated yet
-  int64_t bad_validations = 0;  ///< since the best one
-  double train_loss_sum = 0;    ///< since the last row of metrics.csv
+  std::vector<std::pair<std::string, std::string>> settings;  ///< every option of the run, as cli::Options::values
+  int64_t total_steps = 0;                                    ///< of the run, for the schedule
+  int64_t best_step = -1;                                     ///< -1: not validated yet
+  double best_score = 0;                                      ///< val_loss, or val_acc of a classifier
+  int64_t bad_validations = 0;                                ///< since the best one
+  double train_loss_sum = 0;                                  ///< since the last row of metrics.csv
   int64_t train_loss_count = 0;
 };
 

@@ -1,14 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace igpt {
 
 /// The architecture `image-gpt`. Field names are the option names and the hyper-parameters in checkpoints.
 struct ImageGPTOptions {
-  int64_t embed_dim = 16;        ///< D
-  int64_t num_heads = 2;         ///< H, divides D
+  int64_t embed_dim = 16;  ///< D
+  int64_t num_heads = 2;   ///< H, divides D
   int64_t num_layers = 8;
   int64_t num_pixels = 28;       ///< side of an image; S = num_pixels^2
   int64_t num_vocab = 16;        ///< V, entries of the palette
@@ -23,5 +24,13 @@ struct ImageGPTOptions {
 
 /// Throws igpt::UsageError that names the option when a value is out of range or two contradict each other.
 void check(const ImageGPTOptions& options);
+
+struct ParameterShape {
+  std::string name;  ///< as in the state dict, without `gpt.`
+  std::vector<int64_t> sizes;
+};
+
+/// Every parameter of the model, in the order of ImageGPT::named_parameters(), without making any.
+std::vector<ParameterShape> parameter_shapes(const ImageGPTOptions& options);
 
 }  // namespace igpt

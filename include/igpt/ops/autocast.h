@@ -5,8 +5,8 @@
 
 namespace igpt::ops {
 
-/// While it lives, and if `enabled`, matrix products and attention on `device` compute in bfloat16 with fp32 weights, sums
-/// and norms (PyTorch's automatic mixed precision).
+/// While it lives, and if `enabled`, matrix products and attention on `device` compute in bfloat16 with fp32 weights,
+/// sums and norms (PyTorch's automatic mixed precision).
 class Bf16Autocast {
  public:
   Bf16Autocast(c10::DeviceType device, bool enabled);

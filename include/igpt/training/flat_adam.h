@@ -10,9 +10,9 @@
 
 namespace igpt::training {
 
-/// Adam (Kingma and Ba 2015), as torch.optim.Adam computes it, over one flat buffer that holds all parameters and one that
-/// holds all gradients: an update is a single call, clipping a single norm, and data parallel training needs a single
-/// reduction. The parameters become views of the buffer; their gradients are kept and added to in place.
+/// Adam (Kingma and Ba 2015), as torch.optim.Adam computes it, over one flat buffer that holds all parameters and one
+/// that holds all gradients: an update is a single call, clipping a single norm, and data parallel training needs a
+/// single reduction. The parameters become views of the buffer; their gradients are kept and added to in place.
 class FlatAdam {
  public:
   struct Options {
@@ -24,15 +24,15 @@ class FlatAdam {
 
   void zero_grad();
 
-  /// Scales the gradients down to a common norm of at most `largest` (Pascanu et al. 2013); returns the norm before, on the
-  /// device, a scalar.
+  /// Scales the gradients down to a common norm of at most `largest` (Pascanu et al. 2013); returns the norm before, on
+  /// the device, a scalar.
   torch::Tensor clip_grad_norm(double largest);
 
   void step(double learning_rate);
 
   const torch::Tensor& gradients() const { return gradients_; }  ///< (P): all of them
 
-  AdamState state() const;                ///< copies on the CPU
+  AdamState state() const;                  ///< copies on the CPU
   void load_state(const AdamState& state);  ///< throws igpt::InputError when the shapes are not those of the parameters
 
  private:

@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "igpt/model/options.h"
@@ -28,13 +27,13 @@ struct TrainOptions {
   ImageGPTOptions model;
   int64_t batch_size = 64;
   double learning_rate = 0.01;
-  int64_t steps = 25000;            ///< optimizer updates
-  std::string schedule = "cosine";  ///< cosine, linear or constant; a classifier's rate is constant
-  double hold = 0;                  ///< share of the steps before the rate falls
-  int64_t warmup_steps = 0;         ///< steps in which the rate rises from zero
-  std::optional<double> grad_clip;  ///< largest norm of all gradients together
-  int64_t accumulate = 1;           ///< batches of gradients summed up for one update
-  int64_t patience = 3;             ///< validations without a better val_acc before a classifier stops
+  int64_t steps = 25000;                       ///< optimizer updates
+  std::string schedule = "cosine";             ///< cosine, linear or constant; a classifier's rate is constant
+  double hold = 0;                             ///< share of the steps before the rate falls
+  int64_t warmup_steps = 0;                    ///< steps in which the rate rises from zero
+  std::optional<double> grad_clip;             ///< largest norm of all gradients together
+  int64_t accumulate = 1;                      ///< batches of gradients summed up for one update
+  int64_t patience = 3;                        ///< validations without a better val_acc before a classifier stops
   std::optional<int64_t> val_interval;         ///< steps; an epoch if not given
   std::optional<int64_t> checkpoint_interval;  ///< steps between writings of last.ckpt; each validation if not given
   std::string precision = "fp32";              ///< fp32 or bf16
@@ -44,14 +43,14 @@ struct TrainOptions {
   int64_t threads = 0;
   int64_t seed = 0;
 
-  /// All of these by option name, as they go into hparams.yaml and the checkpoint's hyper_parameters.
-  std::vector<std::pair<std::string, std::variant<std::monostate, bool, int64_t, double, std::string>>> settings;
+  /// All of these as text by option name (cli::Options::values): hparams.yaml, and what a resumed run starts with.
+  std::vector<std::pair<std::string, std::string>> settings;
 };
 
 /// How the work is told and stopped. Each may be empty.
 struct Hooks {
-  std::function<int()> stop_signal;                    ///< 0, or the signal to stop for
-  std::function<void(const std::string& line)> note;   ///< a line for the log
+  std::function<int()> stop_signal;                   ///< 0, or the signal to stop for
+  std::function<void(const std::string& line)> note;  ///< a line for the log
   std::function<void(int64_t total, int64_t done, const std::string& note)> progress;
 };
 

@@ -4,8 +4,9 @@
 
 namespace igpt::training {
 
-/// The learning rate of update `step` (0, 1, ..., steps - 1): rises linearly over warmup_steps, stays until hold * steps,
-/// then falls to zero at `steps` as the schedule says (cosine: Loshchilov and Hutter 2017, equation 5, without restarts).
+/// The learning rate of update `step` (0, 1, ..., steps - 1): rises linearly over warmup_steps, stays until hold *
+/// steps, then falls to zero at `steps` as the schedule says (cosine: Loshchilov and Hutter 2017, equation 5, without
+/// restarts).
 double learning_rate(const TrainOptions& options, int64_t step);
 
 }  // namespace igpt::training

@@ -1,0 +1,210 @@
+#include <cmath>
+#include <map>
+#include <sstream>
+
+#include "igpt/checkpoint/checkpoint.h"
+#include "igpt/error.h"
+#include "igpt/formats/torch_file.h"
+
+namespace igpt {
+namespace {
+
+using formats::Value;
+using torch::Tensor;
+
+constexpr const char* kPrefix = "gpt.";
+
+// A checkpoint file's root with its path, which starts every message.
+struct Source {
+  std::string path;
+  Value root;
+
+  [[noreturn]] void fail(const std::string& message) const { throw InputError(path + ": " + message); }
+};
+
+std::string shape_text(const std::vector<int64_t>& sizes) {
+  std::ostringstream text;
+  text << "(";
+  for (size_t i = 0; i < sizes.size(); ++i) text << (i ? ", " : "") << sizes[i];
+  text << (sizes.size() == 1 ? ",)" : ")");
+  return text.str();
+}
+
+int64_t integer(const Source& source, const Value& dict, const std::string& name, std::optional<int64_t> missing) {
+  const Value* value = dict.find(name);
+  if (!value && missing) return *missing;
+  if (!value) source.fail("its hyper_parameters lack " + name + "; it was not written by this project or the original");
+  const auto number = value->as_int();
+  if (!number)
+    source.fail("its hyper_parameter " + name + " is " + std::string(value->kind_name()) + ", not an integer");
+  return *number;
+}
+
+bool boolean(const Value& dict, const std::string& name) {
+  const Value* value = dict.find(name);
+  return value && value->as_bool().value_or(false);
+}
+
+HyperParameters hyper_parameters_of(const Value& dict) {
+  HyperParameters result;
+  for (const auto& [key, value] : dict.entries()) {
+    const std::string* name = key.as_string();
+    if (!name) continue;
+    if (const auto flag = value.as_bool()) {
+      result.emplace_back(*name, *flag);
+    } else if (const auto number = value.as_int()) {
+      result.emplace_back(*name, *number);
+    } else if (const auto real = value.as_double()) {
+      result.emplace_back(*name, *real);
+    } else if (const auto* text = value.as_string()) {
+      result.emplace_back(*name, *text);
+    } else if (value.is_none()) {
+      result.emplace_back(*name, std::monostate{});
+    }
+  }
+  return result;
+}
+
+ImageGPTOptions model_options(const Source& source, const Value& hyper_parameters) {
+  ImageGPTOptions options;
+  options.embed_dim = integer(source, hyper_parameters, "embed_dim", {});
+  options.num_heads = integer(source, hyper_parameters, "num_heads", {});
+  options.num_layers = integer(source, hyper_parameters, "num_layers", {});
+  options.num_pixels = integer(source, hyper_parameters, "num_pixels", {});
+  options.num_vocab = integer(source, hyper_parameters, "num_vocab", {});
+  options.num_classes = integer(source, hyper_parameters, "num_classes", options.num_classes);
+  if (const Value* palette = hyper_parameters.find("palette")) {
+    options.channels = integer(source, hyper_parameters, "channels", options.channels);
+    for (const auto& entry : palette->items()) {
+      const auto byte = entry.as_int();
+      if (!byte || *byte < 0 || *byte > 255) source.fail("its palette has an entry that is not a byte");
+      options.palette.push_back(static_cast<uint8_t>(*byte));
+    }
+  }
+  if (const Value* arch = hyper_parameters.find("arch"))
+    if (!arch->as_string() || *arch->as_string() != "image-gpt")
+      source.fail("its architecture is not image-gpt; a newer version of this project may know it");
+  try {
+    check(options);
+  } catch (const UsageError& error) {
+    source.fail(std::string("its hyper_parameters are wrong: ") + error.what());
+  }
+  return options;
+}
+
+Tensor load_float32(const Source& source, const std::string& name, const Value& value,
+                    const std::vector<int64_t>& sizes) {
+  const formats::Tensor* stored = value.as_tensor();
+  if (!stored) source.fail(name + " is " + std::string(value.kind_name()) + ", not a tensor");
+  if (stored->sizes != sizes)
+    source.fail(name + " has shape " + shape_text(stored->sizes) + ", the model of its hyper_parameters needs " +
+                shape_text(sizes));
+  const auto type = formats::dtype_name(stored->dtype);
+  if (!type.starts_with("float") && type != "bfloat16")
+    source.fail(name + " has dtype " + std::string(type) + ", weights are floating-point numbers");
+  const std::vector<float> numbers = formats::to_vector<float>(*stored);
+  for (const float number : numbers)
+    if (!std::isfinite(number))
+      source.fail(name + " has an entry that is not finite; the training diverged, take an earlier checkpoint");
+  return torch::tensor(numbers, torch::kFloat32).reshape(sizes);
+}
+
+// The state dict with or without Lightning's prefix; other entries than the model's are an error, other modules' not.
+std::map<std::string, Value> model_entries(const Source& source, const Value& state_dict) {
+  std::map<std::string, Value> entries;
+  for (const auto& [key, value] : state_dict.entries()) {
+    const std::string* name = key.as_string();
+    if (name && name->starts_with(kPrefix)) entries.emplace(name->substr(std::string_view(kPrefix).size()), value);
+  }
+  if (entries.empty())
+    source.fail("its state_dict has no parameters gpt.*; it is a checkpoint of another kind of model");
+  return entries;
+}
+
+void read_weights(const Source& source, Checkpoint& checkpoint) {
+  const Value* state_dict = source.root.find("state_dict");
+  if (!state_dict || state_dict->kind() != Value::Kind::dict)
+    source.fail("has no state_dict; it is not a checkpoint of this project or the original");
+  auto entries = model_entries(source, *state_dict);
+  for (const auto& [name, sizes] : parameter_shapes(checkpoint.model)) {
+    const auto entry = entries.find(name);
+    if (entry == entries.end()) source.fail("its state_dict lacks " + std::string(kPrefix) + name);
+    checkpoint.state_dict.emplace_back(name, load_float32(source, kPrefix + name, entry->second, sizes));
+    entries.erase(entry);
+  }
+  if (!entries.empty())
+    source.fail("its state_dict has " + std::string(kPrefix) + entries.begin()->first +
+                ", which the model of its hyper_parameters has not");
+}
+
+const Value& member(const Source& source, const Value& dict, const std::string& name) {
+  const Value* value = dict.find(name);
+  if (!value) source.fail("its training state lacks " + name + "; start anew from its weights with --pretrained");
+  return *value;
+}
+
+double real(const Source& source, const Value& dict, const std::string& name) {
+  const auto number = member(source, dict, name).as_double();
+  if (!number) source.fail("its training state's " + name + " is not a number");
+  return *number;
+}
+
+AdamState read_adam(const Source& source, const ImageGPTOptions& model) {
+  const Value& all = member(source, source.root, "optimizer_states");
+  if (all.items().size() != 1) source.fail("its optimizer_states are not those of one Adam");
+  const Value& states = member(source, all.items()[0], "state");
+  const Value& groups = member(source, all.items()[0], "param_groups");
+  if (groups.items().size() != 1) source.fail("its optimizer has several parameter groups");
+  const Value& group = groups.items()[0];
+  AdamState adam;
+  adam.learning_rate = real(source, group, "lr");
+  adam.initial_learning_rate = real(source, group, "initial_lr");
+  adam.eps = real(source, group, "eps");
+  adam.weight_decay = real(source, group, "weight_decay");
+  int64_t index = 0;
+  for (const auto& [name, sizes] : parameter_shapes(model)) {
+    const Value* state = states.find(index++);
+    if (!state) source.fail("its optimizer's state lacks parameter " + name);
+    adam.exp_avg.push_back(load_float32(source, "exp_avg of " + name, member(source, *state, "exp_avg"), sizes));
+    adam.exp_avg_sq.push_back(
+        load_float32(source, "exp_avg_sq of " + name, member(source, *state, "exp_avg_sq"), sizes));
+  }
+  return adam;
+}
+
+TrainingProgress read_progress(const Source& source, const Value& stored) {
+  TrainingProgress progress;
+  for (const auto& [key, value] : member(source, stored, "settings").entries())
+    if (key.as_string() && value.as_string()) progress.settings.emplace_back(*key.as_string(), *value.as_string());
+  progress.total_steps = integer(source, stored, "total_steps", {});
+  progress.best_step = integer(source, stored, "best_step", {});
+  progress.best_score = real(source, stored, "best_score");
+  progress.bad_validations = integer(source, stored, "bad_validations", {});
+  progress.train_loss_sum = real(source, stored, "train_loss_sum");
+  progress.train_loss_count = integer(source, stored, "train_loss_count", {});
+  return progress;
+}
+
+}  // namespace
+
+Checkpoint read_checkpoint(const std::filesystem::path& path) {
+  const Source source{path.string(), formats::read_torch_file(path).root};
+  const Value* hyper_parameters = source.root.find("hyper_parameters");
+  if (!hyper_parameters || hyper_parameters->kind() != Value::Kind::dict)
+    source.fail("has no hyper_parameters; it is not a checkpoint of this project or the original");
+  Checkpoint checkpoint;
+  checkpoint.model = model_options(source, *hyper_parameters);
+  checkpoint.hyper_parameters = hyper_parameters_of(*hyper_parameters);
+  checkpoint.classify = boolean(*hyper_parameters, "classify");
+  checkpoint.epoch = integer(source, source.root, "epoch", 0);
+  checkpoint.global_step = integer(source, source.root, "global_step", 0);
+  read_weights(source, checkpoint);
+  if (const Value* progress = source.root.find("igpt_progress")) {
+    checkpoint.progress = read_progress(source, *progress);
+    checkpoint.optimizer = read_adam(source, checkpoint.model);
+    checkpoint.optimizer->step = checkpoint.global_step;
+  }
+  return checkpoint;
+}
+
+}  // namespace igpt

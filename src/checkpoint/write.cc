@@ -1,0 +1,137 @@
+#include "igpt/checkpoint/checkpoint.h"
+#include "igpt/error.h"
+#include "igpt/formats/torch_file.h"
+
+namespace igpt {
+namespace {
+
+using formats::Value;
+using torch::Tensor;
+
+// Whose checkpoint layout this is; Lightning migrates older ones.
+constexpr const char* kLightningVersion = "2.0.0";
+
+Value value_of(const Tensor& tensor) {
+  const auto owner = std::make_shared<Tensor>(tensor.detach().to(torch::kCPU, torch::kFloat32).contiguous());
+  const std::span bytes(static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes());
+  return Value::tensor(formats::DType::float32, owner->sizes().vec(), bytes, owner);
+}
+
+Value value_of(const HyperParameter& parameter) {
+  return std::visit(
+      [](const auto& value) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::monostate>)
+          return Value();
+        else
+          return Value(value);
+      },
+      parameter);
+}
+
+Value state_dict_value(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+  auto dict = Value::ordered_dict();
+  for (const auto& [name, tensor] : checkpoint.state_dict) {
+    if (!torch::isfinite(tensor).all().item<bool>())
+      throw Error(
+          path.string() + ": not written: gpt." + name +
+          " has an entry that is not finite; continue from the last good checkpoint with a lower --learning_rate");
+    dict.insert("gpt." + name, value_of(tensor));
+  }
+  return dict;
+}
+
+Value hyper_parameters_value(const Checkpoint& checkpoint) {
+  auto dict = Value::dict();
+  dict.insert("arch", "image-gpt");
+  for (const auto& [name, value] : checkpoint.hyper_parameters) dict.insert(name, value_of(value));
+  const auto& model = checkpoint.model;
+  dict.insert("embed_dim", model.embed_dim);
+  dict.insert("num_heads", model.num_heads);
+  dict.insert("num_layers", model.num_layers);
+  dict.insert("num_pixels", model.num_pixels);
+  dict.insert("num_vocab", model.num_vocab);
+  dict.insert("num_classes", model.num_classes);
+  dict.insert("classify", checkpoint.classify);
+  auto palette = Value::list();
+  for (const uint8_t byte : model.palette) palette.push(int64_t{byte});
+  if (!model.palette.empty()) {
+    dict.insert("channels", model.channels);
+    dict.insert("palette", palette);
+  }
+  return dict;
+}
+
+// What torch.optim.Adam.state_dict() returns, so that Python can load it.
+Value adam_value(const AdamState& adam) {
+  auto state = Value::dict();
+  auto indices = Value::list();
+  for (size_t i = 0; i < adam.exp_avg.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    auto entry = Value::dict();
+    entry.insert("step", value_of(torch::scalar_tensor(static_cast<double>(adam.step), torch::kFloat32)));
+    entry.insert("exp_avg", value_of(adam.exp_avg[i]));
+    entry.insert("exp_avg_sq", value_of(adam.exp_avg_sq[i]));
+    state.insert(index, entry);
+    indices.push(index);
+  }
+  auto group = Value::dict();
+  group.insert("lr", adam.learning_rate);
+  group.insert("betas", Value::tuple({adam.beta1, adam.beta2}));
+  group.insert("eps", adam.eps);
+  group.insert("weight_decay", adam.weight_decay);
+  for (const char* flag : {"amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay"})
+    group.insert(flag, false);
+  group.insert("foreach", Value());
+  group.insert("fused", Value());
+  group.insert("initial_lr", adam.initial_learning_rate);
+  group.insert("params", indices);
+  auto dict = Value::dict();
+  dict.insert("state", state);
+  dict.insert("param_groups", Value::list({group}));
+  return dict;
+}
+
+// What torch.optim.lr_scheduler.CosineAnnealingLR.state_dict() returns when it is stepped with every update.
+Value scheduler_value(const Checkpoint& checkpoint) {
+  auto dict = Value::dict();
+  dict.insert("T_max", checkpoint.progress->total_steps);
+  dict.insert("eta_min", 0.0);
+  dict.insert("base_lrs", Value::list({checkpoint.optimizer->initial_learning_rate}));
+  dict.insert("last_epoch", checkpoint.global_step);
+  dict.insert("_step_count", checkpoint.global_step + 1);
+  dict.insert("_last_lr", Value::list({checkpoint.optimizer->learning_rate}));
+  return dict;
+}
+
+Value progress_value(const TrainingProgress& progress) {
+  auto settings = Value::dict();
+  for (const auto& [name, text] : progress.settings) settings.insert(name, text);
+  auto dict = Value::dict();
+  dict.insert("settings", settings);
+  dict.insert("total_steps", progress.total_steps);
+  dict.insert("best_step", progress.best_step);
+  dict.insert("best_score", progress.best_score);
+  dict.insert("bad_validations", progress.bad_validations);
+  dict.insert("train_loss_sum", progress.train_loss_sum);
+  dict.insert("train_loss_count", progress.train_loss_count);
+  return dict;
+}
+
+}  // namespace
+
+void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+  auto root = Value::dict();
+  root.insert("epoch", checkpoint.epoch);
+  root.insert("global_step", checkpoint.global_step);
+  root.insert("pytorch-lightning_version", kLightningVersion);
+  root.insert("state_dict", state_dict_value(path, checkpoint));
+  root.insert("hyper_parameters", hyper_parameters_value(checkpoint));
+  if (checkpoint.optimizer && checkpoint.progress) {
+    root.insert("optimizer_states", Value::list({adam_value(*checkpoint.optimizer)}));
+    root.insert("lr_schedulers", Value::list({scheduler_value(checkpoint)}));
+    root.insert("igpt_progress", progress_value(*checkpoint.progress));
+  }
+  formats::write_torch_file(path, root);
+}
+
+}  // namespace igpt
