@@ -1,0 +1,169 @@
+#include "igpt/formats/events.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "igpt/error.h"
+#include "igpt/formats/png.h"
+
+namespace igpt::formats {
+namespace {
+
+// Protocol Buffers' wire format, as far as tensorflow/core/util/event.proto and framework/summary.proto need it.
+enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+
+void put_varint(std::string& to, uint64_t value) {
+  for (; value >= 0x80; value >>= 7) to += static_cast<char>(value | 0x80);
+  to += static_cast<char>(value);
+}
+
+template <class T>
+void put_little_endian(std::string& to, T value) {
+  for (size_t i = 0; i < sizeof(T); ++i) to += static_cast<char>(value >> (8 * i) & 0xff);
+}
+
+void put_key(std::string& to, uint32_t field, WireType type) {
+  put_varint(to, field << 3 | type);
+}
+
+void put_integer(std::string& to, uint32_t field, int64_t value) {
+  put_key(to, field, kVarint);
+  put_varint(to, static_cast<uint64_t>(value));
+}
+
+void put_bytes(std::string& to, uint32_t field, std::string_view bytes) {
+  put_key(to, field, kBytes);
+  put_varint(to, bytes.size());
+  to += bytes;
+}
+
+void put_double(std::string& to, uint32_t field, double value) {
+  put_key(to, field, kFixed64);
+  put_little_endian(to, std::bit_cast<uint64_t>(value));
+}
+
+void put_float(std::string& to, uint32_t field, float value) {
+  put_key(to, field, kFixed32);
+  put_little_endian(to, std::bit_cast<uint32_t>(value));
+}
+
+// Event: wall_time = 1, step = 2, file_version = 3, summary = 5. Summary: value = 1.
+std::string summary_event(double time, int64_t step, std::string_view value) {
+  std::string summary, event;
+  put_bytes(summary, 1, value);
+  put_double(event, 1, time);
+  put_integer(event, 2, step);
+  put_bytes(event, 5, summary);
+  return event;
+}
+
+// TFRecord: length, masked CRC of the length, content, masked CRC of the content.
+std::string record(std::string_view content) {
+  const auto masked = [](std::string_view bytes) { return std::rotr(crc32c(bytes), 15) + 0xa282ead8u; };
+  std::string bytes;
+  put_little_endian(bytes, static_cast<uint64_t>(content.size()));
+  put_little_endian(bytes, masked(bytes));
+  bytes += content;
+  put_little_endian(bytes, masked(content));
+  return bytes;
+}
+
+std::string host() {
+  char name[256] = {};
+  if (gethostname(name, sizeof name - 1) != 0 || !*name) return "localhost";
+  std::string text = name;
+  for (char& c : text)
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '-';
+  return text;
+}
+
+constexpr std::array<uint32_t, 256> crc_table() {
+  std::array<uint32_t, 256> table = {};
+  for (uint32_t i = 0; i < 256; ++i) {
+    uint32_t value = i;
+    for (int bit = 0; bit < 8; ++bit) value = value >> 1 ^ (value & 1 ? 0x82f63b78u : 0);
+    table[i] = value;
+  }
+  return table;
+}
+
+}  // namespace
+
+uint32_t crc32c(std::string_view bytes) {
+  static constexpr auto kTable = crc_table();
+  uint32_t crc = ~0u;
+  for (const char c : bytes) crc = crc >> 8 ^ kTable[(crc ^ static_cast<uint8_t>(c)) & 0xff];
+  return ~crc;
+}
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+EventWriter::EventWriter(const std::filesystem::path& folder, std::function<double()> clock)
+    : clock_(std::move(clock)) {
+  const double now = clock_();
+  const std::string stem = "events.out.tfevents." + std::to_string(static_cast<int64_t>(now)) + "." + host() + "." +
+                           std::to_string(getpid()) + ".";
+  for (int n = 0; descriptor_ < 0; ++n) {
+    path_ = folder / (stem + std::to_string(n));
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    if (descriptor_ < 0 && (errno != EEXIST || n == 10'000))
+      throw Error(path_.string() + ": cannot create: " + std::strerror(errno));
+  }
+  std::string event;
+  put_double(event, 1, now);
+  put_bytes(event, 3, "brain.Event:2");
+  append(event);
+}
+
+EventWriter::~EventWriter() {
+  ::close(descriptor_);
+}
+
+void EventWriter::scalar(std::string_view tag, double value, int64_t step) {
+  std::string content;  // Summary.Value: tag = 1, simple_value = 2
+  put_bytes(content, 1, tag);
+  put_float(content, 2, static_cast<float>(value));
+  append(summary_event(clock_(), step, content));
+}
+
+void EventWriter::image(std::string_view tag, const Image& image, int64_t step) {
+  std::string picture, content;  // Image: height = 1, width = 2, colorspace = 3, encoded_image_string = 4
+  put_integer(picture, 1, image.height);
+  put_integer(picture, 2, image.width);
+  put_integer(picture, 3, image.channels);
+  put_bytes(picture, 4, encode_png(image));
+  put_bytes(content, 1, tag);
+  put_bytes(content, 4, picture);
+  append(summary_event(clock_(), step, content));
+}
+
+void EventWriter::append(std::string_view event) {
+  const std::string bytes = record(event);
+  const off_t start = ::lseek(descriptor_, 0, SEEK_END);
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t written = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      const int error = errno;
+      // A torn record would hide all that follow it from a reader.
+      [[maybe_unused]] const int undone = ::ftruncate(descriptor_, start);
+      throw Error(path_.string() + ": cannot write: " + std::strerror(error));
+    }
+    done += static_cast<size_t>(written);
+  }
+}
+
+void EventWriter::flush() {
+  if (::fsync(descriptor_) != 0) throw Error(path_.string() + ": cannot write: " + std::strerror(errno));
+}
+
+}  // namespace igpt::formats

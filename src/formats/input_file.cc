@@ -1,0 +1,74 @@
+#include "igpt/formats/input_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "igpt/error.h"
+
+namespace igpt::formats {
+
+InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
+  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (descriptor_ < 0) {
+    const int error = errno;
+    if (error == ENOENT) throw InputError(path_.string() + ": no such file; check the name");
+    throw InputError(path_.string() + ": cannot open: " + std::strerror(error));
+  }
+  struct stat status = {};
+  const bool known = ::fstat(descriptor_, &status) == 0;
+  if (!known || !S_ISREG(status.st_mode)) {
+    ::close(descriptor_);
+    throw InputError(path_.string() + (known && S_ISDIR(status.st_mode) ? ": is a folder; give the name of a file"
+                                                                        : ": is not a regular file; copy it to one"));
+  }
+  size_ = static_cast<uint64_t>(status.st_size);
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      position_(other.position_) {}
+
+InputFile::~InputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+size_t InputFile::read(std::span<std::byte> into) {
+  size_t filled = 0;
+  while (filled < into.size()) {
+    const ssize_t got = ::read(descriptor_, into.data() + filled, into.size() - filled);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw Error(path_.string() + ": cannot read: " + std::strerror(errno));
+    if (got == 0) break;
+    filled += static_cast<size_t>(got);
+  }
+  position_ += filled;
+  return filled;
+}
+
+void InputFile::read_exactly(std::span<std::byte> into) {
+  const uint64_t start = position_;
+  if (read(into) != into.size())
+    throw InputError(path_.string() + ": ends at byte " + std::to_string(position_) + ", " +
+                     std::to_string(into.size()) + " bytes were expected from byte " + std::to_string(start) +
+                     "; is it complete?");
+}
+
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
+  InputFile file(path);
+  if (file.size() > max_bytes)
+    throw InputError(path.string() + ": has " + std::to_string(file.size()) + " bytes, more than the " +
+                     std::to_string(max_bytes) + " that such a file can have; is it the right one?");
+  std::string bytes(file.size(), '\0');
+  file.read_exactly(std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+}  // namespace igpt::formats
