@@ -5,6 +5,7 @@
 
 #include <array>
 #include <bit>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -121,7 +122,13 @@ EventWriter::EventWriter(const std::filesystem::path& folder, std::function<doub
   std::string event;
   put_double(event, 1, now);
   put_bytes(event, 3, "brain.Event:2");
-  append(event);
+  try {
+    append(event);
+  } catch (...) {
+    ::close(descriptor_);
+    ::unlink(path_.c_str());
+    throw;
+  }
 }
 
 EventWriter::~EventWriter() {

@@ -6,10 +6,18 @@
 #include <functional>
 #include <string>
 
+#include "igpt/error.h"
+
 namespace igpt::data {
 
 /// Bytes so far and in all (0 while unknown).
 using ProgressCallback = std::function<void(uint64_t done, uint64_t total)>;
+
+/// A server did not deliver.
+class DownloadError : public Error {
+ public:
+  using Error::Error;
+};
 
 struct DownloadOptions {
   uint64_t max_bytes = uint64_t{1} << 30;

@@ -1,0 +1,210 @@
+#include "igpt/data/dataset_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <set>
+#include <thread>
+
+#include "igpt/error.h"
+#include "igpt/formats/input_file.h"
+
+namespace igpt::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kLock = ".lock";
+constexpr const char* kIncoming = ".incoming";
+constexpr const char* kReady = ".ready";
+constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
+constexpr uint64_t kMaximumYaml = 256 * 1024;
+
+[[noreturn]] void fail(const fs::path& path, const std::string& action, int error) {
+  throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) +
+              "; check that you may write to its folder");
+}
+
+// Unlike std::filesystem's, this one never throws: what cannot be seen is not there.
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+void flush_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);  // some file systems cannot, which loses nothing here
+  ::close(descriptor);
+}
+
+void remove_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) fail(folder, "remove", error.value());
+}
+
+// Moves a complete set to its place. Whoever calls holds the exclusive lock.
+void roll_forward(const fs::path& folder) {
+  const fs::path ready = folder / kReady;
+  if (!is_there(ready)) return;
+  for (const char* name : kNames) {
+    if (::rename((ready / name).c_str(), (folder / name).c_str()) != 0 && errno != ENOENT)
+      fail(folder / name, "replace", errno);
+  }
+  flush_folder(folder);
+  remove_folder(ready);
+  flush_folder(folder);
+}
+
+fs::path made(fs::path folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error || !fs::is_directory(folder, error)) fail(folder, "create the folder", error ? error.value() : ENOTDIR);
+  return folder;
+}
+
+}  // namespace
+
+FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting) {
+  const int flags = kind == Kind::kExclusive ? O_RDWR | O_CREAT : O_RDONLY;
+  descriptor_ = ::open(file.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+  if (descriptor_ < 0) fail(file, kind == Kind::kExclusive ? "create" : "open", errno);
+  // Not a blocking flock: a signal handler's flag has to be seen while waiting.
+  while (::flock(descriptor_, (kind == Kind::kExclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
+    const int error = errno;
+    try {
+      if (error != EWOULDBLOCK && error != EINTR) fail(file, "lock", error);
+      if (waiting) waiting();
+    } catch (...) {
+      ::close(descriptor_);
+      throw;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+FileLock::~FileLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiting) {
+  std::set<fs::path> folders;
+  for (const fs::path& file : files) {
+    std::error_code error;
+    const fs::path folder = fs::weakly_canonical(fs::absolute(file).parent_path(), error);
+    if (!error) folders.insert(folder);
+  }
+  for (const fs::path& folder : folders) {
+    while (true) {
+      if (is_there(folder / kReady)) {
+        const FileLock lock(folder / kLock, FileLock::Kind::kExclusive, waiting);
+        roll_forward(folder);
+      }
+      if (!is_there(folder / kLock)) break;
+      FileLock lock(folder / kLock, FileLock::Kind::kShared, waiting);
+      if (is_there(folder / kReady)) continue;  // its writer died while we waited
+      locks_.push_back(std::move(lock));
+      break;
+    }
+  }
+}
+
+DatasetWriter::DatasetWriter(fs::path folder, const WaitCallback& waiting)
+    : folder_(made(std::move(folder))), lock_(folder_ / kLock, FileLock::Kind::kExclusive, waiting) {
+  roll_forward(folder_);
+  remove_folder(incoming());
+  if (::mkdir(incoming().c_str(), 0777) != 0) fail(incoming(), "create the folder", errno);
+}
+
+DatasetWriter::~DatasetWriter() {
+  std::error_code ignored;
+  fs::remove_all(incoming(), ignored);
+}
+
+fs::path DatasetWriter::incoming() const {
+  return folder_ / kIncoming;
+}
+
+void DatasetWriter::publish() {
+  for (const char* name : kNames) {
+    std::error_code ignored;
+    if (fs::is_directory(folder_ / name, ignored))
+      throw Error((folder_ / name).string() + ": is a folder where a file has to go; move it away");
+    if (!fs::is_regular_file(incoming() / name, ignored))
+      throw Error((incoming() / name).string() + ": was not written");
+  }
+  flush_folder(incoming());
+  if (::rename(incoming().c_str(), (folder_ / kReady).c_str()) != 0) fail(folder_ / kReady, "create", errno);
+  flush_folder(folder_);
+  roll_forward(folder_);
+}
+
+std::string to_yaml(const DatasetInfo& info) {
+  const auto files = [](YAML::Emitter& yaml, const std::vector<DatasetInfo::File>& list) {
+    yaml << YAML::BeginMap;
+    for (const DatasetInfo::File& file : list) yaml << YAML::Key << file.name << YAML::Value << file.sha256;
+    yaml << YAML::EndMap;
+  };
+  std::vector<int> colours(info.palette.colours.begin(), info.palette.colours.end());
+  YAML::Emitter yaml;
+  yaml << YAML::BeginMap;
+  yaml << YAML::Key << "dataset" << YAML::Value << info.dataset;
+  yaml << YAML::Key << "image_size" << YAML::Value << info.image_size;
+  yaml << YAML::Key << "dtype" << YAML::Value << info.dtype;
+  yaml << YAML::Key << "classes" << YAML::Value << YAML::Flow << info.classes;
+  yaml << YAML::Key << "palette" << YAML::Value << YAML::BeginMap;
+  yaml << YAML::Key << "channels" << YAML::Value << info.palette.channels;
+  yaml << YAML::Key << "colours" << YAML::Value << YAML::Flow << colours;
+  yaml << YAML::EndMap;
+  yaml << YAML::Key << "raw_sha256" << YAML::Value;
+  files(yaml, info.raw);
+  yaml << YAML::Key << "sha256" << YAML::Value;
+  files(yaml, info.files);
+  yaml << YAML::Key << "made_by" << YAML::Value << info.made_by;
+  yaml << YAML::EndMap;
+  return std::string(yaml.c_str()) + "\n";
+}
+
+std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
+  const fs::path path = folder / "dataset.yaml";
+  if (!is_there(path)) return std::nullopt;
+  const auto files = [](const YAML::Node& map) {
+    std::vector<DatasetInfo::File> list;
+    for (const auto& entry : map) list.push_back({entry.first.as<std::string>(), entry.second.as<std::string>()});
+    return list;
+  };
+  const std::string text = formats::read_file(path, kMaximumYaml);
+  try {
+    const YAML::Node yaml = YAML::Load(text);
+    DatasetInfo info;
+    info.dataset = yaml["dataset"].as<std::string>();
+    info.image_size = yaml["image_size"].as<int64_t>();
+    info.dtype = yaml["dtype"].as<std::string>();
+    info.classes = yaml["classes"].as<std::vector<std::string>>();
+    info.palette.channels = yaml["palette"]["channels"].as<int64_t>();
+    for (const int colour : yaml["palette"]["colours"].as<std::vector<int>>()) {
+      if (colour < 0 || colour > 255)
+        throw InputError(path.string() + ": its palette is damaged; run prepare_data again");
+      info.palette.colours.push_back(static_cast<uint8_t>(colour));
+    }
+    info.raw = files(yaml["raw_sha256"]);
+    info.files = files(yaml["sha256"]);
+    info.made_by = yaml["made_by"].as<std::string>();
+    if (info.palette.channels != 1 && info.palette.channels != 3)
+      throw InputError(path.string() + ": its palette is damaged; run prepare_data again");
+    return info;
+  } catch (const YAML::Exception& error) {
+    throw InputError(path.string() + ": line " + std::to_string(error.mark.line + 1) + ": " + error.msg +
+                     "; run prepare_data again");
+  }
+}
+
+}  // namespace igpt::data

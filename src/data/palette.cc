@@ -1,0 +1,92 @@
+#include "igpt/data/palette.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <string>
+
+#include "igpt/error.h"
+
+namespace igpt::data {
+namespace {
+
+constexpr int64_t kMaximumColours = 256;  // a token is one byte
+
+void check(const Palette& palette) {
+  const bool whole = (palette.channels == 1 || palette.channels == 3) &&
+                     palette.colours.size() % static_cast<size_t>(palette.channels) == 0;
+  if (!whole || palette.size() < 1 || palette.size() > kMaximumColours)
+    throw InputError("a palette has 1 to 256 grey or RGB colours, not " + std::to_string(palette.colours.size()) +
+                     " values of " + std::to_string(palette.channels) + " channels");
+}
+
+uint8_t nearest(const Palette& palette, const uint8_t* pixel) {
+  const auto channels = static_cast<size_t>(palette.channels);
+  int best = std::numeric_limits<int>::max();
+  uint8_t token = 0;
+  for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k) {
+    int distance = 0;
+    for (size_t c = 0; c < channels; ++c) {
+      const int difference = pixel[c] - palette.colours[k * channels + c];
+      distance += difference * difference;
+    }
+    if (distance < best) {
+      best = distance;
+      token = static_cast<uint8_t>(k);
+    }
+  }
+  return token;
+}
+
+// The token of every byte.
+std::array<uint8_t, 256> grey_table(const Palette& palette) {
+  const bool original = palette == Palette::grey(16);
+  std::array<uint8_t, 256> table = {};
+  for (int byte = 0; byte < 256; ++byte) {
+    const auto value = static_cast<uint8_t>(byte);
+    table[value] = original ? value / 17 : nearest(palette, &value);
+  }
+  return table;
+}
+
+}  // namespace
+
+Palette Palette::grey(int64_t size) {
+  if (size < 2 || size > kMaximumColours)
+    throw InputError("a grey palette has 2 to 256 colours, not " + std::to_string(size));
+  Palette palette;
+  for (int64_t k = 0; k < size; ++k)
+    palette.colours.push_back(static_cast<uint8_t>((2 * 255 * k + size - 1) / (2 * (size - 1))));
+  return palette;
+}
+
+void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens) {
+  check(palette);
+  const auto channels = static_cast<size_t>(palette.channels);
+  if (pixels.size() != tokens.size() * channels)
+    throw InputError(std::to_string(pixels.size()) + " bytes are not " + std::to_string(tokens.size()) + " pixels of " +
+                     std::to_string(channels) + " channels");
+  if (channels == 1) {
+    const auto table = grey_table(palette);
+    std::ranges::transform(pixels, tokens.begin(), [&](uint8_t byte) { return table[byte]; });
+    return;
+  }
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = nearest(palette, pixels.data() + i * channels);
+}
+
+std::vector<uint8_t> decode(const Palette& palette, std::span<const uint8_t> tokens) {
+  check(palette);
+  const auto channels = static_cast<size_t>(palette.channels);
+  std::vector<uint8_t> pixels;
+  pixels.reserve(tokens.size() * channels);
+  for (const uint8_t token : tokens) {
+    if (token >= palette.size())
+      throw InputError("token " + std::to_string(token) + " is outside the palette of " +
+                       std::to_string(palette.size()) + " colours");
+    const uint8_t* colour = palette.colours.data() + token * channels;
+    pixels.insert(pixels.end(), colour, colour + channels);
+  }
+  return pixels;
+}
+
+}  // namespace igpt::data

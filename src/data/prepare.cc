@@ -1,0 +1,300 @@
+#include "igpt/data/prepare.h"
+
+#include <algorithm>
+#include <future>
+#include <optional>
+
+#include "igpt/data/dataset_folder.h"
+#include "igpt/data/sha256.h"
+#include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
+#include "igpt/formats/gzip.h"
+#include "igpt/formats/idx.h"
+#include "igpt/formats/input_file.h"
+#include "igpt/formats/npy.h"
+
+namespace igpt::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<const char*, 4> kOutputs = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy"};
+
+bool is_url(const std::string& source) {
+  return source.find("://") != std::string::npos;
+}
+
+// The decompressed bytes of one IDX file. Throws InputError unless they are exactly the right ones.
+std::string read_raw(const fs::path& path, const RawFile& file) {
+  std::string bytes = formats::read_plain_or_gzip(path, file.size);
+  if (bytes.size() != file.size || sha256(bytes) != file.sha256)
+    throw InputError(path.string() + ": does not hold the bytes of " + file.name + " (its SHA-256 is another one)" +
+                     "; delete it and run prepare_data again");
+  return bytes;
+}
+
+// Finds one IDX file after the other.
+class RawFiles {
+ public:
+  RawFiles(const DatasetSource& dataset, const PrepareOptions& options)
+      : dataset_(dataset), options_(options), folder_(options.data_dir / "raw" / dataset.name) {}
+
+  std::array<std::string, 4> read() {
+    if (!options_.source.empty() && !is_url(options_.source)) return read_source_folder(options_.source);
+    // What is here already is read in parallel, the rest comes over one connection after the other.
+    std::array<std::future<std::optional<std::string>>, 4> local;
+    for (size_t i = 0; i < local.size(); ++i)
+      local[i] = std::async(std::launch::async, [this, i] { return read_local(dataset_.files[i]); });
+    std::array<std::optional<std::string>, 4> found;
+    for (size_t i = 0; i < local.size(); ++i) found[i] = local[i].get();
+
+    std::array<std::string, 4> bytes;
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = found[i] ? std::move(*found[i]) : fetch(dataset_.files[i]);
+    return bytes;
+  }
+
+ private:
+  void note(const std::string& line) const {
+    if (options_.note) options_.note(line);
+  }
+
+  std::array<std::string, 4> read_source_folder(const fs::path& folder) const {
+    if (!fs::is_directory(folder))
+      throw InputError(folder.string() + ": no such folder; --source takes a folder with the IDX files, or a URL");
+    std::array<fs::path, 4> paths;
+    for (size_t i = 0; i < paths.size(); ++i) {
+      paths[i] = folder / dataset_.files[i].name;
+      if (!fs::exists(paths[i])) paths[i] += ".gz";
+      if (!fs::exists(paths[i]))
+        throw InputError(paths[i].string() + ": no such file; the folder has to hold the four IDX files of " +
+                         dataset_.title + ", plain or .gz");
+    }
+    note("reading " + dataset_.title + " from " + folder.string());
+    std::array<std::future<std::string>, 4> reading;
+    for (size_t i = 0; i < reading.size(); ++i)
+      reading[i] = std::async(std::launch::async, [&, i] { return read_raw(paths[i], dataset_.files[i]); });
+    std::array<std::string, 4> bytes;
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = reading[i].get();
+    return bytes;
+  }
+
+  // What lies in data/raw or a distribution's folder; nothing when no good file does.
+  // `damaged` is told of files with wrong bytes.
+  std::optional<std::string> read_local(const RawFile& file, std::vector<fs::path>* damaged = nullptr) const {
+    std::vector<fs::path> folders = {folder_};
+    if (options_.source.empty()) folders.insert(folders.end(), dataset_.folders.begin(), dataset_.folders.end());
+    for (const fs::path& folder : folders) {
+      for (const char* ending : {"", ".gz"}) {
+        const fs::path path = folder / (file.name + ending);
+        if (!fs::exists(path)) continue;
+        try {
+          return read_raw(path, file);
+        } catch (const InputError&) {
+          // No reason to stop: the next place may have the right ones.
+          if (damaged) damaged->push_back(path);
+        }
+      }
+    }
+    return std::nullopt;
+  }
+
+  std::string fetch(const RawFile& file) {
+    fs::create_directories(folder_);
+    const FileLock lock(folder_ / ".lock", FileLock::Kind::kExclusive, [this] { waiting(); });
+    const fs::path complete = folder_ / (file.name + ".gz"), part = folder_ / (file.name + ".gz.part");
+    // Another program may have downloaded it while we waited, or died after the last byte.
+    std::vector<fs::path> damaged;
+    if (auto bytes = read_local(file, &damaged)) return *std::move(bytes);
+    for (const fs::path& path : damaged) note(path.string() + ": is damaged; downloading it again");
+    if (auto bytes = read_if_right(part, file)) return keep(part, complete, *std::move(bytes));
+
+    std::string failures;
+    const auto mirrors = options_.source.empty() ? dataset_.mirrors : std::vector<std::string>{options_.source};
+    for (const std::string& mirror : mirrors) {
+      const std::string url = mirror + (mirror.ends_with('/') ? "" : "/") + file.name + ".gz";
+      note("downloading " + url);
+      try {
+        if (auto bytes = fetch_from(url, part, file)) return keep(part, complete, *std::move(bytes));
+        failures += url + ": serves wrong bytes; ";
+      } catch (const DownloadError& error) {
+        failures += error.what() + std::string("; ");
+      }
+    }
+    throw Error("cannot download " + file.name + ".gz: " + failures +
+                "try again later, or give a folder that holds the files with --source");
+  }
+
+  // Nothing when the server's bytes are wrong. A continued download gets a second chance from its start: what was
+  // there may have come from elsewhere.
+  std::optional<std::string> fetch_from(const std::string& url, const fs::path& part, const RawFile& file) {
+    DownloadOptions download_options = options_.download;
+    download_options.max_bytes = file.size + file.size / 100 + 4096;  // what does not compress grows a little
+    if (options_.progress)
+      download_options.progress = [&](uint64_t done, uint64_t total) { options_.progress(file.name, done, total); };
+    for (bool again = fs::exists(part);; again = false) {
+      download(url, part, download_options);
+      if (auto bytes = read_if_right(part, file)) return bytes;
+      fs::remove(part);
+      if (!again) return std::nullopt;
+    }
+  }
+
+  static std::optional<std::string> read_if_right(const fs::path& path, const RawFile& file) {
+    if (!fs::exists(path)) return std::nullopt;
+    try {
+      return read_raw(path, file);
+    } catch (const InputError&) {
+      return std::nullopt;
+    }
+  }
+
+  static std::string keep(const fs::path& part, const fs::path& complete, std::string bytes) {
+    fs::rename(part, complete);
+    return bytes;
+  }
+
+  void waiting() const {
+    if (options_.progress) options_.progress("", 0, 0);
+  }
+
+  const DatasetSource& dataset_;
+  const PrepareOptions& options_;
+  fs::path folder_;
+};
+
+// Images or labels, in the bytes of their IDX file.
+struct Part {
+  std::vector<int64_t> shape;
+  std::span<uint8_t> values;
+};
+
+Part parse(std::string& bytes, const std::string& name) {
+  const formats::IdxArray array = formats::parse_idx(bytes, name);
+  const size_t offset = bytes.size() - array.values.size();
+  return {array.shape, {reinterpret_cast<uint8_t*>(bytes.data()) + offset, array.values.size()}};
+}
+
+void check(const Part& images, const Part& labels, size_t classes, const std::string& name) {
+  if (images.shape.size() != 3 || images.shape[1] != images.shape[2] || labels.shape.size() != 1 ||
+      labels.shape[0] != images.shape[0])
+    throw InputError(name + ": images and labels do not belong together");
+  if (std::ranges::any_of(labels.values, [&](uint8_t label) { return label >= classes; }))
+    throw InputError(name + ": has a label outside its " + std::to_string(classes) + " classes");
+}
+
+// Writes an .npy file and returns its SHA-256.
+std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part) {
+  constexpr size_t kChunk = 64 * 1024;
+  formats::AtomicFile file(path);
+  Sha256 hash;
+  const auto write = [&](std::string_view bytes) {
+    hash.update(bytes);
+    file.write(bytes);
+  };
+  write(formats::npy_header(dtype, part.shape));
+  std::vector<int64_t> wide;
+  for (std::span<const uint8_t> rest = part.values; !rest.empty();) {
+    const auto chunk = rest.first(std::min(kChunk, rest.size()));
+    rest = rest.subspan(chunk.size());
+    wide.assign(chunk.begin(), chunk.end());
+    write(dtype == "int64" ? std::string_view(reinterpret_cast<const char*>(wide.data()), 8 * wide.size())
+                           : std::string_view(reinterpret_cast<const char*>(chunk.data()), chunk.size()));
+  }
+  file.publish();
+  return hash.hex();
+}
+
+DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options) {
+  if (options.dtype != "auto" && options.dtype != "int64")
+    throw UsageError("--dtype " + options.dtype + ": must be auto or int64");
+  if (is_url(options.source) && !options.source.starts_with("http://") && !options.source.starts_with("https://"))
+    throw UsageError("--source " + options.source + ": must be a folder or an http or https URL");
+  DatasetInfo info;
+  info.dataset = dataset.name;
+  info.palette = options.palette;
+  info.dtype = options.dtype == "auto" ? "uint8" : options.dtype;  // a palette has at most 256 colours
+  info.classes = dataset.classes;
+  for (const RawFile& file : dataset.files) info.raw.push_back({file.name, file.sha256});
+  info.made_by = options.made_by;
+  return info;
+}
+
+std::string sha256_of_file(const fs::path& path) {
+  formats::InputFile file(path);
+  Sha256 hash;
+  std::string chunk(256 * 1024, '\0');
+  while (const size_t size = file.read(std::as_writable_bytes(std::span(chunk)))) hash.update({chunk.data(), size});
+  return hash.hex();
+}
+
+std::vector<PreparedFile> list_files(const fs::path& folder) {
+  std::vector<PreparedFile> files;
+  for (const char* name : kOutputs) {
+    const auto header = formats::read_npy_header(folder / name);
+    files.push_back({folder / name, header.dtype(), header.shape});
+  }
+  return files;
+}
+
+// The files, if they are exactly those that would be made.
+std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, const PrepareOptions& options) {
+  if (!fs::exists(options.data_dir / "dataset.yaml")) return std::nullopt;
+  const ReadLock lock({options.data_dir / "dataset.yaml"}, [&] {
+    if (options.progress) options.progress("", 0, 0);
+  });
+  try {
+    const auto present = read_dataset_info(options.data_dir);
+    if (!present || present->dataset != wanted.dataset || present->palette != wanted.palette ||
+        present->dtype != wanted.dtype || present->raw != wanted.raw || present->classes != wanted.classes)
+      return std::nullopt;
+    std::vector<std::future<bool>> matches;
+    for (const DatasetInfo::File& file : present->files)
+      matches.push_back(std::async(std::launch::async, [&, file] {
+        return std::ranges::find(kOutputs, file.name) != kOutputs.end() &&
+               sha256_of_file(options.data_dir / file.name) == file.sha256;
+      }));
+    if (matches.size() != kOutputs.size()) return std::nullopt;
+    if (!std::ranges::all_of(matches, [](std::future<bool>& match) { return match.get(); })) return std::nullopt;
+    return list_files(options.data_dir);
+  } catch (const InputError&) {
+    return std::nullopt;  // damaged or missing: they are made anew
+  }
+}
+
+PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& options) {
+  DatasetInfo info = describe(dataset, options);
+  if (!options.force)
+    if (auto files = find_ready(info, options)) return {true, *std::move(files)};
+
+  std::array<std::string, 4> raw = RawFiles(dataset, options).read();
+  std::array<Part, 4> parts;
+  for (size_t i = 0; i < parts.size(); ++i) parts[i] = parse(raw[i], dataset.files[i].name);
+  check(parts[0], parts[1], dataset.classes.size(), dataset.title + "'s training set");
+  check(parts[2], parts[3], dataset.classes.size(), dataset.title + "'s test set");
+  for (const size_t images : {0, 2}) encode(options.palette, parts[images].values, parts[images].values);
+  info.image_size = parts[0].shape[1];
+
+  DatasetWriter writer(options.data_dir, [&] {
+    if (options.progress) options.progress("", 0, 0);
+  });
+  std::array<std::future<std::string>, 4> written;
+  for (size_t i = 0; i < parts.size(); ++i)
+    written[i] = std::async(std::launch::async,
+                            [&, i] { return write_tokens(writer.incoming() / kOutputs[i], info.dtype, parts[i]); });
+  for (size_t i = 0; i < parts.size(); ++i) info.files.push_back({kOutputs[i], written[i].get()});
+  formats::write_atomically(writer.incoming() / "dataset.yaml", to_yaml(info));
+  writer.publish();
+  return {false, list_files(options.data_dir)};
+}
+
+}  // namespace
+
+PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options) {
+  try {
+    return find_or_make(dataset, options);
+  } catch (const fs::filesystem_error& error) {
+    throw Error(error.path1().string() + ": " + error.code().message() + "; check that you may read and write there");
+  }
+}
+
+}  // namespace igpt::data

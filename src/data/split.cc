@@ -1,0 +1,55 @@
+#include "igpt/data/split.h"
+
+#include <string>
+#include <utility>
+
+#include "igpt/error.h"
+#include "igpt/formats/npy.h"
+
+namespace igpt::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string in_words(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t size : shape) text += (text.empty() ? "" : " x ") + std::to_string(size);
+  return text.empty() ? "a single number" : text;
+}
+
+formats::NpyHeader header_of(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error))
+    throw InputError(path.string() + ": no such file; run prepare_data first, or name the files that you have");
+  return formats::read_npy_header(path);
+}
+
+void check_shapes(const fs::path& x, const std::vector<int64_t>& images, const fs::path& y,
+                  const std::vector<int64_t>& labels) {
+  if (images.size() != 3 || images[1] != images[2])
+    throw InputError(x.string() + ": has the shape " + in_words(images) +
+                     ", images are N x h x h; was it made by prepare_data?");
+  if (images[0] < 1 || images[1] < 1) throw InputError(x.string() + ": holds no images; run prepare_data again");
+  if (labels.size() != 1)
+    throw InputError(y.string() + ": has the shape " + in_words(labels) +
+                     ", labels are N; was it made by prepare_data?");
+  if (labels[0] != images[0])
+    throw InputError(y.string() + ": has " + std::to_string(labels[0]) + " labels for the " +
+                     std::to_string(images[0]) + " images of " + x.string() + "; give two files that belong together");
+}
+
+}  // namespace
+
+Split read_split(const fs::path& x, const fs::path& y, uint8_t max_token, const WaitCallback& waiting) {
+  const ReadLock lock({x, y}, waiting);
+  // All shapes are known to be right before memory is taken for the values.
+  const std::vector<int64_t> image_shape = header_of(x).shape, label_shape = header_of(y).shape;
+  check_shapes(x, image_shape, y, label_shape);
+  auto images = formats::read_npy_uint8(x, max_token);
+  auto labels = formats::read_npy_int64(y, /*minimum=*/0);
+  if (images.shape != image_shape || labels.shape != label_shape)
+    throw InputError(x.string() + ": changed while it was read; try again");
+  return {image_shape[0], image_shape[1], std::move(images.values), std::move(labels.values)};
+}
+
+}  // namespace igpt::data
