@@ -177,6 +177,7 @@ TrainingProgress read_progress(const Source& source, const Value& stored) {
   for (const auto& [key, value] : member(source, stored, "settings").entries())
     if (key.as_string() && value.as_string()) progress.settings.emplace_back(*key.as_string(), *value.as_string());
   progress.total_steps = integer(source, stored, "total_steps", {});
+  progress.validated_step = integer(source, stored, "validated_step", {});
   progress.best_step = integer(source, stored, "best_step", {});
   progress.best_score = real(source, stored, "best_score");
   progress.bad_validations = integer(source, stored, "bad_validations", {});

@@ -109,6 +109,7 @@ Value progress_value(const TrainingProgress& progress) {
   auto dict = Value::dict();
   dict.insert("settings", settings);
   dict.insert("total_steps", progress.total_steps);
+  dict.insert("validated_step", progress.validated_step);
   dict.insert("best_step", progress.best_step);
   dict.insert("best_score", progress.best_score);
   dict.insert("bad_validations", progress.bad_validations);

@@ -28,6 +28,7 @@ struct AdamState {
 struct TrainingProgress {
   std::vector<std::pair<std::string, std::string>> settings;  ///< every option of the run, as cli::Options::values
   int64_t total_steps = 0;                                    ///< of the run, for the schedule
+  int64_t validated_step = 0;                                 ///< the last step after which the model was validated
   int64_t best_step = -1;                                     ///< -1: not validated yet
   double best_score = 0;                                      ///< val_loss, or val_acc of a classifier
   int64_t bad_validations = 0;                                ///< since the best one

@@ -28,7 +28,7 @@ struct TrainOptions {
   int64_t batch_size = 64;
   double learning_rate = 0.01;
   int64_t steps = 25000;                       ///< optimizer updates
-  std::string schedule = "cosine";             ///< cosine, linear or constant; a classifier's rate is constant
+  std::string schedule = "cosine";             ///< cosine, linear or constant
   double hold = 0;                             ///< share of the steps before the rate falls
   int64_t warmup_steps = 0;                    ///< steps in which the rate rises from zero
   std::optional<double> grad_clip;             ///< largest norm of all gradients together
@@ -42,6 +42,8 @@ struct TrainOptions {
   std::string device = "auto";
   int64_t threads = 0;
   int64_t seed = 0;
+
+  std::vector<std::string> given;  ///< names of the options that the user gave: a checkpoint must not contradict them
 
   /// All of these as text by option name (cli::Options::values): hparams.yaml, and what a resumed run starts with.
   std::vector<std::pair<std::string, std::string>> settings;
@@ -63,6 +65,10 @@ struct TrainResult {
 /// Trains as `run train` does: writes log_dir/name/version_N with hparams.yaml, metrics.csv, TensorBoard events and
 /// checkpoints/{best,last}.ckpt. On a stop signal it saves last.ckpt and throws igpt::Interrupted.
 TrainResult train(const TrainOptions& options, const Hooks& hooks);
+
+/// The settings that the run of a checkpoint was started with. Throws igpt::InputError when the file holds no training
+/// state.
+std::vector<std::pair<std::string, std::string>> settings_of_run(const std::string& checkpoint);
 
 struct EvaluateOptions {
   std::string checkpoint;

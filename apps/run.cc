@@ -1,0 +1,217 @@
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "igpt/cli/json.h"
+#include "igpt/cli/options.h"
+#include "igpt/cli/program.h"
+#include "igpt/cli/progress.h"
+#include "igpt/cli/signals.h"
+#include "igpt/error.h"
+#include "igpt/training/options.h"
+
+namespace {
+
+using namespace igpt;
+
+// Options that say where and how to work, not what: free to differ when a run is resumed, and no part of its settings.
+constexpr const char* kSessionOptions[] = {"resume", "config", "device", "threads", "quiet", "verbose", "json"};
+// Settings that a resumed run may be given anew: its data may have moved, and it may go on for longer.
+constexpr const char* kResumableOptions[] = {"train_x", "train_y", "test_x", "test_y", "steps"};
+
+template <size_t N>
+bool contains(const char* const (&names)[N], const std::string& name) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+struct TrainCommand {
+  training::TrainOptions train;
+  cli::CommonOptions common;
+  std::string config;
+  cli::Options options{"run train", "Trains an Image GPT to predict the next pixel, or to classify.",
+                       "run train --name fmnist_gen --steps 25000"};
+
+  TrainCommand();
+  void complete();
+};
+
+TrainCommand::TrainCommand() {
+  using namespace cli;
+  auto& o = options;
+  o.group("Run");
+  o.add("n,name", train.name, "folder of the run under --log_dir");
+  o.add("log_dir", train.log_dir, "where runs are kept");
+  o.add("pretrained", train.pretrained, "checkpoint whose weights to start from");
+  o.add("resume", train.resume, "checkpoint (last.ckpt) of a run to continue, with its own options");
+  o.add("config", config, "YAML file with options; the command line goes before it");
+  o.add("classify", train.classify, "train a classifier on the labels");
+  o.group("Model");
+  o.add("embed_dim", train.model.embed_dim, "width D", at_least(1));
+  o.add("num_heads", train.model.num_heads, "attention heads, divide the width", at_least(1));
+  o.add("num_layers", train.model.num_layers, "blocks", at_least(1));
+  o.add("num_pixels", train.model.num_pixels, "side of an image", at_least(1));
+  o.add("num_vocab", train.model.num_vocab, "colours of the palette", between(2, 256));
+  o.add("num_classes", train.model.num_classes, "classes of the labels", at_least(1));
+  o.group("Training");
+  o.add("steps", train.steps, "optimizer updates", at_least(1));
+  o.add("batch_size", train.batch_size, "images a batch", between(1, 1 << 20));
+  o.add("accumulate", train.accumulate, "batches for one update", between(1, 1 << 20));
+  o.add("learning_rate", train.learning_rate, "peak rate of Adam", greater_than(0));
+  o.add("schedule", train.schedule, "how the rate falls; a classifier's stays constant unless this is given",
+        one_of({"cosine", "linear", "constant"}));
+  o.add("hold", train.hold, "share of the steps before the rate falls", within(0, 1));
+  o.add("warmup_steps", train.warmup_steps, "steps in which the rate rises from zero", at_least(0));
+  o.add("grad_clip", train.grad_clip, "largest norm of the gradients (off)", greater_than(0));
+  o.add("patience", train.patience, "validations without a better val_acc before a classifier stops", at_least(1));
+  o.add("val_interval", train.val_interval, "steps between validations (an epoch)", at_least(1));
+  o.add("checkpoint_interval", train.checkpoint_interval, "steps between writings of last.ckpt (each validation)",
+        at_least(1));
+  o.add("precision", train.precision, "of matrix products", one_of({"fp32", "bf16"}));
+  add_seed_option(o, common);
+  o.group("Data");
+  o.add("train_x", train.data.train_x, "training images");
+  o.add("train_y", train.data.train_y, "training labels");
+  o.add("test_x", train.data.test_x, "test images");
+  o.add("test_y", train.data.test_y, "test labels");
+  o.group("Program");
+  add_device_options(o, common);
+  add_log_options(o, common);
+  add_json_option(o, common);
+}
+
+// What follows from the options that were given: a configuration file, the run to resume, a drawn seed.
+void TrainCommand::complete() {
+  if (!config.empty()) options.load_yaml(config);
+  if (!train.resume.empty()) {
+    for (const auto& [name, text] : options.values())
+      if (options.given(name) && !contains(kSessionOptions, name) && !contains(kResumableOptions, name))
+        throw UsageError("--" + name +
+                         ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
+    for (const auto& [name, text] : training::settings_of_run(train.resume))
+      if (!options.given(name)) options.set(name, text, train.resume);
+  }
+  options.require("name", "it is the folder of the run, for example --name fmnist_gen");
+  if (train.classify && !options.given("schedule")) train.schedule = "constant";
+  if (!common.seed) common.seed = cli::draw_seed();
+  train.seed = *common.seed;
+  train.device = common.device;
+  train.threads = common.threads;
+  for (const auto& [name, text] : options.values()) {
+    if (options.given(name)) train.given.push_back(name);
+    if (!contains(kSessionOptions, name)) train.settings.emplace_back(name, text);
+  }
+}
+
+struct TestCommand {
+  training::EvaluateOptions evaluate;
+  cli::CommonOptions common;
+  bool classify = false;
+  cli::Options options{"run test", "Prints the loss of a checkpoint over the test images.",
+                       "run test models/fmnist_gen.ckpt"};
+
+  TestCommand() {
+    using namespace cli;
+    auto& o = options;
+    o.positional("CKPT", evaluate.checkpoint, "checkpoint of this project or the original");
+    o.group("Test");
+    o.add("classify", classify, "test the class logits, whatever the checkpoint was trained for");
+    o.add("limit", evaluate.limit, "first images only (all)", at_least(1));
+    o.add("per_image", evaluate.per_image, ".npy for the nats of each image, or a classifier's logits");
+    o.add("batch_size", evaluate.batch_size, "images at a time", between(1, 1 << 20));
+    o.add("precision", evaluate.precision, "of matrix products", one_of({"fp32", "bf16"}));
+    o.add("test_x", evaluate.test_x, "test images");
+    o.add("test_y", evaluate.test_y, "test labels");
+    o.group("Program");
+    add_device_options(o, common);
+    add_log_options(o, common);
+    add_json_option(o, common);
+  }
+};
+
+// Progress on stderr, drawn when the work says how much there is.
+struct Terminal {
+  explicit Terminal(std::string unit_name, bool is_quiet) : unit(std::move(unit_name)), quiet(is_quiet) {}
+
+  training::Hooks hooks() {
+    training::Hooks result;
+    result.stop_signal = cli::stop_signal;
+    result.note = [this](const std::string& line) {
+      if (progress)
+        progress->message(line);
+      else if (!quiet)
+        std::fprintf(stderr, "%s\n", cli::printable(line).c_str());
+    };
+    result.progress = [this](int64_t total, int64_t done, const std::string& note) {
+      if (!progress) {
+        progress = std::make_unique<cli::Progress>(total, unit, quiet);
+        progress->start_at(done - 1);
+      }
+      progress->update(done, note);
+    };
+    return result;
+  }
+
+  std::string unit;
+  bool quiet;
+  std::unique_ptr<cli::Progress> progress;
+};
+
+int run_train(TrainCommand& command) {
+  command.complete();
+  const auto& train = command.train;
+  Terminal terminal("steps", command.common.quiet);
+  if (!command.common.quiet) std::fprintf(stderr, "seed %lld\n", static_cast<long long>(train.seed));
+  const auto result = training::train(train, terminal.hooks());
+  terminal.progress.reset();
+  const char* score = train.classify ? "val_acc" : "val_loss";
+  if (command.common.json) {
+    cli::JsonObject json;
+    json.add("best_checkpoint", result.best_checkpoint).add("step", result.best_step).add(score, result.best_score);
+    json.add("last_checkpoint", result.last_checkpoint).add("seed", train.seed);
+    std::printf("%s\n", json.text().c_str());
+  } else {
+    std::printf("%s: step %lld, %s %.6f\n", result.best_checkpoint.c_str(), static_cast<long long>(result.best_step),
+                score, result.best_score);
+  }
+  return 0;
+}
+
+int run_test(TestCommand& command) {
+  auto& evaluate = command.evaluate;
+  if (command.classify) evaluate.classify = true;
+  evaluate.device = command.common.device;
+  evaluate.threads = command.common.threads;
+  Terminal terminal("images", command.common.quiet);
+  const auto result = training::evaluate(evaluate, terminal.hooks());
+  terminal.progress.reset();
+  if (command.common.json) {
+    cli::JsonObject json;
+    json.add("test_loss", result.loss);
+    if (result.bits_per_dim) json.add("bits_per_dim", *result.bits_per_dim);
+    if (result.accuracy) json.add("test_acc", *result.accuracy);
+    json.add("images", result.count);
+    std::printf("%s\n", json.text().c_str());
+    return 0;
+  }
+  const auto images = static_cast<long long>(result.count);
+  if (result.accuracy)
+    std::printf("test_loss %.6f nats/label, test_acc %.4f (%lld images)\n", result.loss, *result.accuracy, images);
+  else
+    std::printf("test_loss %.6f nats/pixel, %.6f bits/dim (%lld images)\n", result.loss, *result.bits_per_dim, images);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  cli::run_program("run", [&] {
+    TrainCommand train;
+    TestCommand test;
+    auto arguments = cli::arguments_of(argc, argv);
+    const auto* chosen = cli::choose_command("run", arguments, {{"train", &train.options}, {"test", &test.options}});
+    if (!chosen) return 0;
+    if (chosen == &train.options) return train.options.parse(arguments) ? run_train(train) : 0;
+    return test.options.parse(arguments) ? run_test(test) : 0;
+  });
+}

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace igpt::training {
+
+/// One row of metrics.csv; what was not measured at this step stays empty.
+struct Metrics {
+  int64_t step = 0, epoch = 0;
+  std::optional<double> train_loss = {}, learning_rate = {}, val_loss = {}, val_acc = {};
+};
+
+/// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt.
+class RunFolder {
+ public:
+  /// A new folder with the next free version number; two programs that ask at once get different ones. Throws
+  /// igpt::UsageError on a name that is not a plain folder name, igpt::Error when it cannot be created.
+  static RunFolder create(const std::filesystem::path& log_dir, const std::string& name);
+
+  /// The folder of a run's checkpoint (FOLDER/checkpoints/last.ckpt), as it was at `step`: later rows of its
+  /// metrics.csv are dropped. Throws igpt::InputError when the file does not lie in such a folder.
+  static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step);
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path best_checkpoint() const { return path_ / "checkpoints" / "best.ckpt"; }
+  std::filesystem::path last_checkpoint() const { return path_ / "checkpoints" / "last.ckpt"; }
+
+  void write_hparams(const std::vector<std::pair<std::string, std::string>>& settings) const;
+
+  /// Adds a row; it is on the disk after the next publish_metrics.
+  void add(const Metrics& metrics);
+
+  /// Replaces metrics.csv, if there are new rows.
+  void publish_metrics();
+
+ private:
+  explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
+
+  std::filesystem::path path_;
+  std::string csv_;
+  bool changed_ = true;
+};
+
+}  // namespace igpt::training

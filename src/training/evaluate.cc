@@ -1,0 +1,72 @@
+#include <numbers>
+
+#include "igpt/checkpoint/checkpoint.h"
+#include "igpt/data/split.h"
+#include "igpt/error.h"
+#include "igpt/formats/npy.h"
+#include "igpt/ops/device.h"
+#include "igpt/training/options.h"
+#include "igpt/training/scoring.h"
+
+namespace igpt::training {
+namespace {
+
+TokenDataset read_test_set(const EvaluateOptions& options, const ImageGPTOptions& model, bool classify) {
+  const auto max_token = static_cast<uint8_t>(std::min<int64_t>(model.num_vocab, 256) - 1);
+  const auto split = data::read_split(options.test_x, options.test_y, max_token);
+  if (split.num_pixels != model.num_pixels) {
+    const auto side = [](int64_t pixels) { return std::to_string(pixels) + "x" + std::to_string(pixels); };
+    throw InputError(options.test_x + ": its images are " + side(split.num_pixels) + ", the model takes " +
+                     side(model.num_pixels) + "; give it images of that size with --test_x");
+  }
+  for (const int64_t label : split.labels)
+    if (classify && label >= model.num_classes)
+      throw InputError(options.test_y + ": holds the label " + std::to_string(label) + ", the model has " +
+                       std::to_string(model.num_classes) + " classes; it was trained for another data set");
+  auto dataset = make_token_dataset(split);
+  if (!options.limit || *options.limit >= dataset.size()) return dataset;
+  return {dataset.tokens.narrow(0, 0, *options.limit), dataset.labels.narrow(0, 0, *options.limit)};
+}
+
+void write_per_image(const std::string& path, const torch::Tensor& values) {
+  const auto numbers = values.to(torch::kCPU, torch::kFloat64).contiguous();
+  formats::write_npy(path, numbers.sizes().vec(),
+                     std::span<const double>(numbers.const_data_ptr<double>(), static_cast<size_t>(numbers.numel())));
+}
+
+}  // namespace
+
+EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
+  const auto checkpoint = read_checkpoint(options.checkpoint);
+  const bool classify = options.classify.value_or(checkpoint.classify);
+  const auto dataset = read_test_set(options, checkpoint.model, classify);
+  std::string why_not_cuda;
+  const auto device = ops::choose_device(options.device, &why_not_cuda);
+  if (!why_not_cuda.empty() && hooks.note) hooks.note("computing on the CPU: " + why_not_cuda);
+  ops::set_threads(options.threads);
+  auto model = make_model(checkpoint);
+  model->to(device);
+
+  ScoringOptions scoring;
+  scoring.classify = classify;
+  scoring.batch_size = options.batch_size;
+  scoring.bf16 = options.precision == "bf16";
+  scoring.progress = [&](int64_t done) {
+    if (const int signal = hooks.stop_signal ? hooks.stop_signal() : 0) throw Interrupted(signal);
+    if (hooks.progress) hooks.progress(dataset.size(), done, "");
+  };
+  std::vector<torch::Tensor> per_image;
+  if (!options.per_image.empty())
+    scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };
+  const Score result = score(model, dataset.to(device), scoring);
+  if (!options.per_image.empty()) write_per_image(options.per_image, torch::cat(per_image));
+
+  EvaluateResult summary{result.count, result.loss, {}, {}};
+  if (classify)
+    summary.accuracy = result.accuracy;
+  else
+    summary.bits_per_dim = result.loss / std::numbers::ln2;
+  return summary;
+}
+
+}  // namespace igpt::training

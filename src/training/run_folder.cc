@@ -1,0 +1,123 @@
+#include "igpt/training/run_folder.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
+
+namespace igpt::training {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kHeader = "step,epoch,train_loss,learning_rate,val_loss,val_acc\n";
+constexpr size_t kLongestName = 200;  // bytes; file systems take 255
+
+void check_name(const std::string& name) {
+  const bool plain = !name.empty() && name.size() <= kLongestName && name != "." && name != ".." &&
+                     name.find('/') == std::string::npos &&
+                     std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  if (!plain) throw UsageError("--name " + name + ": must be a plain folder name, without / and control characters");
+}
+
+void create_folders(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    throw Error(folder.string() + ": cannot create the folder: " + error.message() +
+                "; choose another place with --log_dir");
+}
+
+// Shortest text that reads back as the same number.
+std::string number(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  return {text, end};
+}
+
+std::string cell(const std::optional<double>& value) {
+  return value ? number(*value) : "";
+}
+
+int64_t next_version(const fs::path& folder) {
+  int64_t next = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    constexpr std::string_view kStart = "version_";
+    int64_t version = 0;
+    if (!name.starts_with(kStart)) continue;
+    const auto [end, error] = std::from_chars(name.data() + kStart.size(), name.data() + name.size(), version);
+    if (error == std::errc() && end == name.data() + name.size()) next = std::max(next, version + 1);
+  }
+  return next;
+}
+
+}  // namespace
+
+RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
+  check_name(name);
+  const fs::path folder = log_dir / name;
+  create_folders(folder);
+  for (int64_t version = next_version(folder);; ++version) {
+    const fs::path path = folder / ("version_" + std::to_string(version));
+    std::error_code error;
+    const bool created = fs::create_directory(path, error);  // false: another program was faster
+    if (error) throw Error(path.string() + ": cannot create the folder: " + error.message());
+    if (!created) continue;
+    RunFolder run(path);
+    create_folders(path / "checkpoints");
+    run.csv_ = kHeader;
+    return run;
+  }
+}
+
+RunFolder RunFolder::reopen(const fs::path& checkpoint, int64_t step) {
+  const fs::path checkpoints = fs::absolute(checkpoint).parent_path();
+  RunFolder run(checkpoint.parent_path().has_parent_path() ? checkpoint.parent_path().parent_path()
+                                                           : checkpoints.parent_path());
+  if (checkpoints.filename() != "checkpoints" || !fs::exists(run.path_ / "hparams.yaml"))
+    throw InputError(
+        checkpoint.string() +
+        ": does not lie in a run's folder (NAME/version_N/checkpoints); resume it there, or start a new run "
+        "from its weights with --pretrained");
+  formats::remove_abandoned(run.best_checkpoint());
+  formats::remove_abandoned(run.last_checkpoint());
+  formats::remove_abandoned(run.path_ / "metrics.csv");
+  run.csv_ = kHeader;
+  std::ifstream file(run.path_ / "metrics.csv");
+  std::string line;
+  std::getline(file, line);  // the header
+  while (std::getline(file, line)) {
+    int64_t row_step = 0;
+    const auto parsed = std::from_chars(line.data(), line.data() + line.size(), row_step);
+    if (parsed.ec == std::errc() && row_step <= step) run.csv_ += line + "\n";
+  }
+  return run;
+}
+
+void RunFolder::write_hparams(const std::vector<std::pair<std::string, std::string>>& settings) const {
+  YAML::Emitter yaml;
+  yaml << YAML::BeginMap;
+  for (const auto& [name, text] : settings) yaml << YAML::Key << name << YAML::Value << text;
+  yaml << YAML::EndMap;
+  formats::write_atomically(path_ / "hparams.yaml", std::string(yaml.c_str()) + "\n");
+}
+
+void RunFolder::add(const Metrics& metrics) {
+  csv_ += std::to_string(metrics.step) + "," + std::to_string(metrics.epoch) + "," + cell(metrics.train_loss) + "," +
+          cell(metrics.learning_rate) + "," + cell(metrics.val_loss) + "," + cell(metrics.val_acc) + "\n";
+  changed_ = true;
+}
+
+void RunFolder::publish_metrics() {
+  if (!changed_) return;
+  formats::write_atomically(path_ / "metrics.csv", csv_);
+  changed_ = false;
+}
+
+}  // namespace igpt::training

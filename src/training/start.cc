@@ -1,0 +1,135 @@
+#include "start.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "igpt/data/dataset_folder.h"
+#include "igpt/error.h"
+
+namespace igpt::training {
+namespace {
+
+constexpr int64_t kLargestVocab = 256;  // tokens are bytes
+
+struct ModelField {
+  const char* name;
+  int64_t ImageGPTOptions::*member;
+};
+constexpr ModelField kModelFields[] = {
+    {"embed_dim", &ImageGPTOptions::embed_dim},   {"num_heads", &ImageGPTOptions::num_heads},
+    {"num_layers", &ImageGPTOptions::num_layers}, {"num_pixels", &ImageGPTOptions::num_pixels},
+    {"num_vocab", &ImageGPTOptions::num_vocab},   {"num_classes", &ImageGPTOptions::num_classes},
+};
+
+bool was_given(const TrainOptions& options, const std::string& name) {
+  return std::find(options.given.begin(), options.given.end(), name) != options.given.end();
+}
+
+void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
+  ImageGPTOptions model = checkpoint.model;
+  for (const auto& [name, member] : kModelFields) {
+    const int64_t wanted = options.model.*member;
+    if (!was_given(options, name) || wanted == model.*member) continue;
+    if (member != &ImageGPTOptions::num_classes)
+      throw UsageError("--" + std::string(name) + " " + std::to_string(wanted) + ": " + options.pretrained + " has " +
+                       std::to_string(model.*member) + "; leave the option out");
+    model.*member = wanted;
+  }
+  options.model = model;
+}
+
+void adopt_palette(TrainOptions& options) {
+  const auto folder = std::filesystem::path(options.data.train_x).parent_path();
+  const auto info = data::read_dataset_info(folder.empty() ? "." : folder);
+  if (!info) return;
+  if (info->palette.size() != options.model.num_vocab)
+    throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": the images of " +
+                     (folder / "dataset.yaml").string() + " have a palette of " + std::to_string(info->palette.size()) +
+                     " colours; use --num_vocab " + std::to_string(info->palette.size()));
+  options.model.channels = info->palette.channels;
+  options.model.palette = info->palette.colours;
+}
+
+Checkpoint read_resumable(const std::string& path) {
+  auto checkpoint = read_checkpoint(path);
+  if (!checkpoint.progress)
+    throw InputError(path + ": holds no training state; start a new run from its weights with --pretrained");
+  return checkpoint;
+}
+
+HyperParameter typed(const std::string& text) {
+  if (text == "true" || text == "false") return text == "true";
+  const char* end = text.data() + text.size();
+  int64_t integer = 0;
+  if (const auto parsed = std::from_chars(text.data(), end, integer); parsed.ec == std::errc() && parsed.ptr == end)
+    return integer;
+  double real = 0;
+  if (const auto parsed = std::from_chars(text.data(), end, real); parsed.ec == std::errc() && parsed.ptr == end)
+    return real;
+  return text;
+}
+
+}  // namespace
+
+void check(const TrainOptions& options) {
+  igpt::check(options.model);
+  if (options.model.num_vocab > kLargestVocab)
+    throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": must be at most " +
+                     std::to_string(kLargestVocab) + ", a pixel's token is one byte");
+  if (options.warmup_steps > options.steps)
+    throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
+                     std::to_string(options.steps));
+}
+
+std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
+  if (!options.resume.empty()) {
+    auto checkpoint = read_resumable(options.resume);
+    options.model = checkpoint.model;
+    return checkpoint;
+  }
+  if (options.pretrained.empty()) return {};
+  auto checkpoint = read_checkpoint(options.pretrained);
+  adopt_model(options, checkpoint);
+  return checkpoint;
+}
+
+data::Split read_training_split(TrainOptions& options, bool has_starting_checkpoint, const Hooks& hooks) {
+  if (!has_starting_checkpoint) adopt_palette(options);
+  check(options);
+  const auto waiting = [&] {
+    if (const int signal = hooks.stop_signal ? hooks.stop_signal() : 0) throw Interrupted(signal);
+  };
+  const auto max_token = static_cast<uint8_t>(options.model.num_vocab - 1);
+  auto split = data::read_split(options.data.train_x, options.data.train_y, max_token, waiting);
+  if (split.num_pixels != options.model.num_pixels) {
+    const std::string side = std::to_string(split.num_pixels);
+    throw InputError(options.data.train_x + ": its images are " + side + "x" + side + ", the model takes " +
+                     std::to_string(options.model.num_pixels) + "x" + std::to_string(options.model.num_pixels) +
+                     (has_starting_checkpoint ? "; give it images of that size" : "; use --num_pixels " + side));
+  }
+  if (split.count < 2)
+    throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
+                     " image; training needs at least 2, one of them for validation");
+  const int64_t largest = *std::max_element(split.labels.begin(), split.labels.end());
+  if (options.classify && largest >= options.model.num_classes)
+    throw InputError(options.data.train_y + ": its labels go up to " + std::to_string(largest) + ", the model has " +
+                     std::to_string(options.model.num_classes) + " classes; use --num_classes " +
+                     std::to_string(largest + 1));
+  return split;
+}
+
+std::vector<std::pair<std::string, std::string>> settings_of_run(const std::string& checkpoint) {
+  return read_resumable(checkpoint).progress->settings;
+}
+
+HyperParameters update_settings(TrainOptions& options) {
+  for (auto& [name, text] : options.settings)
+    for (const auto& field : kModelFields)
+      if (name == field.name) text = std::to_string(options.model.*field.member);
+  HyperParameters result;
+  for (const auto& [name, text] : options.settings) result.emplace_back(name, typed(text));
+  return result;
+}
+
+}  // namespace igpt::training
