@@ -1,0 +1,142 @@
+#include "igpt/formats/byte_reader.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "igpt/error.h"
+
+namespace igpt::formats {
+
+static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie in the file");
+
+template <class T>
+T ByteReader::number() {
+  T value;
+  std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
+  return value;
+}
+
+uint8_t ByteReader::u8() {
+  return number<uint8_t>();
+}
+uint16_t ByteReader::u16() {
+  return number<uint16_t>();
+}
+uint32_t ByteReader::u32() {
+  return number<uint32_t>();
+}
+uint64_t ByteReader::u64() {
+  return number<uint64_t>();
+}
+int32_t ByteReader::i32() {
+  return number<int32_t>();
+}
+int64_t ByteReader::i64() {
+  return number<int64_t>();
+}
+double ByteReader::f64() {
+  return number<double>();
+}
+uint32_t ByteReader::u32_be() {
+  return __builtin_bswap32(u32());
+}
+double ByteReader::f64_be() {
+  return std::bit_cast<double>(__builtin_bswap64(u64()));
+}
+
+std::span<const std::byte> ByteReader::take(uint64_t count) {
+  if (count > remaining()) fail("is cut off at byte " + std::to_string(size()) + "; copy it again");
+  const auto taken = bytes_.subspan(position_, count);
+  position_ += count;
+  return taken;
+}
+
+std::string_view ByteReader::take_text(uint64_t count) {
+  const auto taken = take(count);
+  return {reinterpret_cast<const char*>(taken.data()), taken.size()};
+}
+
+std::string_view ByteReader::line(size_t limit) {
+  const auto window = bytes_.subspan(position_, std::min(remaining(), limit + 1));
+  const auto end = std::find(window.begin(), window.end(), std::byte{'\n'});
+  if (end == window.end() && window.size() == limit + 1)
+    fail("has a line of more than " + std::to_string(limit) + " characters at byte " + std::to_string(position_));
+  const auto text = take_text(static_cast<uint64_t>(end - window.begin()));
+  take(1);
+  return text;
+}
+
+void ByteReader::seek(uint64_t position) {
+  if (position > size()) fail("is cut off at byte " + std::to_string(size()) + "; copy it again");
+  position_ = position;
+}
+
+void ByteReader::fail(const std::string& predicate) const {
+  throw InputError(subject_ + " " + predicate);
+}
+
+namespace {
+
+struct Descriptor {
+  int number;
+  ~Descriptor() { ::close(number); }
+};
+
+[[noreturn]] void fail(const std::filesystem::path& path, const std::string& predicate) {
+  throw InputError(path.string() + ": " + predicate);
+}
+
+}  // namespace
+
+std::vector<std::byte> read_file(const std::filesystem::path& path, uint64_t limit) {
+  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (file.number < 0 && errno == ENOENT) fail(path, "does not exist; check the name");
+  struct stat status {};
+  if (file.number < 0 || ::fstat(file.number, &status) != 0) fail(path, std::string("cannot open: ") + strerror(errno));
+  if (S_ISDIR(status.st_mode)) fail(path, "is a folder; give the name of a file");
+  if (!S_ISREG(status.st_mode)) fail(path, "is no regular file; copy what it gives to a file first");
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (size > limit)
+    fail(path, "has " + std::to_string(size) + " bytes, at most " + std::to_string(limit) + " are read");
+  try {
+    std::vector<std::byte> bytes(size);
+    for (size_t done = 0; done < size;) {
+      const ssize_t count = ::read(file.number, bytes.data() + done, size - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) fail(path, std::string("cannot read: ") + strerror(errno));
+      if (count == 0) fail(path, "became shorter while it was read; try again");
+      done += static_cast<size_t>(count);
+    }
+    return bytes;
+  } catch (const std::bad_alloc&) {
+    fail(path, "does not fit into memory (" + std::to_string(size) + " bytes)");
+  } catch (const std::length_error&) {
+    fail(path, "does not fit into memory (" + std::to_string(size) + " bytes)");
+  }
+}
+
+std::string printable(std::string_view text) {
+  constexpr size_t limit = 80;
+  constexpr char digits[] = "0123456789abcdef";
+  std::string result;
+  for (const char c : text) {
+    if (result.size() >= limit) return result + "...";
+    const auto code = static_cast<unsigned char>(c);
+    if (code >= 0x20 && code != 0x7f && code < 0x80)
+      result += c;
+    else
+      result += std::string("\\x") + digits[code >> 4] + digits[code & 15];
+  }
+  return result;
+}
+
+}  // namespace igpt::formats

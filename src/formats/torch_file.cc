@@ -1,0 +1,312 @@
+#include "igpt/formats/torch_file.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <new>
+#include <utility>
+
+#include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
+#include "igpt/formats/byte_reader.h"
+#include "igpt/formats/checked.h"
+#include "igpt/formats/pickle.h"
+
+namespace igpt::formats {
+namespace {
+
+using Bytes = std::shared_ptr<const std::vector<std::byte>>;
+
+// All compressed entries together. torch.save does not compress; what zip made smaller must not fill the memory.
+constexpr uint64_t inflate_limit = uint64_t{16} << 20;
+constexpr uint64_t tensor_allowance = uint64_t{16} << 20;
+constexpr size_t max_storage_key = 64;
+constexpr int64_t legacy_protocol = 1001;
+constexpr std::string_view legacy_magic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);  // little-endian
+
+// ("storage", class, key, location, numel) and, in the legacy container, (view key, offset, numel) or None.
+struct StorageId {
+  DType dtype;
+  std::string key;
+  uint64_t numel;
+  const Value* view = nullptr;
+
+  static StorageId parse(const Value& id, const std::string& name) {
+    const auto& items = id.items();
+    const auto* kind = items.empty() ? nullptr : items[0].as_string();
+    if (kind && *kind == "module")
+      throw InputError(name + ": is a whole model of Python classes; save its state_dict() instead");
+    const bool complete = kind && *kind == "storage" && items.size() >= 5;
+    const auto dtype = complete ? storage_dtype(items[1]) : std::nullopt;
+    const auto* key = complete ? items[2].as_string() : nullptr;
+    const int64_t numel = complete ? items[4].as_int().value_or(-1) : -1;
+    if (!dtype || !key || key->size() > max_storage_key || numel < 0)
+      throw InputError(name + ": refers to a storage in an unknown way; the file is damaged");
+    return {*dtype, *key, static_cast<uint64_t>(numel), items.size() > 5 && !items[5].is_none() ? &items[5] : nullptr};
+  }
+};
+
+Value whole(std::shared_ptr<const Storage> storage, DType dtype, uint64_t numel) {
+  return Value(Tensor{std::move(storage), dtype, 0, {static_cast<int64_t>(numel)}, {1}});
+}
+
+UnpickleOptions unpickle_options(size_t file_size) {
+  UnpickleOptions options;
+  options.tensor_limit = 2 * uint64_t{file_size} + tensor_allowance;
+  return options;
+}
+
+class ZipContainer {
+ public:
+  ZipContainer(Bytes bytes, std::string name)
+      : name_(name), file_size_(bytes->size()), zip_(bytes, name, inflate_limit) {}
+
+  Value read() {
+    const auto& pickled = find_pickle();
+    prefix_ = pickled.name.substr(0, pickled.name.size() - pickle_name.size());
+    refuse_programs();
+    check_byte_order();
+    const auto content = zip_.read(pickled);
+    ByteReader reader(content.bytes, name_ + ": data.pkl");
+    auto options = unpickle_options(file_size_);
+    options.persistent_load = [this](const Value& id) { return load(StorageId::parse(id, name_)); };
+    Value root = unpickle(reader, options);
+    if (!reader.at_end()) reader.fail("goes on behind its end; do not trust this file");
+    return root;
+  }
+
+ private:
+  static constexpr std::string_view pickle_name = "data.pkl";
+
+  const ZipReader::Entry& find_pickle() const {
+    const ZipReader::Entry* found = nullptr;
+    for (const auto& entry : zip_.entries()) {
+      const size_t slash = entry.name.find('/');
+      if (entry.name.substr(slash == entry.name.npos ? 0 : slash + 1) != pickle_name) continue;
+      if (found) throw InputError(name_ + ": has two data.pkl; do not trust this file");
+      found = &entry;
+    }
+    if (!found) throw InputError(name_ + ": is a zip archive without data.pkl, so no checkpoint of torch.save");
+    return *found;
+  }
+
+  void refuse_programs() const {
+    for (const auto& entry : zip_.entries())
+      if (entry.name == prefix_ + "constants.pkl" || entry.name.starts_with(prefix_ + "code/"))
+        throw InputError(name_ +
+                         ": is a TorchScript program, which is not run; save the model's state_dict() with torch.save");
+  }
+
+  void check_byte_order() {
+    const auto* entry = zip_.find(prefix_ + "byteorder");
+    if (!entry) return;
+    const auto bytes = zip_.read(*entry).bytes;
+    const std::string_view order(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (order == "big")
+      throw InputError(name_ + ": is from a big-endian machine; load and save it on another with PyTorch");
+    if (order != "little") throw InputError(name_ + ": has the unknown byte order " + printable(order));
+  }
+
+  Value load(const StorageId& id) {
+    auto& known = storages_[id.key];
+    if (!known.second) {
+      const auto* entry = zip_.find(prefix_ + "data/" + id.key);
+      if (!entry)
+        throw InputError(name_ + ": has no data/" + printable(id.key) + ", which a tensor needs; copy it again");
+      const auto content = zip_.read(*entry);
+      known = {id.dtype, std::make_shared<const Storage>(Storage{content.bytes, content.owner})};
+    }
+    if (known.first != id.dtype)
+      throw InputError(name_ + ": uses data/" + printable(id.key) + " as two dtypes; do not trust this file");
+    if (known.second->bytes.size() / element_size(id.dtype) != id.numel)
+      throw InputError(name_ + ": data/" + printable(id.key) + " has " + std::to_string(known.second->bytes.size()) +
+                       " bytes where a tensor needs " + std::to_string(id.numel) + " elements; the file is damaged");
+    return whole(known.second, id.dtype, id.numel);
+  }
+
+  std::string name_, prefix_;
+  size_t file_size_;
+  ZipReader zip_;
+  std::map<std::string, std::pair<DType, std::shared_ptr<const Storage>>> storages_;
+};
+
+// Five pickles (magic number, protocol, system, content, keys of the storages), then the storages: numel, elements.
+class LegacyContainer {
+ public:
+  LegacyContainer(Bytes bytes, const std::string& name)
+      : name_(name), bytes_(std::move(bytes)), file_(*bytes_, name + ":") {}
+
+  Value read() {
+    read_head();
+    auto options = unpickle_options(bytes_->size());
+    options.persistent_load = [this](const Value& id) { return load(StorageId::parse(id, name_)); };
+    Value root = unpickle(file_, options);
+    read_storages();
+    if (!file_.at_end()) file_.fail("has bytes behind its last storage; copy it again");
+    return root;
+  }
+
+ private:
+  struct Root {
+    DType dtype;
+    uint64_t numel;
+    std::shared_ptr<Storage> storage;
+    bool found = false;
+  };
+  struct View {
+    std::string root_key;
+    uint64_t offset, numel;
+    std::shared_ptr<Storage> storage;
+  };
+
+  void read_head() {
+    const Value magic = unpickle(file_);
+    if (magic.kind() != Value::Kind::big_integer || *magic.as_bytes() != legacy_magic)
+      file_.fail("is a Python pickle that torch.save did not write");
+    const Value protocol = unpickle(file_);
+    if (protocol.as_int() != legacy_protocol) file_.fail("is of an unknown protocol of torch.save");
+    const Value system = unpickle(file_);
+    const auto* little_endian = system.find("little_endian");
+    if (little_endian && little_endian->as_bool() == false)
+      file_.fail("is from a big-endian machine; load and save it on another with PyTorch");
+  }
+
+  // The storages' bytes follow later in the file; until then a storage shows the file's first ones, of as many.
+  std::shared_ptr<Storage> placeholder(uint64_t numel, DType dtype) const {
+    const auto size = checked_multiply<uint64_t>(numel, element_size(dtype));
+    if (!size || *size > file_.remaining())
+      file_.fail("is cut off: a storage of " + std::to_string(numel) + " elements does not fit; copy it again");
+    return std::make_shared<Storage>(Storage{std::span(*bytes_).first(*size), bytes_});
+  }
+
+  Value load(const StorageId& id) {
+    const auto [place, added] = roots_.try_emplace(id.key, Root{id.dtype, id.numel, nullptr});
+    Root& root = place->second;
+    if (added) root.storage = placeholder(id.numel, id.dtype);
+    if (root.dtype != id.dtype || root.numel != id.numel)
+      file_.fail("describes storage " + printable(id.key) + " in two ways; do not trust this file");
+    return id.view ? load_view(id) : whole(root.storage, id.dtype, id.numel);
+  }
+
+  Value load_view(const StorageId& id) {
+    const auto& items = id.view->items();
+    const auto* key = items.size() == 3 ? items[0].as_string() : nullptr;
+    const int64_t offset = key ? items[1].as_int().value_or(-1) : -1, numel = key ? items[2].as_int().value_or(-1) : -1;
+    if (offset < 0 || numel < 0 || key->size() > max_storage_key)
+      file_.fail("has a view of a storage that is none; the file is damaged");
+    const auto begin = static_cast<uint64_t>(offset), count = static_cast<uint64_t>(numel);
+    if (begin > id.numel || count > id.numel - begin) file_.fail("has a view beyond the end of its storage");
+    const auto [place, added] = views_.try_emplace(*key, View{id.key, begin, count, nullptr});
+    View& view = place->second;
+    if (added) view.storage = placeholder(count, id.dtype);
+    if (view.root_key != id.key || view.offset != begin || view.numel != count)
+      file_.fail("describes storage " + printable(*key) + " in two ways; do not trust this file");
+    return whole(view.storage, id.dtype, count);
+  }
+
+  void read_storages() {
+    const Value keys = unpickle(file_);
+    if (keys.kind() != Value::Kind::list || keys.items().size() != roots_.size())
+      file_.fail("lists other storages than its tensors need; copy it again");
+    for (const auto& key : keys.items()) {
+      const auto place = key.as_string() ? roots_.find(*key.as_string()) : roots_.end();
+      if (place == roots_.end() || place->second.found)
+        file_.fail("lists other storages than its tensors need; copy it again");
+      Root& root = place->second;
+      if (file_.u64() != root.numel)
+        file_.fail("gives storage " + printable(place->first) + " two sizes; the file is damaged");
+      root.storage->bytes = file_.take(root.numel * element_size(root.dtype));
+      root.found = true;
+    }
+    for (auto& [key, view] : views_) {
+      const Root& root = roots_.at(view.root_key);
+      const size_t width = element_size(root.dtype);
+      view.storage->bytes = root.storage->bytes.subspan(view.offset * width, view.numel * width);
+    }
+  }
+
+  std::string name_;
+  Bytes bytes_;
+  ByteReader file_;
+  std::map<std::string, Root> roots_;
+  std::map<std::string, View> views_;
+};
+
+// What people give by mistake, by its first bytes.
+[[noreturn]] void refuse(std::string_view bytes, const std::string& name) {
+  using namespace std::string_view_literals;
+  constexpr std::pair<std::string_view, std::string_view> signatures[] = {
+      {"\x89PNG"sv, "a PNG image"},
+      {"GIF8"sv, "a GIF image"},
+      {"\xff\xd8\xff"sv, "a JPEG image"},
+      {"\x93NUMPY"sv, "a numpy array (.npy)"},
+      {"\x89HDF"sv, "an HDF5 file"},
+      {"\x1f\x8b"sv, "gzip-compressed; gunzip it first:"},
+      {"BZh"sv, "bzip2-compressed; bunzip2 it first:"},
+      {"\xfd"
+       "7zXZ"sv,
+       "xz-compressed; unxz it first:"},
+      {"\x28\xb5\x2f\xfd"sv, "zstd-compressed; unzstd it first:"},
+      {"%PDF"sv, "a PDF document"},
+      {"\x7f"
+       "ELF"sv,
+       "a program"},
+      {"\0\0\x08\x01"sv, "an IDX file of labels"},
+      {"\0\0\x08\x03"sv, "an IDX file of images"},
+      {"<"sv, "a web page"},
+      {"version https://git-lfs"sv, "a pointer of Git LFS (git lfs pull brings the file)"},
+      {"PK\5\6"sv, "an empty zip archive"},
+  };
+  if (bytes.empty()) throw InputError(name + ": is empty; copy it again");
+  for (const auto& [signature, what] : signatures)
+    if (bytes.starts_with(signature)) throw InputError(name + ": is " + std::string(what) + ", not a checkpoint");
+  if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar")
+    throw InputError(
+        name +
+        ": is a tar archive; a checkpoint of PyTorch before 0.1.10 must be loaded and saved again with a newer one");
+  if (bytes.size() > 9 && bytes[8] == '{')
+    throw InputError(name + ": is a safetensors file, not a checkpoint of torch.save");
+  if (std::string_view("PK\3\4").starts_with(bytes))
+    throw InputError(name + ": is cut off at byte " + std::to_string(bytes.size()) + "; copy it again");
+  throw InputError(name + ": is not a checkpoint of torch.save");
+}
+
+}  // namespace
+
+TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, const std::string& name) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+  try {
+    if (text.starts_with("PK\3\4")) return {TorchFile::Container::zip, ZipContainer(std::move(bytes), name).read()};
+    if (text.starts_with('\x80')) return {TorchFile::Container::legacy, LegacyContainer(std::move(bytes), name).read()};
+  } catch (const std::bad_alloc&) {
+    throw Error(name + ": does not fit into memory");
+  }
+  refuse(text, name);
+}
+
+TorchFile read_torch_file(const std::filesystem::path& path) {
+  return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_file(path)), path.string());
+}
+
+void write_torch_file(const Sink& sink, const std::string& archive_name, const Value& root) {
+  std::vector<std::shared_ptr<const Storage>> storages;
+  const std::string pickled = pickle(root, storages);
+  ZipWriter zip(sink);
+  const std::string prefix = archive_name + "/";
+  zip.add(prefix + "data.pkl", pickled);
+  zip.add(prefix + "byteorder", "little");
+  for (size_t key = 0; key < storages.size(); ++key)
+    zip.add(prefix + "data/" + std::to_string(key), storages[key]->bytes);
+  zip.add(prefix + "version", "3\n");
+  // PyTorch only reports it; zero, so that the same content gives the same file.
+  zip.add(prefix + ".data/serialization_id", std::string(40, '0'));
+  zip.finish();
+}
+
+void write_torch_file(const std::filesystem::path& target, const Value& root) {
+  AtomicFile file(target);
+  write_torch_file([&](std::span<const std::byte> bytes) { file.write(bytes); }, target.stem().string(), root);
+  file.publish();
+}
+
+}  // namespace igpt::formats
