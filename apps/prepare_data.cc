@@ -1,0 +1,97 @@
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "igpt/cli/options.h"
+#include "igpt/cli/program.h"
+#include "igpt/cli/progress.h"
+#include "igpt/cli/signals.h"
+#include "igpt/data/datasets.h"
+#include "igpt/data/prepare.h"
+#include "igpt/error.h"
+
+namespace {
+
+using namespace igpt;
+
+// A progress bar for each download, with lines of log between them.
+class Report {
+ public:
+  explicit Report(const cli::CommonOptions& common) : common_(common) {}
+
+  void note(const std::string& line) {
+    finish();
+    if (!common_.quiet) std::fprintf(stderr, "%s\n", cli::printable(line).c_str());
+  }
+
+  void progress(const std::string& file, uint64_t done, uint64_t total) {
+    cli::throw_if_stopped();
+    if (total == 0) return;
+    if (!bar_ || file != file_) {
+      bar_ = std::make_unique<cli::Progress>(static_cast<int64_t>(total) / 1000, "kB", common_.quiet);
+      bar_->start_at(static_cast<int64_t>(done) / 1000);
+      file_ = file;
+    }
+    bar_->update(static_cast<int64_t>(done) / 1000, file);
+  }
+
+  void finish() { bar_.reset(); }
+
+ private:
+  const cli::CommonOptions& common_;
+  std::unique_ptr<cli::Progress> bar_;
+  std::string file_;
+};
+
+void print(const data::DatasetSource& dataset, const std::string& folder, const data::PrepareResult& result) {
+  std::printf("%s is %sin %s\n", dataset.title.c_str(), result.already_there ? "already " : "",
+              cli::printable(folder).c_str());
+  for (const data::PreparedFile& file : result.files) {
+    std::string shape;
+    for (const int64_t size : file.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(size);
+    std::printf("  %s  %s  %s\n", cli::printable(file.path.string()).c_str(), file.dtype.c_str(), shape.c_str());
+  }
+}
+
+int prepare_data(int argc, char** argv) {
+  cli::CommonOptions common;
+  data::PrepareOptions prepare;
+  bool fashion = false;
+  std::string dataset_name = "mnist", data_dir = prepare.data_dir.string();
+
+  cli::Options options("prepare_data", "Download MNIST or Fashion-MNIST and turn its images into palette indices.",
+                       "prepare_data --fashion");
+  options.group("Dataset");
+  options.add("fashion", fashion, "Fashion-MNIST; the same as --dataset fashion");
+  options.add("dataset", dataset_name, "which dataset", cli::one_of(data::dataset_names()));
+  options.add("source", prepare.source, "folder with its IDX files, plain or .gz, or the URL of a mirror");
+  options.group("Output");
+  options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy");
+  options.add("dtype", prepare.dtype, "integer type; auto is the smallest that fits", cli::one_of({"auto", "int64"}));
+  options.add("force", prepare.force, "make the files anew even if they are there");
+  cli::add_log_options(options, common);
+  if (!options.parse(cli::arguments_of(argc, argv))) return 0;
+
+  if (fashion && options.given("dataset") && dataset_name != "fashion")
+    throw UsageError("--fashion --dataset " + dataset_name + ": give one of the two");
+  if (data_dir.empty()) throw UsageError("--data_dir: is empty; give the name of a folder");
+  const data::DatasetSource& dataset = data::find_dataset(fashion ? "fashion" : dataset_name);
+  Report report(common);
+  const std::string version = cli::version_text();
+  prepare.data_dir = data_dir;
+  prepare.made_by = version.substr(0, version.find('\n'));
+  prepare.note = [&](const std::string& line) { report.note(line); };
+  prepare.progress = [&](const std::string& file, uint64_t done, uint64_t total) {
+    report.progress(file, done, total);
+  };
+  const data::PrepareResult result = data::prepare(dataset, prepare);
+  report.finish();
+  print(dataset, data_dir, result);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cli::run_program("prepare_data", [&] { return prepare_data(argc, argv); });
+}
