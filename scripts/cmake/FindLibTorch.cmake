@@ -53,6 +53,6 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   if(EXISTS "${LibTorch_LIBRARY_DIR}/libtorch_cuda.so")
     add_library(LibTorch::cuda INTERFACE IMPORTED)
     target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu
-      "LINKER:--no-as-needed" "${LibTorch_LIBRARY_DIR}/libtorch_cuda.so" "${LibTorch_LIBRARY_DIR}/libc10_cuda.so" "LINKER:--as-needed")
+      -Wl,--no-as-needed "${LibTorch_LIBRARY_DIR}/libtorch_cuda.so" "${LibTorch_LIBRARY_DIR}/libc10_cuda.so" -Wl,--as-needed)
   endif()
 endif()

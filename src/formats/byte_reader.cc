@@ -1,12 +1,8 @@
 #include "igpt/formats/byte_reader.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
+
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -81,47 +77,6 @@ void ByteReader::seek(uint64_t position) {
 
 void ByteReader::fail(const std::string& predicate) const {
   throw InputError(subject_ + " " + predicate);
-}
-
-namespace {
-
-struct Descriptor {
-  int number;
-  ~Descriptor() { ::close(number); }
-};
-
-[[noreturn]] void fail(const std::filesystem::path& path, const std::string& predicate) {
-  throw InputError(path.string() + ": " + predicate);
-}
-
-}  // namespace
-
-std::vector<std::byte> read_file(const std::filesystem::path& path, uint64_t limit) {
-  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (file.number < 0 && errno == ENOENT) fail(path, "does not exist; check the name");
-  struct stat status {};
-  if (file.number < 0 || ::fstat(file.number, &status) != 0) fail(path, std::string("cannot open: ") + strerror(errno));
-  if (S_ISDIR(status.st_mode)) fail(path, "is a folder; give the name of a file");
-  if (!S_ISREG(status.st_mode)) fail(path, "is no regular file; copy what it gives to a file first");
-  const auto size = static_cast<uint64_t>(status.st_size);
-  if (size > limit)
-    fail(path, "has " + std::to_string(size) + " bytes, at most " + std::to_string(limit) + " are read");
-  try {
-    std::vector<std::byte> bytes(size);
-    for (size_t done = 0; done < size;) {
-      const ssize_t count = ::read(file.number, bytes.data() + done, size - done);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) fail(path, std::string("cannot read: ") + strerror(errno));
-      if (count == 0) fail(path, "became shorter while it was read; try again");
-      done += static_cast<size_t>(count);
-    }
-    return bytes;
-  } catch (const std::bad_alloc&) {
-    fail(path, "does not fit into memory (" + std::to_string(size) + " bytes)");
-  } catch (const std::length_error&) {
-    fail(path, "does not fit into memory (" + std::to_string(size) + " bytes)");
-  }
 }
 
 std::string printable(std::string_view text) {

@@ -61,14 +61,27 @@ void InputFile::read_exactly(std::span<std::byte> into) {
                      "; is it complete?");
 }
 
-std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
+namespace {
+
+template <class Bytes>
+Bytes read_whole(const std::filesystem::path& path, uint64_t max_bytes) {
   InputFile file(path);
   if (file.size() > max_bytes)
     throw InputError(path.string() + ": has " + std::to_string(file.size()) + " bytes, more than the " +
                      std::to_string(max_bytes) + " that such a file can have; is it the right one?");
-  std::string bytes(file.size(), '\0');
+  Bytes bytes(file.size(), typename Bytes::value_type{});
   file.read_exactly(std::as_writable_bytes(std::span(bytes)));
   return bytes;
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
+  return read_whole<std::string>(path, max_bytes);
+}
+
+std::vector<std::byte> read_bytes(const std::filesystem::path& path, uint64_t max_bytes) {
+  return read_whole<std::vector<std::byte>>(path, max_bytes);
 }
 
 }  // namespace igpt::formats

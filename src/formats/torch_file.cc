@@ -10,6 +10,7 @@
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
+#include "igpt/formats/input_file.h"
 #include "igpt/formats/pickle.h"
 
 namespace igpt::formats {
@@ -19,6 +20,7 @@ using Bytes = std::shared_ptr<const std::vector<std::byte>>;
 
 // All compressed entries together. torch.save does not compress; what zip made smaller must not fill the memory.
 constexpr uint64_t inflate_limit = uint64_t{16} << 20;
+constexpr uint64_t largest_file = uint64_t{1} << 36;
 constexpr uint64_t tensor_allowance = uint64_t{16} << 20;
 constexpr size_t max_storage_key = 64;
 constexpr int64_t legacy_protocol = 1001;
@@ -285,7 +287,7 @@ TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, 
 }
 
 TorchFile read_torch_file(const std::filesystem::path& path) {
-  return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_file(path)), path.string());
+  return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_bytes(path, largest_file)), path.string());
 }
 
 void write_torch_file(const Sink& sink, const std::string& archive_name, const Value& root) {

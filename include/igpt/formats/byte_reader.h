@@ -57,10 +57,6 @@ class ByteReader {
   size_t position_ = 0;
 };
 
-/// The whole content of a regular file. Throws InputError when there is none, it is a folder, a device or a pipe, or it
-/// does not fit into memory or `limit` bytes.
-std::vector<std::byte> read_file(const std::filesystem::path& path, uint64_t limit = UINT64_MAX);
-
 /// `text` from a stranger for use in a message: one line, at most 80 characters, the rest of ASCII escaped.
 std::string printable(std::string_view text);
 

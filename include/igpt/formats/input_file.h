@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace igpt::formats {
 
@@ -34,5 +35,6 @@ class InputFile {
 
 /// A whole file. Throws igpt::InputError when it is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
+std::vector<std::byte> read_bytes(const std::filesystem::path& path, uint64_t max_bytes);
 
 }  // namespace igpt::formats
