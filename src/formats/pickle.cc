@@ -123,6 +123,7 @@ constexpr Global allowed_globals[] = {
     {"builtins.slice", Meaning::opaque},
     {"builtins.str", Meaning::name_only},
     {"builtins.tuple", Meaning::tuple},
+    {"builtins.xrange", Meaning::opaque},
     {"collections.Counter", Meaning::dict},
     {"collections.OrderedDict", Meaning::dict},
     {"collections.defaultdict", Meaning::dict},

@@ -102,8 +102,8 @@ class ZipContainer {
   void check_byte_order() {
     const auto* entry = zip_.find(prefix_ + "byteorder");
     if (!entry) return;
-    const auto bytes = zip_.read(*entry).bytes;
-    const std::string_view order(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    const auto content = zip_.read(*entry);
+    const std::string_view order(reinterpret_cast<const char*>(content.bytes.data()), content.bytes.size());
     if (order == "big")
       throw InputError(name_ + ": is from a big-endian machine; load and save it on another with PyTorch");
     if (order != "little") throw InputError(name_ + ": has the unknown byte order " + printable(order));

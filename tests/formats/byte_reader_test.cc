@@ -1,0 +1,81 @@
+#include "igpt/formats/byte_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "formats/hostile.h"
+
+namespace igpt::formats {
+namespace {
+
+using ::testing::HasSubstr;
+
+ByteReader reader_of(std::string_view text) {
+  return {std::as_bytes(std::span(text)), "x.bin:"};
+}
+
+TEST(ByteReader, NumbersAreLittleEndianUnlessTheNameSaysOtherwise) {
+  auto reader = reader_of({"\x01\x02\x03\x04\x05\x06\x07\x08\x01\x02\x03\x04\xff\xff\xff\xff", 16});
+  EXPECT_EQ(reader.u64(), 0x0807060504030201u);
+  EXPECT_EQ(reader.u32_be(), 0x01020304u);
+  EXPECT_EQ(reader.i32(), -1);
+  EXPECT_TRUE(reader.at_end());
+}
+
+TEST(ByteReader, ReadsDoublesInBothOrders) {
+  EXPECT_EQ(reader_of({"\0\0\0\0\0\0\xf8\x3f", 8}).f64(), 1.5);
+  EXPECT_EQ(reader_of({"\x3f\xf8\0\0\0\0\0\0", 8}).f64_be(), 1.5);
+}
+
+TEST(ByteReader, NothingBeyondTheEndIsRead) {
+  for (size_t size = 0; size < 8; ++size) {
+    const std::string text(size, 'x');
+    EXPECT_THAT(refusal([&] { reader_of(text).u64(); }),
+                HasSubstr("x.bin: is cut off at byte " + std::to_string(size)));
+  }
+  auto reader = reader_of("abc");
+  EXPECT_THROW(reader.take(UINT64_MAX), InputError);
+  EXPECT_THROW(reader.take(4), InputError);
+  EXPECT_THROW(reader.seek(4), InputError);
+  EXPECT_EQ(reader.take_text(3), "abc");
+  EXPECT_TRUE(reader.take(0).empty());
+}
+
+TEST(ByteReader, LinesAreBounded) {
+  auto reader = reader_of("one\n\nthree");
+  EXPECT_EQ(reader.line(3), "one");
+  EXPECT_EQ(reader.line(3), "");
+  EXPECT_THROW(reader.line(3), InputError);
+  EXPECT_THROW(reader.line(100), InputError);
+}
+
+TEST(ReadFile, WhatIsNoFileIsNamed) {
+  const std::string folder = testing::TempDir() + "igpt_read_file";
+  std::filesystem::create_directories(folder);
+  const std::string pipe = folder + "/pipe";
+  ::mkfifo(pipe.c_str(), 0600);
+  EXPECT_THAT(refusal([&] { read_file(folder); }), HasSubstr("is a folder; give the name of a file"));
+  EXPECT_THAT(refusal([&] { read_file(folder + "/none"); }), HasSubstr("does not exist"));
+  EXPECT_THAT(refusal([&] { read_file(pipe); }), HasSubstr("no regular file"));
+  EXPECT_THAT(refusal([&] { read_file("/dev/zero"); }), HasSubstr("no regular file"));
+  std::filesystem::remove_all(folder);
+}
+
+TEST(ReadFile, LimitIsChecked) {
+  const std::string path = testing::TempDir() + "igpt_read_file_limit";
+  std::ofstream(path) << "12345";
+  EXPECT_EQ(read_file(path, 5).size(), 5u);
+  EXPECT_THROW(read_file(path, 4), InputError);
+  std::filesystem::remove(path);
+}
+
+TEST(Printable, StaysOnOneShortLine) {
+  EXPECT_EQ(printable("a\nb\x1b[31m\xff"), "a\\x0ab\\x1b[31m\\xff");
+  EXPECT_LT(printable(std::string(10000, '\n')).size(), 100u);
+}
+
+}  // namespace
+}  // namespace igpt::formats
