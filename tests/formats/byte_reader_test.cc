@@ -2,9 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-
-#include <filesystem>
 
 #include "formats/hostile.h"
 
@@ -50,26 +47,6 @@ TEST(ByteReader, LinesAreBounded) {
   EXPECT_EQ(reader.line(3), "");
   EXPECT_THROW(reader.line(3), InputError);
   EXPECT_THROW(reader.line(100), InputError);
-}
-
-TEST(ReadFile, WhatIsNoFileIsNamed) {
-  const std::string folder = testing::TempDir() + "igpt_read_file";
-  std::filesystem::create_directories(folder);
-  const std::string pipe = folder + "/pipe";
-  ::mkfifo(pipe.c_str(), 0600);
-  EXPECT_THAT(refusal([&] { read_file(folder); }), HasSubstr("is a folder; give the name of a file"));
-  EXPECT_THAT(refusal([&] { read_file(folder + "/none"); }), HasSubstr("does not exist"));
-  EXPECT_THAT(refusal([&] { read_file(pipe); }), HasSubstr("no regular file"));
-  EXPECT_THAT(refusal([&] { read_file("/dev/zero"); }), HasSubstr("no regular file"));
-  std::filesystem::remove_all(folder);
-}
-
-TEST(ReadFile, LimitIsChecked) {
-  const std::string path = testing::TempDir() + "igpt_read_file_limit";
-  std::ofstream(path) << "12345";
-  EXPECT_EQ(read_file(path, 5).size(), 5u);
-  EXPECT_THROW(read_file(path, 4), InputError);
-  std::filesystem::remove(path);
 }
 
 TEST(Printable, StaysOnOneShortLine) {
