@@ -462,9 +462,18 @@ const T* Value::node() const {
 }
 
 Value::Kind Value::kind() const {
-  constexpr Kind plain[] = {Kind::none, Kind::boolean, Kind::integer, Kind::floating};
-  const auto* any = node<Node>();
-  return any ? any->kind : plain[data_.index()];
+  switch (data_.index()) {
+    case 0:
+      return Kind::none;
+    case 1:
+      return Kind::boolean;
+    case 2:
+      return Kind::integer;
+    case 3:
+      return Kind::floating;
+    default:
+      return node<Node>()->kind;
+  }
 }
 
 std::string_view Value::kind_name() const {

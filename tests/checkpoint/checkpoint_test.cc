@@ -1,0 +1,193 @@
+#include "igpt/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <limits>
+
+#include "golden.h"
+#include "igpt/error.h"
+#include "igpt/formats/torch_file.h"
+#include "temporary_folder.h"
+
+namespace igpt {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::TemporaryFolder;
+
+Checkpoint small_checkpoint() {
+  torch::manual_seed(3);
+  Checkpoint checkpoint;
+  checkpoint.model = {
+      .embed_dim = 8, .num_heads = 2, .num_layers = 2, .num_pixels = 4, .num_vocab = 5, .num_classes = 3};
+  const ImageGPT model(checkpoint.model);
+  checkpoint.state_dict = copy_state_dict(model);
+  checkpoint.classify = true;
+  checkpoint.epoch = 2;
+  checkpoint.global_step = int64_t{1} << 40;
+  checkpoint.hyper_parameters = {{"learning_rate", 0.1}, {"name", std::string("a b")}, {"grad_clip", std::monostate{}}};
+  AdamState adam;
+  for (const auto& parameter : model->parameters()) {
+    adam.exp_avg.push_back(torch::randn_like(parameter).detach());
+    adam.exp_avg_sq.push_back(torch::rand_like(parameter).detach());
+  }
+  adam.step = checkpoint.global_step;
+  adam.learning_rate = 0.001;
+  adam.initial_learning_rate = 0.1;
+  checkpoint.optimizer = adam;
+  checkpoint.progress = TrainingProgress{{{"steps", "7"}, {"name", "a b"}}, 7, 5, 4, 0.1 + 0.2, 2, 3.3, 9};
+  return checkpoint;
+}
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no exception";
+}
+
+TEST(Checkpoint, ReadsWhatItWroteBitForBit) {
+  const TemporaryFolder folder;
+  const auto written = small_checkpoint();
+  const auto path = folder.path() / "small.ckpt";
+  write_checkpoint(path, written);
+  const auto read = read_checkpoint(path);
+  EXPECT_EQ(read.model, written.model);
+  EXPECT_EQ(read.classify, true);
+  EXPECT_EQ(read.epoch, 2);
+  EXPECT_EQ(read.global_step, int64_t{1} << 40);
+  ASSERT_EQ(read.state_dict.size(), written.state_dict.size());
+  for (size_t i = 0; i < read.state_dict.size(); ++i) {
+    EXPECT_EQ(read.state_dict[i].first, written.state_dict[i].first);
+    EXPECT_TRUE(torch::equal(read.state_dict[i].second, written.state_dict[i].second)) << read.state_dict[i].first;
+    EXPECT_TRUE(torch::equal(read.optimizer->exp_avg[i], written.optimizer->exp_avg[i]));
+    EXPECT_TRUE(torch::equal(read.optimizer->exp_avg_sq[i], written.optimizer->exp_avg_sq[i]));
+  }
+  EXPECT_EQ(read.optimizer->step, written.global_step);
+  EXPECT_EQ(read.progress->settings, written.progress->settings);
+  EXPECT_EQ(read.progress->best_score, 0.1 + 0.2);
+  EXPECT_EQ(read.progress->validated_step, 5);
+  EXPECT_EQ(read.progress->train_loss_sum, 3.3);
+}
+
+TEST(Checkpoint, ModelComputesWhatItDidBefore) {
+  const TemporaryFolder folder;
+  const testing::Golden golden("small");
+  auto model = golden.model();
+  Checkpoint checkpoint;
+  checkpoint.model = golden.options();
+  checkpoint.state_dict = copy_state_dict(model);
+  write_checkpoint(folder.path() / "golden.ckpt", checkpoint);
+  auto loaded = make_model(read_checkpoint(folder.path() / "golden.ckpt"));
+  const auto x = golden.tensor("x")[0];
+  EXPECT_TRUE(torch::equal(loaded->forward(x), model->forward(x)));
+}
+
+TEST(Checkpoint, PaletteTravels) {
+  const TemporaryFolder folder;
+  auto checkpoint = small_checkpoint();
+  checkpoint.model.channels = 3;
+  checkpoint.model.palette = {0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 254, 253};
+  write_checkpoint(folder.path() / "rgb.ckpt", checkpoint);
+  EXPECT_EQ(read_checkpoint(folder.path() / "rgb.ckpt").model, checkpoint.model);
+}
+
+TEST(Checkpoint, WeightThatIsNotFiniteIsNeitherSavedNorLoaded) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "good.ckpt";
+  auto checkpoint = small_checkpoint();
+  write_checkpoint(path, checkpoint);
+  checkpoint.state_dict[3].second = checkpoint.state_dict[3].second.clone().fill_(NAN);
+  EXPECT_THAT(message_of([&] { write_checkpoint(path, checkpoint); }), HasSubstr("not finite"));
+  EXPECT_NO_THROW(read_checkpoint(path));  // still the good one
+
+  auto root = formats::Value::dict();
+  auto state_dict = formats::Value::dict();
+  for (const auto& [name, sizes] : parameter_shapes(checkpoint.model)) {
+    std::vector<float> numbers(static_cast<size_t>(c10::multiply_integers(sizes)), 1.0f);
+    if (name == "head.weight") numbers.back() = std::numeric_limits<float>::infinity();
+    const auto bytes = std::as_bytes(std::span(numbers));
+    state_dict.insert("gpt." + name, formats::Value::tensor(formats::DType::float32, sizes,
+                                                            std::vector<std::byte>(bytes.begin(), bytes.end())));
+  }
+  auto hyper_parameters = formats::Value::dict();
+  for (const auto& [name, value] : std::vector<std::pair<const char*, int64_t>>{{"embed_dim", 8},
+                                                                                {"num_heads", 2},
+                                                                                {"num_layers", 2},
+                                                                                {"num_pixels", 4},
+                                                                                {"num_vocab", 5},
+                                                                                {"num_classes", 3}})
+    hyper_parameters.insert(name, value);
+  root.insert("state_dict", state_dict);
+  root.insert("hyper_parameters", hyper_parameters);
+  formats::write_torch_file(folder.path() / "infinite.ckpt", root);
+  EXPECT_THAT(message_of([&] { read_checkpoint(folder.path() / "infinite.ckpt"); }),
+              HasSubstr("gpt.head.weight has an entry that is not finite"));
+}
+
+struct Contradiction {
+  const char* name;
+  std::function<void(Checkpoint&)> change;
+  const char* message;
+};
+
+class CheckpointContradiction : public ::testing::TestWithParam<Contradiction> {};
+
+TEST_P(CheckpointContradiction, IsOneClearError) {
+  const TemporaryFolder folder;
+  auto checkpoint = small_checkpoint();
+  GetParam().change(checkpoint);
+  const auto path = folder.path() / "wrong.ckpt";
+  write_checkpoint(path, checkpoint);
+  const auto message = message_of([&] { read_checkpoint(path); });
+  EXPECT_THAT(message, HasSubstr("wrong.ckpt: "));
+  EXPECT_THAT(message, HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, CheckpointContradiction,
+    ::testing::Values(
+        Contradiction{"wider", [](Checkpoint& c) { c.model.embed_dim = 16; }, "gpt.sos has shape (8,), the model"},
+        Contradiction{"deeper", [](Checkpoint& c) { c.model.num_layers = 3; }, "lacks gpt.layers.2.ln_1.weight"},
+        Contradiction{"shallower", [](Checkpoint& c) { c.model.num_layers = 1; }, "gpt.layers.1.attn.in_proj_bias"},
+        Contradiction{"odd_heads", [](Checkpoint& c) { c.model.num_heads = 3; }, "multiple of --num_heads 3"},
+        Contradiction{"huge", [](Checkpoint& c) { c.model.num_vocab = int64_t{1} << 31; }, "--num_vocab 2147483648"},
+        Contradiction{"negative", [](Checkpoint& c) { c.model.num_layers = -1; }, "--num_layers -1"},
+        Contradiction{"missing", [](Checkpoint& c) { c.state_dict.pop_back(); }, "lacks gpt.clf_head.bias"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(Checkpoint, OtherFilesAreRefusedInWords) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(message_of([&] { read_checkpoint(folder.path()); }), HasSubstr("is a folder"));
+  EXPECT_THAT(message_of([&] { read_checkpoint(folder.path() / "none.ckpt"); }), HasSubstr("no such file"));
+  auto root = formats::Value::dict();
+  root.insert("weights", 1);
+  formats::write_torch_file(folder.path() / "other.ckpt", root);
+  EXPECT_THAT(message_of([&] { read_checkpoint(folder.path() / "other.ckpt"); }), HasSubstr("has no hyper_parameters"));
+}
+
+// The two checkpoints of the original project, where they lie beside the checkout.
+class OriginalCheckpoint : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OriginalCheckpoint, LoadsWithItsHyperParameters) {
+  const auto path = std::filesystem::path(IGPT_SOURCE).parent_path() / "shared" / "upstream" / GetParam();
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there";
+  const auto checkpoint = read_checkpoint(path);
+  EXPECT_EQ(checkpoint.model, ImageGPTOptions{});
+  EXPECT_EQ(checkpoint.global_step, 24476);
+  EXPECT_FALSE(checkpoint.classify);
+  EXPECT_FALSE(checkpoint.progress.has_value());
+  EXPECT_EQ(checkpoint.state_dict.size(), parameter_shapes({}).size());
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, OriginalCheckpoint, ::testing::Values("fmnist_gen.ckpt", "mnist_gen.ckpt"),
+                         [](const auto& info) {
+                           return std::string(test.param).substr(0, 5) == "mnist" ? "mnist" : "fmnist";
+                         });
+
+}  // namespace
+}  // namespace igpt

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "igpt/formats/torch_file.h"
+#include "igpt/model/image_gpt.h"
+
+namespace igpt::testing {
+
+/// tests/golden/model/NAME.pt: what PyTorch computes (scripts/make_golden_model.py).
+class Golden {
+ public:
+  explicit Golden(const std::string& name)
+      : root_(formats::read_torch_file(std::filesystem::path(IGPT_GOLDEN) / "model" / (name + ".pt")).root) {}
+
+  ImageGPTOptions options() const {
+    const auto& dict = at("options");
+    const auto get = [&](const char* option) { return dict.find(option)->as_int().value(); };
+    return {.embed_dim = get("embed_dim"),
+            .num_heads = get("num_heads"),
+            .num_layers = get("num_layers"),
+            .num_pixels = get("num_pixels"),
+            .num_vocab = get("num_vocab"),
+            .num_classes = get("num_classes")};
+  }
+
+  double number(const char* name) const { return at(name).as_double().value(); }
+  torch::Tensor tensor(const char* name) const { return to_torch(at(name)); }
+  std::vector<std::pair<std::string, torch::Tensor>> tensors(const char* name) const {
+    std::vector<std::pair<std::string, torch::Tensor>> result;
+    for (const auto& [key, value] : at(name).entries()) result.emplace_back(*key.as_string(), to_torch(value));
+    return result;
+  }
+
+  /// The model with the golden weights.
+  ImageGPT model() const {
+    ImageGPT model(options());
+    torch::NoGradGuard no_grad;
+    auto parameters = model->named_parameters();
+    for (const auto& [name, weights] : tensors("weights")) parameters[name].copy_(weights);
+    return model;
+  }
+
+ private:
+  const formats::Value& at(const char* name) const {
+    const auto* value = root_.find(name);
+    if (!value) throw std::runtime_error(std::string("no golden value ") + name);
+    return *value;
+  }
+
+  static torch::Tensor to_torch(const formats::Value& value) {
+    const auto& stored = *value.as_tensor();
+    if (formats::dtype_name(stored.dtype).starts_with("float"))
+      return torch::tensor(formats::to_vector<double>(stored), torch::kFloat64).reshape(stored.sizes);
+    return torch::tensor(formats::to_vector<int64_t>(stored), torch::kInt64).reshape(stored.sizes);
+  }
+
+  formats::Value root_;
+};
+
+/// Largest difference of two tensors, relative to the largest entry of `expected`.
+inline double relative_error(const torch::Tensor& actual, const torch::Tensor& expected) {
+  const auto a = actual.detach().to(torch::kCPU, torch::kFloat64),
+             e = expected.detach().to(torch::kCPU, torch::kFloat64);
+  if (a.sizes() != e.sizes()) return std::numeric_limits<double>::infinity();
+  const double largest = e.abs().max().item<double>();
+  return (a - e).abs().max().item<double>() / (largest > 0 ? largest : 1.0);
+}
+
+}  // namespace igpt::testing

@@ -1,0 +1,165 @@
+#include "igpt/model/image_gpt.h"
+
+#include <gtest/gtest.h>
+
+#include "golden.h"
+#include "igpt/error.h"
+#include "igpt/training/flat_adam.h"
+
+namespace igpt {
+namespace {
+
+using testing::Golden;
+using testing::relative_error;
+
+constexpr double kTolerance = 2e-5;  // of the largest entry, fp32 in another order of summation
+
+void expect_gradients(ImageGPT& model, const std::vector<std::pair<std::string, torch::Tensor>>& expected) {
+  auto parameters = model->named_parameters();
+  EXPECT_GT(expected.size(), 10u);
+  for (const auto& [name, gradient] : expected) {
+    ASSERT_TRUE(parameters[name].grad().defined()) << name;
+    EXPECT_LT(relative_error(parameters[name].grad(), gradient), kTolerance) << name;
+  }
+  for (const auto& entry : parameters) {
+    const bool in_golden = std::any_of(expected.begin(), expected.end(),
+                                       [&](const auto& gradient) { return gradient.first == entry.key(); });
+    if (!in_golden) {
+      EXPECT_FALSE(entry.value().grad().defined()) << entry.key();
+    }
+  }
+}
+
+class ImageGPTGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ImageGPTGolden, LogitsLossAndGradientsEqualPyTorch) {
+  const Golden golden(GetParam());
+  auto model = golden.model();
+  const auto x = golden.tensor("x")[0];
+  const auto logits = model->forward(x);
+  EXPECT_LT(relative_error(logits, golden.tensor("logits")), kTolerance);
+  const auto loss = generative_loss(logits, x);
+  EXPECT_NEAR(loss.item<double>(), golden.number("loss"), 1e-5);
+  loss.backward();
+  expect_gradients(model, golden.tensors("gradients"));
+}
+
+TEST_P(ImageGPTGolden, ClassLogitsAndGradientsEqualPyTorch) {
+  const Golden golden(GetParam());
+  auto model = golden.model();
+  const auto logits = model->classify(golden.tensor("x")[0]);
+  EXPECT_LT(relative_error(logits, golden.tensor("class_logits")), kTolerance);
+  torch::nn::functional::cross_entropy(logits, golden.tensor("y")[0]).backward();
+  expect_gradients(model, golden.tensors("class_gradients"));
+}
+
+TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {
+  const Golden golden(GetParam());
+  auto model = golden.model();
+  training::FlatAdam adam(model->parameters(), {});
+  const auto x = golden.tensor("x");
+  const auto expected = golden.tensor("training_losses");
+  for (int64_t step = 0; step < expected.size(0); ++step) {
+    adam.zero_grad();
+    const auto loss = generative_loss(model->forward(x[step]), x[step]);
+    EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
+    loss.backward();
+    adam.step(/*learning_rate=*/0.01);
+  }
+  auto parameters = model->named_parameters();
+  for (const auto& [name, weights] : golden.tensors("trained_weights"))
+    EXPECT_LT(relative_error(parameters[name], weights), 2e-3) << name;
+}
+
+TEST_P(ImageGPTGolden, TenClassifierTrainingLossesEqualPyTorch) {
+  const Golden golden(GetParam());
+  auto model = golden.model();
+  training::FlatAdam adam(model->parameters(), {});
+  const auto x = golden.tensor("x"), y = golden.tensor("y");
+  const auto expected = golden.tensor("class_training_losses");
+  for (int64_t step = 0; step < expected.size(0); ++step) {
+    adam.zero_grad();
+    const auto loss = torch::nn::functional::cross_entropy(model->classify(x[step]), y[step]);
+    EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
+    loss.backward();
+    adam.step(/*learning_rate=*/0.01);
+  }
+}
+
+TEST_P(ImageGPTGolden, DecodingWithACacheEqualsTheWholeForward) {
+  const Golden golden(GetParam());
+  torch::NoGradGuard no_grad;
+  auto model = golden.model();
+  const auto x = golden.tensor("x")[0];
+  const auto expected = model->forward(x);  // (B, S, V)
+  auto cache = model->make_cache(x.size(0));
+  for (int64_t position = 0; position < x.size(1); ++position) {
+    const auto previous = position == 0 ? torch::Tensor() : x.select(1, position - 1);
+    const auto logits = model->decode(previous, position, cache);
+    EXPECT_LT(relative_error(logits, expected.select(1, position)), kTolerance) << "position " << position;
+  }
+}
+
+TEST_P(ImageGPTGolden, ParameterShapesAreThoseOfTheModel) {
+  const auto options = Golden(GetParam()).options();
+  const auto parameters = ImageGPT(options)->named_parameters();
+  const auto shapes = parameter_shapes(options);
+  ASSERT_EQ(parameters.size(), shapes.size());
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    EXPECT_EQ(parameters[i].key(), shapes[i].name);
+    EXPECT_EQ(parameters[i].value().sizes().vec(), shapes[i].sizes) << shapes[i].name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ImageGPTGolden, ::testing::Values("small", "default_7x7", "wide"));
+
+TEST(ImageGPT, DefaultHas39514Parameters) {
+  int64_t count = 0;
+  for (const auto& parameter : ImageGPT()->parameters()) count += parameter.numel();
+  EXPECT_EQ(count, 39514);
+}
+
+TEST(ImageGPT, InitialValuesArePyTorchs) {
+  torch::manual_seed(0);
+  ImageGPT model;
+  const auto block = model->layers[0]->as<Block>();
+  EXPECT_EQ(block->attn->in_proj_bias.abs().max().item<float>(), 0);
+  EXPECT_EQ(block->attn->out_proj->bias.abs().max().item<float>(), 0);
+  const double xavier = std::sqrt(6.0 / (16 + 48));
+  EXPECT_LE(block->attn->in_proj_weight.abs().max().item<double>(), xavier);
+  EXPECT_GT(block->attn->in_proj_weight.abs().max().item<double>(), 0.9 * xavier);
+  EXPECT_NEAR(model->position_embeddings->weight.std().item<double>(), 1.0, 0.05);
+  EXPECT_LE(model->head->weight.abs().max().item<double>(), 0.25);  // 1 / sqrt(D)
+}
+
+TEST(ImageGPT, ContradictingOptionsNameTheOption) {
+  try {
+    ImageGPT(ImageGPTOptions{.embed_dim = 15, .num_heads = 2});
+    FAIL() << "no exception";
+  } catch (const UsageError& error) {
+    EXPECT_STREQ(error.what(), "--embed_dim 15: must be a multiple of --num_heads 2");
+  }
+  EXPECT_THROW(ImageGPT(ImageGPTOptions{.num_layers = 0}), UsageError);
+  EXPECT_THROW(ImageGPT(ImageGPTOptions{.num_vocab = 16, .palette = {1, 2, 3}}), UsageError);
+}
+
+TEST(Quantizer, SixteenGreysRoundDownAsTheOriginal) {
+  const Quantizer quantizer;
+  const auto bytes = torch::arange(256, torch::kInt64).to(torch::kUInt8);
+  const auto tokens = quantizer->encode(bytes.unsqueeze(1));
+  for (int64_t byte = 0; byte < 256; ++byte) EXPECT_EQ(tokens[byte].item<int64_t>(), byte / 17);
+  const auto pixels = quantizer->decode(torch::arange(16));
+  for (int64_t token = 0; token < 16; ++token) EXPECT_EQ(pixels[token][0].item<int64_t>(), token * 17);
+  EXPECT_THROW(quantizer->decode(torch::tensor({16})), InputError);
+}
+
+TEST(Quantizer, ColoursGoToTheNearest) {
+  const auto palette = torch::tensor({{0, 0, 0}, {255, 0, 0}, {0, 0, 255}}, torch::kUInt8);
+  const Quantizer quantizer(QuantizerOptions{3, palette});
+  const auto pixels = torch::tensor({{{10, 20, 30}, {200, 30, 20}}, {{60, 0, 190}, {255, 0, 0}}}, torch::kUInt8);
+  EXPECT_TRUE(torch::equal(quantizer->encode(pixels), torch::tensor({{0, 1}, {2, 1}}, torch::kInt64)));
+  EXPECT_TRUE(torch::equal(quantizer->decode(torch::tensor({1})), torch::tensor({{255, 0, 0}}, torch::kUInt8)));
+}
+
+}  // namespace
+}  // namespace igpt

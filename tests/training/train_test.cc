@@ -1,0 +1,253 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "igpt/checkpoint/checkpoint.h"
+#include "igpt/error.h"
+#include "igpt/training/options.h"
+#include "temporary_folder.h"
+#include "tiny_dataset.h"
+
+namespace igpt::training {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::TemporaryFolder;
+
+class Train : public ::testing::Test {
+ protected:
+  TrainOptions options(const std::string& name, int64_t steps) const {
+    TrainOptions result;
+    result.name = name;
+    result.model = {.embed_dim = 8, .num_heads = 2, .num_layers = 1, .num_pixels = 4, .num_vocab = 4, .num_classes = 2};
+    result.batch_size = 16;
+    result.steps = steps;
+    result.log_dir = (folder_ / "logs").string();
+    result.data = data_;
+    result.device = "cpu";
+    result.seed = 5;
+    result.settings = {{"name", name}, {"steps", std::to_string(steps)}};
+    return result;
+  }
+
+  // Like `run train --resume`: the settings of the run, which these tests know.
+  TrainOptions resumed(TrainOptions options, const std::string& checkpoint) const {
+    options.resume = checkpoint;
+    return options;
+  }
+
+  TemporaryFolder folder_;
+  DataFiles data_ = testing::write_tiny_dataset(folder_ / "data");
+};
+
+void expect_equal(const std::string& actual, const std::string& expected) {
+  const auto a = read_checkpoint(actual), e = read_checkpoint(expected);
+  EXPECT_EQ(a.global_step, e.global_step);
+  EXPECT_EQ(a.epoch, e.epoch);
+  for (size_t i = 0; i < e.state_dict.size(); ++i) {
+    EXPECT_TRUE(torch::equal(a.state_dict[i].second, e.state_dict[i].second)) << e.state_dict[i].first;
+    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg[i], e.optimizer->exp_avg[i])) << e.state_dict[i].first;
+    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg_sq[i], e.optimizer->exp_avg_sq[i])) << e.state_dict[i].first;
+  }
+  EXPECT_EQ(a.progress->best_score, e.progress->best_score);
+  EXPECT_EQ(a.progress->best_step, e.progress->best_step);
+  EXPECT_EQ(a.progress->train_loss_sum, e.progress->train_loss_sum);
+}
+
+std::string metrics_beside(const std::string& checkpoint) {
+  return testing::read_bytes(std::filesystem::path(checkpoint).parent_path().parent_path() / "metrics.csv");
+}
+
+TEST_F(Train, LearnsAndWritesItsFolder) {
+  auto o = options("learns", 150);
+  o.val_interval = 50;
+  const auto result = train(o, {});
+  EXPECT_EQ(result.best_checkpoint, (folder_ / "logs/learns/version_0/checkpoints/best.ckpt").string());
+  EXPECT_LT(result.best_score, 0.8);  // ln 4 = 1.386 knows nothing
+  const auto best = read_checkpoint(result.best_checkpoint), last = read_checkpoint(result.last_checkpoint);
+  EXPECT_EQ(best.global_step, result.best_step);
+  EXPECT_EQ(last.global_step, 150);
+  const auto names = folder_.names("logs/learns/version_0");
+  EXPECT_TRUE(names.contains("hparams.yaml") && names.contains("metrics.csv") && names.contains("checkpoints"));
+  EXPECT_TRUE(
+      std::any_of(names.begin(), names.end(), [](auto& name) { return name.starts_with("events.out.tfevents."); }));
+  const auto metrics = metrics_beside(result.last_checkpoint);
+  EXPECT_EQ(std::count(metrics.begin(), metrics.end(), '\n'), 1 + 3 + 3);  // header, training and validation rows
+  EXPECT_THAT(metrics, HasSubstr("step,epoch,train_loss,learning_rate,val_loss,val_acc\n50,"));
+}
+
+TEST_F(Train, SameSeedSameWeightsOtherSeedOthers) {
+  auto o = options("seeded", 12);
+  const auto first = train(o, {}), second = train(o, {});
+  EXPECT_EQ(second.last_checkpoint, (folder_ / "logs/seeded/version_1/checkpoints/last.ckpt").string());
+  expect_equal(second.last_checkpoint, first.last_checkpoint);
+  o.threads = 1;
+  expect_equal(train(o, {}).last_checkpoint, first.last_checkpoint);
+  o.seed = 6;
+  const auto other = read_checkpoint(train(o, {}).last_checkpoint);
+  EXPECT_FALSE(torch::equal(other.state_dict[0].second, read_checkpoint(first.last_checkpoint).state_dict[0].second));
+}
+
+TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
+  auto o = options("whole", 110);
+  o.val_interval = 40;
+  o.checkpoint_interval = 7;
+  o.grad_clip = 0.5;
+  o.warmup_steps = 20;
+  const auto whole = train(o, {});
+
+  // Stopped at every kind of moment: between updates, at a validation, within one (its hook comes after each batch).
+  o.name = "parts";
+  int64_t calls = 0;
+  Hooks hooks;
+  hooks.stop_signal = [&] { return ++calls % 29 == 0 ? SIGINT : 0; };
+  const auto last = (folder_ / "logs/parts/version_0/checkpoints/last.ckpt").string();
+  int interruptions = 0;
+  for (auto part = o;; part = resumed(o, last)) {
+    try {
+      train(part, hooks);
+      break;
+    } catch (const Interrupted& stop) {
+      EXPECT_EQ(stop.signal, SIGINT);
+      ASSERT_LT(++interruptions, 100);
+    }
+  }
+  EXPECT_GT(interruptions, 3);
+  expect_equal(last, whole.last_checkpoint);
+  expect_equal((folder_ / "logs/parts/version_0/checkpoints/best.ckpt").string(), whole.best_checkpoint);
+  EXPECT_EQ(metrics_beside(last), metrics_beside(whole.last_checkpoint));
+}
+
+TEST_F(Train, ResumeFromAnOlderCheckpointDropsLaterMetrics) {
+  auto o = options("older", 100);
+  o.val_interval = 50;
+  o.checkpoint_interval = 50;
+  const auto whole = train(o, {});
+  const auto metrics = metrics_beside(whole.last_checkpoint);
+  auto half = o;
+  half.name = "half";
+  half.steps = 50;
+  half.schedule = o.schedule = "constant";
+  const auto reference = train(o, {});
+  const auto stopped = train(half, {});
+  half.steps = 100;
+  expect_equal(train(resumed(half, stopped.last_checkpoint), {}).last_checkpoint, reference.last_checkpoint);
+}
+
+TEST_F(Train, AccumulatedBatchesEqualOneLargeBatch) {
+  auto o = options("large", 6);
+  const auto large = read_checkpoint(train(o, {}).last_checkpoint);
+  o.name = "accumulated";
+  o.batch_size = 4;
+  o.accumulate = 4;
+  const auto accumulated = read_checkpoint(train(o, {}).last_checkpoint);
+  for (size_t i = 0; i < large.state_dict.size(); ++i)
+    EXPECT_TRUE(torch::allclose(accumulated.state_dict[i].second, large.state_dict[i].second, 1e-3, 2e-4))
+        << large.state_dict[i].first;
+}
+
+TEST_F(Train, PretrainedStartsFromTheWeightsAndTakesTheModel) {
+  const auto pretrained = train(options("gen", 60), {});
+  auto o = options("clf", 1);
+  o.pretrained = pretrained.best_checkpoint;
+  o.model = {};  // taken from the checkpoint
+  o.classify = true;
+  o.schedule = "constant";
+  o.learning_rate = 1e-9;
+  const auto result = read_checkpoint(train(o, {}).last_checkpoint);
+  EXPECT_TRUE(result.classify);
+  EXPECT_EQ(result.model.embed_dim, 8);
+  const auto start = read_checkpoint(pretrained.best_checkpoint);
+  for (size_t i = 0; i < start.state_dict.size(); ++i)
+    EXPECT_TRUE(torch::allclose(result.state_dict[i].second, start.state_dict[i].second, 1e-5, 1e-6));
+
+  o.given = {"embed_dim"};
+  o.model.embed_dim = 16;
+  EXPECT_THROW(train(o, {}), UsageError);
+  o.given = {"num_classes"};
+  o.model.num_classes = 5;
+  EXPECT_EQ(read_checkpoint(train(o, {}).last_checkpoint).model.num_classes, 5);
+}
+
+TEST_F(Train, ClassifierLearnsAndStopsEarly) {
+  auto o = options("classifier", 2000);
+  o.classify = true;
+  o.schedule = "constant";
+  o.val_interval = 20;
+  o.patience = 2;
+  const auto result = train(o, {});
+  EXPECT_GT(result.best_score, 0.7);
+  const auto last = read_checkpoint(result.last_checkpoint);
+  EXPECT_LT(last.global_step, 2000);
+  EXPECT_EQ(last.global_step, result.best_step + 2 * 20);
+  EXPECT_EQ(train(resumed(o, result.last_checkpoint), {}).best_score, result.best_score);  // nothing left to do
+}
+
+TEST_F(Train, LossThatIsNotFiniteStopsAndKeepsTheLastGoodCheckpoint) {
+  auto o = options("absurd", 400);
+  o.schedule = "constant";
+  o.learning_rate = 1e38;
+  o.checkpoint_interval = 1;
+  try {
+    train(o, {});
+    FAIL() << "no exception";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("not finite"));
+  }
+  const auto checkpoints = folder_ / "logs/absurd/version_0/checkpoints";
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoints))
+    EXPECT_NO_THROW(read_checkpoint(entry.path()));
+}
+
+TEST_F(Train, Bf16FollowsFp32) {
+  auto o = options("fp32", 60);
+  const double fp32 = train(o, {}).best_score;
+  o.name = o.precision = "bf16";
+  const double bf16 = train(o, {}).best_score;
+  EXPECT_NE(bf16, fp32);
+  EXPECT_NEAR(bf16, fp32, 0.05);
+}
+
+struct BadData {
+  const char* name;
+  std::function<void(TrainOptions&)> change;
+  const char* message;
+};
+
+class TrainBadInput : public Train, public ::testing::WithParamInterface<BadData> {};
+
+TEST_P(TrainBadInput, IsOneErrorAndLeavesNothing) {
+  auto o = options("bad", 5);
+  GetParam().change(o);
+  try {
+    train(o, {});
+    FAIL() << "no exception";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr(GetParam().message));
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "logs/bad"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, TrainBadInput,
+    ::testing::Values(
+        BadData{"tokens", [](TrainOptions& o) { o.model.num_vocab = 2; }, "train_x.npy"},
+        BadData{"size", [](TrainOptions& o) { o.model.num_pixels = 8; }, "its images are 4x4, the model takes 8x8"},
+        BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "run prepare_data first"},
+        BadData{"classes", [](TrainOptions& o) { o.classify = true, o.model.num_classes = 1; }, "use --num_classes 2"},
+        BadData{"name", [](TrainOptions& o) { o.name = "../bad"; }, "must be a plain folder name"},
+        BadData{"dots", [](TrainOptions& o) { o.name = ".."; }, "must be a plain folder name"},
+        BadData{"heads", [](TrainOptions& o) { o.model.num_heads = 3; }, "multiple of --num_heads"},
+        BadData{"warmup", [](TrainOptions& o) { o.warmup_steps = 6; }, "--warmup_steps 6"},
+        BadData{"checkpoint", [](TrainOptions& o) { o.pretrained = o.data.train_x; }, "train_x.npy"},
+        BadData{"vocab", [](TrainOptions& o) { o.model.num_vocab = 300; }, "one byte"}),
+    [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace igpt::training
