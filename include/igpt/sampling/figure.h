@@ -1,0 +1,27 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+#include "igpt/formats/image.h"
+#include "igpt/model/quantizer.h"
+
+namespace igpt::sampling {
+
+/// Pixels a side after scaling: round(side * scale), at least 1.
+int64_t scaled_side(int64_t side, double scale);
+
+/// Each image enlarged or reduced by nearest neighbour: (..., h, w, C) -> (..., h', w', C).
+torch::Tensor scaled(const torch::Tensor& pixels, double scale);
+
+/// Images side by side without gaps, as the original lays them out: (rows, columns, h, w, C) -> (rows * h, columns * w,
+/// C).
+torch::Tensor tiled(const torch::Tensor& images);
+
+/// The figure of half-image completions, one row per example: the context of `context_rows` pixel rows with the rest
+/// black, the K samples, the original. `originals` (E, h, w) and `samples` (E, K, h, w) are tokens.
+formats::Image completion_figure(const Quantizer& quantizer, const torch::Tensor& originals,
+                                 const torch::Tensor& samples, int64_t context_rows, double scale);
+
+}  // namespace igpt::sampling

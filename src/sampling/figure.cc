@@ -1,0 +1,49 @@
+#include "igpt/sampling/figure.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace igpt::sampling {
+namespace {
+
+using torch::Tensor;
+
+// The source pixel whose area holds the centre of each scaled pixel: (side').
+Tensor source_pixels(int64_t side, double scale) {
+  const int64_t target = scaled_side(side, scale);
+  auto source = torch::empty({target}, torch::kInt64);
+  for (int64_t i = 0; i < target; ++i) source.data_ptr<int64_t>()[i] = (2 * i + 1) * side / (2 * target);
+  return source;
+}
+
+}  // namespace
+
+int64_t scaled_side(int64_t side, double scale) {
+  return std::max<int64_t>(1, std::llround(static_cast<double>(side) * scale));
+}
+
+Tensor scaled(const Tensor& pixels, double scale) {
+  return pixels.index_select(-3, source_pixels(pixels.size(-3), scale))
+      .index_select(-2, source_pixels(pixels.size(-2), scale));
+}
+
+Tensor tiled(const Tensor& images) {
+  const int64_t rows = images.size(0), columns = images.size(1), h = images.size(2), w = images.size(3);
+  return images.transpose(1, 2).reshape({rows * h, columns * w, images.size(4)});
+}
+
+formats::Image completion_figure(const Quantizer& quantizer, const Tensor& originals, const Tensor& samples,
+                                 int64_t context_rows, double scale) {
+  const auto truth = quantizer->decode(originals).unsqueeze(1);  // (E, 1, h, w, C)
+  const auto drawn = quantizer->decode(samples);                 // (E, K, h, w, C)
+  auto context = truth.clone();
+  context.narrow(2, context_rows, context.size(2) - context_rows).zero_();
+  const auto figure = tiled(scaled(torch::cat({context, drawn, truth}, /*dim=*/1), scale)).contiguous();
+
+  formats::Image image{figure.size(0), figure.size(1), figure.size(2), {}};
+  const auto* bytes = figure.data_ptr<uint8_t>();
+  image.pixels.assign(bytes, bytes + figure.numel());
+  return image;
+}
+
+}  // namespace igpt::sampling
