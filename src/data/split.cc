@@ -24,12 +24,15 @@ formats::NpyHeader header_of(const fs::path& path) {
   return formats::read_npy_header(path);
 }
 
-void check_shapes(const fs::path& x, const std::vector<int64_t>& images, const fs::path& y,
-                  const std::vector<int64_t>& labels) {
+void check_images(const fs::path& x, const std::vector<int64_t>& images) {
   if (images.size() != 3 || images[1] != images[2])
     throw InputError(x.string() + ": has the shape " + in_words(images) +
                      ", images are N x h x h; was it made by prepare_data?");
   if (images[0] < 1 || images[1] < 1) throw InputError(x.string() + ": holds no images; run prepare_data again");
+}
+
+void check_labels(const fs::path& x, const std::vector<int64_t>& images, const fs::path& y,
+                  const std::vector<int64_t>& labels) {
   if (labels.size() != 1)
     throw InputError(y.string() + ": has the shape " + in_words(labels) +
                      ", labels are N; was it made by prepare_data?");
@@ -41,12 +44,15 @@ void check_shapes(const fs::path& x, const std::vector<int64_t>& images, const f
 }  // namespace
 
 Split read_split(const fs::path& x, const fs::path& y, uint8_t max_token, const WaitCallback& waiting) {
-  const ReadLock lock({x, y}, waiting);
+  const bool labelled = !y.empty();
+  const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting);
   // All shapes are known to be right before memory is taken for the values.
-  const std::vector<int64_t> image_shape = header_of(x).shape, label_shape = header_of(y).shape;
-  check_shapes(x, image_shape, y, label_shape);
+  const std::vector<int64_t> image_shape = header_of(x).shape;
+  check_images(x, image_shape);
+  const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
+  if (labelled) check_labels(x, image_shape, y, label_shape);
   auto images = formats::read_npy_uint8(x, max_token);
-  auto labels = formats::read_npy_int64(y, /*minimum=*/0);
+  auto labels = labelled ? formats::read_npy_int64(y, /*minimum=*/0) : formats::NpyArray<int64_t>{};
   if (images.shape != image_shape || labels.shape != label_shape)
     throw InputError(x.string() + ": changed while it was read; try again");
   return {image_shape[0], image_shape[1], std::move(images.values), std::move(labels.values)};

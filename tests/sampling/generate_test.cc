@@ -1,0 +1,184 @@
+#include "igpt/sampling/generate.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+#include <stdexcept>
+
+#include "igpt/error.h"
+#include "igpt/ops/device.h"
+#include "igpt/sampling/philox.h"
+
+namespace igpt::sampling {
+namespace {
+
+using torch::Tensor;
+
+ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8) {
+  torch::manual_seed(5);
+  ImageGPTOptions options;
+  options.num_pixels = num_pixels;
+  options.embed_dim = embed_dim;
+  options.num_layers = 3;
+  return ImageGPT(options);
+}
+
+std::vector<uint64_t> streams(size_t count, uint64_t first = 0) {
+  std::vector<uint64_t> streams(count);
+  std::iota(streams.begin(), streams.end(), first);
+  return streams;
+}
+
+Tensor random_context(int64_t images, int64_t given) {
+  torch::manual_seed(11);
+  return torch::randint(0, 16, {images, given}, torch::kUInt8);
+}
+
+// The whole sequence through the model for every pixel: no cache, no chunks.
+Tensor drawn_naively(ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
+                     const SamplingOptions& options) {
+  const torch::NoGradGuard no_gradients;
+  const int64_t length = model->options().sequence_length();
+  auto tokens = torch::zeros({context.size(0), length}, torch::kInt64);
+  tokens.narrow(1, 0, context.size(1)).copy_(context);
+  for (int64_t position = context.size(1); position < length; ++position) {
+    const auto logits = model->forward(tokens).select(1, position).contiguous();  // (N, V)
+    for (int64_t n = 0; n < tokens.size(0); ++n) {
+      const double u = uniform(static_cast<uint64_t>(options.seed), streams[static_cast<size_t>(n)],
+                               static_cast<uint64_t>(position));
+      tokens[n][position] =
+          draw({logits.data_ptr<float>() + n * logits.size(1), static_cast<size_t>(logits.size(1))}, options, u);
+    }
+  }
+  return tokens;
+}
+
+struct Case {
+  int64_t images, given;
+  SamplingOptions options;
+};
+
+class GenerateCases : public ::testing::TestWithParam<Case> {};
+
+TEST_P(GenerateCases, EqualsTheModelWithoutACache) {
+  const auto& [images, given, options] = GetParam();
+  auto model = small_model();
+  const auto context = random_context(images, given);
+  const auto ids = streams(static_cast<size_t>(images), /*first=*/3);
+  const auto expected = drawn_naively(model, context, ids, options);
+  const auto actual = generate(model, context, ids, options);
+  EXPECT_EQ(actual.scalar_type(), torch::kInt64);
+  EXPECT_TRUE(torch::equal(actual, expected)) << actual << expected;
+}
+
+INSTANTIATE_TEST_SUITE_P(, GenerateCases,
+                         ::testing::Values(Case{1, 0, {}}, Case{5, 18, {}}, Case{20, 0, {}}, Case{3, 35, {}},
+                                           Case{2, 36, {}}, Case{4, 1, {1.0, 1, 1.0, 0}},
+                                           Case{4, 6, {0.7, 5, 0.9, 123456789012}}));
+
+class GenerateThreads : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    before_ = at::get_num_threads();
+    at::set_num_threads(GetParam());
+  }
+  void TearDown() override { at::set_num_threads(before_); }
+  int before_ = 1;
+};
+
+// Bit for bit, at a size where LibTorch would split its work between threads.
+TEST_P(GenerateThreads, AnImageDependsOnItsStreamAlone) {
+  auto model = small_model(/*num_pixels=*/6, /*embed_dim=*/96);
+  static std::map<uint64_t, Tensor> first_seen;  // over all numbers of threads
+  for (const size_t count : {size_t{1}, size_t{7}, size_t{16}, size_t{17}, size_t{40}}) {
+    for (const uint64_t first : {uint64_t{0}, uint64_t{5}}) {
+      const auto ids = streams(count, first);
+      const auto tokens = generate(model, torch::empty({static_cast<int64_t>(count), 0}, torch::kInt64), ids, {});
+      for (size_t n = 0; n < count; ++n) {
+        const auto image = tokens[static_cast<int64_t>(n)];
+        const auto [seen, is_new] = first_seen.try_emplace(ids[n], image);
+        EXPECT_TRUE(torch::equal(seen->second, image)) << "stream " << ids[n] << " among " << count;
+      }
+    }
+  }
+  EXPECT_EQ(at::get_num_threads(), GetParam());
+  EXPECT_FALSE(torch::equal(first_seen.at(0), first_seen.at(1)));
+}
+
+INSTANTIATE_TEST_SUITE_P(, GenerateThreads, ::testing::Values(1, 2, 4));
+
+TEST(Generate, TheSeedMatters) {
+  auto model = small_model();
+  const auto nothing = torch::empty({2, 0}, torch::kInt64);
+  SamplingOptions one, two;
+  two.seed = 1;
+  EXPECT_FALSE(torch::equal(generate(model, nothing, streams(2), one), generate(model, nothing, streams(2), two)));
+}
+
+TEST(Generate, KeepsTheContext) {
+  auto model = small_model();
+  const auto context = random_context(3, 20);
+  const auto tokens = generate(model, context, streams(3), {});
+  EXPECT_TRUE(torch::equal(tokens.narrow(1, 0, 20), context.to(torch::kInt64)));
+  EXPECT_GE(tokens.min().item<int64_t>(), 0);
+  EXPECT_LT(tokens.max().item<int64_t>(), 16);
+}
+
+TEST(Generate, TellsEveryPixelOnce) {
+  auto model = small_model();
+  auto told = torch::zeros({20, 36}, torch::kInt64);
+  const auto tokens = generate(model, random_context(20, 30), streams(20), {}, [&](const Drawn& drawn) {
+    told.narrow(0, drawn.first, drawn.count).select(1, drawn.position) += 1;
+    EXPECT_GE(drawn.tokens.narrow(0, drawn.first, drawn.count).select(1, drawn.position).min().item<int64_t>(), 0);
+  });
+  EXPECT_TRUE(torch::equal(told.narrow(1, 30, 6), torch::ones({20, 6}, torch::kInt64)));
+  EXPECT_EQ(told.narrow(1, 0, 30).sum().item<int64_t>(), 0);
+}
+
+TEST(Generate, WhatTheCallbackThrowsEndsIt) {
+  auto model = small_model();
+  const int threads = at::get_num_threads();
+  int calls = 0;
+  const auto stop = [&](const Drawn&) {
+    if (++calls == 3) throw Interrupted(2);
+  };
+  EXPECT_THROW(generate(model, random_context(40, 0), streams(40), {}, stop), Interrupted);
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(at::get_num_threads(), threads);
+}
+
+TEST(Generate, ImpossibleContextsAreRefused) {
+  auto model = small_model();
+  EXPECT_THROW(generate(model, torch::full({1, 3}, 16, torch::kUInt8), streams(1), {}), InputError);
+  EXPECT_THROW(generate(model, torch::full({1, 3}, -1, torch::kInt64), streams(1), {}), InputError);
+  EXPECT_THROW(generate(model, torch::zeros({1, 37}, torch::kInt64), streams(1), {}), InputError);
+  EXPECT_THROW(generate(model, torch::zeros({1, 3}), streams(1), {}), InputError);
+  EXPECT_THROW(generate(model, torch::zeros({2, 3}, torch::kInt64), streams(1), {}), InputError);
+  EXPECT_THROW(generate(model, random_context(1, 0), streams(1), {/*temperature=*/0}), UsageError);
+  EXPECT_EQ(generate(model, torch::empty({0, 0}, torch::kInt64), {}, {}).sizes(), (std::vector<int64_t>{0, 36}));
+}
+
+TEST(Generate, WeightsThatAreNotFiniteAreNamed) {
+  auto model = small_model();
+  {
+    const torch::NoGradGuard no_gradients;
+    model->head->weight.fill_(std::nanf(""));
+  }
+  EXPECT_THROW(generate(model, random_context(1, 0), streams(1), {}), InputError);
+}
+
+TEST(Generate, GreedyImagesAreThoseOfTheCPU_CUDA) {
+  const auto device = ops::choose_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device";
+  SamplingOptions greedy;
+  greedy.top_k = 1;
+  auto model = small_model();
+  const auto context = random_context(5, 18);
+  const auto on_cpu = generate(model, context, streams(5), greedy);
+  model->to(device);
+  EXPECT_TRUE(torch::equal(generate(model, context, streams(5), greedy), on_cpu));
+}
+
+}  // namespace
+}  // namespace igpt::sampling
