@@ -59,7 +59,13 @@ struct Case {
   SamplingOptions options;
 };
 
-class GenerateCases : public ::testing::TestWithParam<Case> {};
+// With one thread: on a busy machine LibTorch's threads wait for each other at each of many small operations.
+class GenerateCases : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }
+  void TearDown() override { at::set_num_threads(before_); }
+  int before_ = at::get_num_threads();
+};
 
 TEST_P(GenerateCases, EqualsTheModelWithoutACache) {
   const auto& [images, given, options] = GetParam();
@@ -79,12 +85,9 @@ INSTANTIATE_TEST_SUITE_P(, GenerateCases,
 
 class GenerateThreads : public ::testing::TestWithParam<int> {
  protected:
-  void SetUp() override {
-    before_ = at::get_num_threads();
-    at::set_num_threads(GetParam());
-  }
+  void SetUp() override { at::set_num_threads(GetParam()); }
   void TearDown() override { at::set_num_threads(before_); }
-  int before_ = 1;
+  int before_ = at::get_num_threads();
 };
 
 // Bit for bit, at a size where LibTorch would split its work between threads.
