@@ -1,0 +1,237 @@
+#include "igpt/data/dataset_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "igpt/error.h"
+#include "temporary_folder.h"
+
+namespace igpt::data {
+namespace {
+
+using igpt::testing::read_bytes;
+using igpt::testing::TemporaryFolder;
+using igpt::testing::write_bytes;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+const std::vector<std::string> kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
+
+void write_set(const std::filesystem::path& folder, const std::string& content, size_t count = 5) {
+  std::filesystem::create_directories(folder);
+  for (size_t i = 0; i < count; ++i) write_bytes(folder / kNames[i], content);
+}
+
+// What all five files hold, or "mixed".
+std::string set_in(const std::filesystem::path& folder) {
+  const std::string first = read_bytes(folder / kNames[0]);
+  for (const std::string& name : kNames)
+    if (read_bytes(folder / name) != first) return "mixed";
+  return first;
+}
+
+void publish(const std::filesystem::path& folder, const std::string& content) {
+  DatasetWriter writer(folder);
+  write_set(writer.incoming(), content);
+  writer.publish();
+}
+
+const std::set<std::string> kClean = {".lock",      "dataset.yaml", "test_x.npy",
+                                      "test_y.npy", "train_x.npy",  "train_y.npy"};
+
+TEST(DatasetFolder, ASetReplacesASet) {
+  TemporaryFolder folder;
+  for (const char* content : {"old", "new"}) {
+    publish(folder / "data", content);
+    EXPECT_EQ(set_in(folder / "data"), content);
+    EXPECT_EQ(folder.names("data"), kClean);
+  }
+}
+
+TEST(DatasetFolder, WithoutPublishNothingChanges) {
+  TemporaryFolder folder;
+  publish(folder / "data", "old");
+  {
+    DatasetWriter writer(folder / "data");
+    write_set(writer.incoming(), "new");
+  }
+  EXPECT_EQ(set_in(folder / "data"), "old");
+  EXPECT_EQ(folder.names("data"), kClean);
+}
+
+TEST(DatasetFolder, AnIncompleteSetIsNotPublished) {
+  TemporaryFolder folder;
+  publish(folder / "data", "old");
+  {
+    DatasetWriter writer(folder / "data");
+    write_set(writer.incoming(), "new", 4);
+    EXPECT_THROW(writer.publish(), Error);
+  }
+  EXPECT_EQ(set_in(folder / "data"), "old");
+}
+
+TEST(DatasetFolder, AFolderInTheWayIsFoundBeforeAnythingIsReplaced) {
+  TemporaryFolder folder;
+  publish(folder / "data", "old");
+  std::filesystem::remove(folder / "data/test_x.npy");
+  std::filesystem::create_directory(folder / "data/test_x.npy");
+  EXPECT_THAT([&] { publish(folder / "data", "new"); }, ThrowsMessage<Error>(HasSubstr("test_x.npy: is a folder")));
+  EXPECT_EQ(read_bytes(folder / "data/train_x.npy"), "old");
+  EXPECT_FALSE(folder.names("data").contains(".ready"));
+}
+
+// Every moment at which a writer can die: some files written; all written; committed and some moved.
+TEST(DatasetFolder, WhoeverComesNextFinishesOrForgetsWhatADeadWriterLeft) {
+  for (size_t written = 0; written <= 5; ++written) {
+    TemporaryFolder folder;
+    publish(folder.path(), "old");
+    write_set(folder / ".incoming", "new", written);
+    ReadLock({folder / "train_x.npy"});
+    EXPECT_EQ(set_in(folder.path()), "old");
+    DatasetWriter(folder.path());
+    EXPECT_EQ(set_in(folder.path()), "old");
+    EXPECT_EQ(folder.names(), kClean);
+  }
+  for (const bool reader : {true, false})
+    for (size_t moved = 0; moved <= 5; ++moved) {
+      TemporaryFolder folder;
+      publish(folder.path(), "old");
+      write_set(folder / ".ready", "new");
+      for (size_t i = 0; i < moved; ++i)
+        std::filesystem::rename(folder / ".ready" / kNames[i], folder.path() / kNames[i]);
+      if (reader)
+        ReadLock({folder / "train_x.npy", folder / "train_y.npy"});
+      else
+        DatasetWriter(folder.path());
+      EXPECT_EQ(set_in(folder.path()), "new") << moved << " files were moved";
+      EXPECT_EQ(folder.names(), kClean);
+    }
+}
+
+TEST(DatasetFolder, ReadersNeverSeeAMixedSet) {
+  TemporaryFolder folder;
+  publish(folder.path(), "0");
+  std::atomic<bool> stop = false;
+  std::atomic<int> mixed = 0, read = 0;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 3; ++i)
+    readers.emplace_back([&] {
+      while (!stop) {
+        const ReadLock lock({folder / "train_x.npy"});
+        mixed += set_in(folder.path()) == "mixed";
+        ++read;
+        std::this_thread::yield();
+      }
+    });
+  for (int k = 1; k <= 20; ++k) {
+    publish(folder.path(), std::to_string(k));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(mixed, 0);
+  EXPECT_GT(read, 0);
+}
+
+TEST(DatasetFolder, ADyingWriterLeavesTheOldOrTheNewSet) {
+  TemporaryFolder folder;
+  publish(folder.path(), "0");
+  for (int k = 1; k <= 40; ++k) {
+    const pid_t writer = fork();
+    ASSERT_GE(writer, 0);
+    if (writer == 0) {
+      for (int i = 0;; ++i) publish(folder.path(), std::to_string(k) + "." + std::to_string(i));
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(1500 + 377 * k));
+    kill(writer, SIGKILL);
+    waitpid(writer, nullptr, 0);
+    const ReadLock lock({folder / "train_x.npy"});
+    ASSERT_NE(set_in(folder.path()), "mixed") << "writer " << k;
+  }
+  DatasetWriter(folder.path());
+  EXPECT_EQ(folder.names(), kClean);
+}
+
+TEST(DatasetFolder, ReadersShareAndWritersWait) {
+  TemporaryFolder folder;
+  publish(folder.path(), "old");
+  const ReadLock one({folder / "train_x.npy"}), two({folder / "train_x.npy"});
+  int waits = 0;
+  EXPECT_THROW(DatasetWriter(folder.path(),
+                             [&] {
+                               if (++waits == 3) throw Interrupted(SIGTERM);
+                             }),
+               Interrupted);
+  EXPECT_EQ(waits, 3);
+}
+
+TEST(DatasetFolder, FilesOfOneOwnNeedNoLock) {
+  TemporaryFolder folder;
+  write_bytes(folder / "x.npy", "x");
+  ReadLock({folder / "x.npy", folder / "y.npy", folder / "missing" / "z.npy", "relative.npy"});
+  EXPECT_EQ(folder.names(), std::set<std::string>{"x.npy"});
+}
+
+TEST(DatasetFolder, AFolderThatCannotBeMadeIsNamed) {
+  TemporaryFolder folder;
+  write_bytes(folder / "file", "");
+  EXPECT_THAT([&] { DatasetWriter(folder / "file"); }, ThrowsMessage<Error>(HasSubstr("cannot create the folder")));
+  EXPECT_THAT([&] { DatasetWriter(folder / "file/data"); },
+              ThrowsMessage<Error>(HasSubstr("cannot create the folder")));
+}
+
+DatasetInfo sample_info() {
+  DatasetInfo info;
+  info.dataset = "fashion";
+  info.palette = Palette::grey(16);
+  info.dtype = "uint8";
+  info.classes = {"T-shirt/top", "yes", "0", ": #"};
+  info.raw = {{"train-images-idx3-ubyte", "ab12"}};
+  info.files = {{"train_x.npy", "00"}, {"test_y.npy", "1e5"}};
+  info.made_by = "igpt 0.1.0";
+  return info;
+}
+
+TEST(DatasetInfo, ComesBackFromYaml) {
+  TemporaryFolder folder;
+  EXPECT_FALSE(read_dataset_info(folder.path()));
+  const DatasetInfo info = sample_info();
+  write_bytes(folder / "dataset.yaml", to_yaml(info));
+  const auto read = read_dataset_info(folder.path());
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->dataset, info.dataset);
+  EXPECT_EQ(read->palette, info.palette);
+  EXPECT_EQ(read->dtype, info.dtype);
+  EXPECT_EQ(read->image_size, info.image_size);
+  EXPECT_EQ(read->classes, info.classes);
+  EXPECT_EQ(read->raw, info.raw);
+  EXPECT_EQ(read->files, info.files);
+  EXPECT_EQ(read->made_by, info.made_by);
+}
+
+TEST(DatasetInfo, AnyOtherYamlIsRefused) {
+  TemporaryFolder folder;
+  const std::string good = to_yaml(sample_info());
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = good;
+    return text.replace(text.find(from), from.size(), to);
+  };
+  for (const std::string& text :
+       {std::string(), std::string("just text"), std::string("[1, 2]"), std::string("{"), std::string(100'000, '['),
+        std::string(100'000, '{'), std::string(300'000, ' '), std::string("\xff\xfe\0\0", 4), std::string("a: *b"),
+        with("channels: 1", "channels: 0"), with("channels: 1", "channels: x"), with("255]", "256]"),
+        with("255]", "-1]"), with("sha256:", "other:"), with("image_size: 28", "image_size: [28]"),
+        with("palette:", "palette: 7\nx:")}) {
+    write_bytes(folder / "dataset.yaml", text);
+    EXPECT_THROW(read_dataset_info(folder.path()), InputError) << text.substr(0, 200);
+  }
+}
+
+}  // namespace
+}  // namespace igpt::data

@@ -1,0 +1,41 @@
+#include "igpt/data/datasets.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "igpt/data/sha256.h"
+#include "igpt/error.h"
+
+namespace igpt::data {
+namespace {
+
+TEST(Sha256, OfTheStandard) {  // FIPS 180-4's examples
+  EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  Sha256 pieces;
+  for (const char* piece : {"a", "", "bc"}) pieces.update(piece);
+  EXPECT_EQ(pieces.hex(), sha256("abc"));
+}
+
+TEST(Datasets, EveryFileHasANameASizeAndASum) {
+  EXPECT_THAT(dataset_names(), ::testing::ElementsAre("mnist", "fashion"));
+  for (const std::string& name : dataset_names()) {
+    const DatasetSource& dataset = find_dataset(name);
+    EXPECT_EQ(dataset.name, name);
+    EXPECT_FALSE(dataset.mirrors.empty());
+    EXPECT_EQ(dataset.classes.size(), 10u);
+    for (const RawFile& file : dataset.files) {
+      EXPECT_EQ(file.sha256.size(), 64u);
+      EXPECT_EQ(file.sha256.find_first_not_of("0123456789abcdef"), std::string::npos);
+      EXPECT_GT(file.size, 0u);
+    }
+  }
+}
+
+TEST(Datasets, AnUnknownNameIsAnsweredWithTheKnownOnes) {
+  EXPECT_THAT([] { find_dataset("cifar"); },
+              ::testing::ThrowsMessage<UsageError>(::testing::HasSubstr("known are mnist, fashion")));
+}
+
+}  // namespace
+}  // namespace igpt::data

@@ -1,0 +1,86 @@
+#include "igpt/data/palette.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "igpt/error.h"
+
+namespace igpt::data {
+namespace {
+
+using ::testing::ElementsAre;
+
+std::vector<uint8_t> all_bytes() {
+  std::vector<uint8_t> bytes;
+  for (int byte = 0; byte < 256; ++byte) bytes.push_back(static_cast<uint8_t>(byte));
+  return bytes;
+}
+
+TEST(Palette, SixteenGreysAreTheOriginals) {
+  const Palette palette = Palette::grey(16);
+  const auto bytes = all_bytes();
+  std::vector<uint8_t> tokens(256);
+  encode(palette, bytes, tokens);
+  for (int byte = 0; byte < 256; ++byte) ASSERT_EQ(tokens[static_cast<size_t>(byte)], byte / 17) << byte;
+  const auto pixels = decode(palette, tokens);
+  for (int byte = 0; byte < 256; ++byte) ASSERT_EQ(pixels[static_cast<size_t>(byte)], byte / 17 * 17) << byte;
+}
+
+TEST(Palette, GreysAreEvenlySpaced) {
+  EXPECT_THAT(Palette::grey(2).colours, ElementsAre(0, 255));
+  EXPECT_THAT(Palette::grey(3).colours, ElementsAre(0, 128, 255));
+  EXPECT_THAT(Palette::grey(4).colours, ElementsAre(0, 85, 170, 255));
+  EXPECT_THAT(Palette::grey(8).colours, ElementsAre(0, 36, 73, 109, 146, 182, 219, 255));
+  EXPECT_EQ(Palette::grey(256).colours, all_bytes());
+  for (const int64_t size : {-1, 0, 1, 257}) EXPECT_THROW(Palette::grey(size), InputError);
+}
+
+class GreyPalette : public ::testing::TestWithParam<int64_t> {};
+
+TEST_P(GreyPalette, ChoosesTheNearestColour) {
+  const Palette palette = Palette::grey(GetParam());
+  const auto bytes = all_bytes();
+  std::vector<uint8_t> tokens(256);
+  encode(palette, bytes, tokens);
+  const auto pixels = decode(palette, tokens);
+  for (size_t i = 0; i < 256; ++i)
+    for (const uint8_t colour : palette.colours)
+      ASSERT_LE(std::abs(pixels[i] - bytes[i]), std::abs(colour - bytes[i])) << "byte " << i;
+  std::vector<uint8_t> again(256);
+  encode(palette, pixels, again);
+  EXPECT_EQ(again, tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, GreyPalette, ::testing::Values(2, 3, 8, 15, 17, 255, 256));
+
+TEST(Palette, ColoursAreNearestInRgb) {
+  const Palette palette{3, {0, 0, 0, 255, 0, 0, 0, 255, 0, 250, 250, 250}};
+  const std::vector<uint8_t> pixels = {10, 20, 30, 200, 100, 0, 100, 200, 90, 255, 200, 255};
+  std::vector<uint8_t> tokens(4);
+  encode(palette, pixels, tokens);
+  EXPECT_THAT(tokens, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(decode(palette, std::vector<uint8_t>{3, 1}), ElementsAre(250, 250, 250, 255, 0, 0));
+}
+
+TEST(Palette, TokensMayReplaceTheirPixels) {
+  std::vector<uint8_t> bytes = {0, 16, 17, 255};
+  encode(Palette::grey(16), bytes, bytes);
+  EXPECT_THAT(bytes, ElementsAre(0, 0, 1, 15));
+}
+
+TEST(Palette, RefusesWhatDoesNotFit) {
+  std::vector<uint8_t> tokens(2);
+  EXPECT_THROW(encode(Palette::grey(16), std::vector<uint8_t>(3), tokens), InputError);
+  EXPECT_THROW(encode(Palette{3, {1, 2, 3}}, std::vector<uint8_t>(5), tokens), InputError);
+  EXPECT_THROW(encode(Palette{2, {1, 2}}, std::vector<uint8_t>(4), tokens), InputError);
+  EXPECT_THROW(encode(Palette{0, {1, 2}}, std::vector<uint8_t>(0), tokens), InputError);
+  EXPECT_THROW(encode(Palette{3, {1, 2}}, std::vector<uint8_t>(6), tokens), InputError);
+  EXPECT_THROW(encode(Palette{1, {}}, std::vector<uint8_t>(2), tokens), InputError);
+  EXPECT_THROW(encode(Palette{1, std::vector<uint8_t>(257)}, std::vector<uint8_t>(2), tokens), InputError);
+  EXPECT_THROW(decode(Palette::grey(16), std::vector<uint8_t>{16}), InputError);
+}
+
+}  // namespace
+}  // namespace igpt::data

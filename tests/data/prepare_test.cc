@@ -1,0 +1,380 @@
+#include "igpt/data/prepare.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <thread>
+
+#include "data/http_server.h"
+#include "igpt/data/dataset_folder.h"
+#include "igpt/data/sha256.h"
+#include "igpt/data/split.h"
+#include "igpt/error.h"
+#include "igpt/formats/gzip.h"
+#include "igpt/formats/idx.h"
+#include "igpt/formats/npy.h"
+#include "temporary_folder.h"
+
+namespace igpt::data {
+namespace {
+
+namespace fs = std::filesystem;
+using igpt::testing::HttpServer;
+using igpt::testing::ok;
+using igpt::testing::range_start;
+using igpt::testing::read_bytes;
+using igpt::testing::serve_file;
+using igpt::testing::status;
+using igpt::testing::TemporaryFolder;
+using igpt::testing::write_bytes;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+// A dataset of 60 + 20 images of 8 x 8 pixels whose bytes depend on `seed`.
+struct Fake {
+  DatasetSource source;
+  std::array<std::string, 4> raw;
+
+  explicit Fake(uint32_t seed) {
+    source.name = "fake" + std::to_string(seed);
+    source.title = "Fake " + std::to_string(seed);
+    source.classes = {"a", "b", "c"};
+    const std::array<std::vector<int64_t>, 4> shapes = {{{60, 8, 8}, {60}, {20, 8, 8}, {20}}};
+    for (size_t i = 0; i < 4; ++i) {
+      raw[i] = formats::idx_header(shapes[i]);
+      for (int64_t k = 0; k < shapes[i][0] * (shapes[i].size() == 3 ? 64 : 1); ++k) {
+        seed = seed * 1664525 + 1013904223;
+        raw[i] += static_cast<char>(shapes[i].size() == 3 ? seed >> 24 : (seed >> 24) % 3);
+      }
+      const char* names[] = {"train-images", "train-labels", "test-images", "test-labels"};
+      source.files[i] = {names[i], raw[i].size(), sha256(raw[i])};
+    }
+  }
+
+  void write_to(const fs::path& folder, bool compressed = true) const {
+    fs::create_directories(folder);
+    for (size_t i = 0; i < 4; ++i)
+      write_bytes(folder / (source.files[i].name + (compressed ? ".gz" : "")),
+                  compressed ? formats::gzip(raw[i]) : raw[i]);
+  }
+
+  // The file that a request names; empty when it is none of them.
+  std::string requested(const std::string& request) const {
+    for (size_t i = 0; i < 4; ++i)
+      if (request.starts_with("GET /" + source.files[i].name + ".gz ")) return formats::gzip(raw[i]);
+    return "";
+  }
+};
+
+class Prepare : public ::testing::Test {
+ protected:
+  Prepare() {
+    setenv("no_proxy", "127.0.0.1", 1);
+    options_.data_dir = folder_ / "data";
+    options_.download.connect_timeout = std::chrono::milliseconds(2000);
+    options_.download.stall_timeout = std::chrono::seconds(1);
+    options_.note = [this](const std::string& line) { notes_ += line + "\n"; };
+    options_.made_by = "test";
+  }
+
+  PrepareResult prepare(const Fake& fake) { return data::prepare(fake.source, options_); }
+
+  // data/ holds exactly this dataset.
+  void expect_holds(const Fake& fake) const {
+    for (size_t i = 0; i < 4; i += 2) {
+      const std::string prefix = i == 0 ? "train" : "test";
+      const Split split = read_split(options_.data_dir / (prefix + "_x.npy"), options_.data_dir / (prefix + "_y.npy"));
+      const auto images = formats::parse_idx(fake.raw[i], ""), labels = formats::parse_idx(fake.raw[i + 1], "");
+      ASSERT_EQ(split.tokens.size(), images.values.size());
+      for (size_t k = 0; k < split.tokens.size(); ++k) ASSERT_EQ(split.tokens[k], images.values[k] / 17) << k;
+      EXPECT_TRUE(std::ranges::equal(split.labels, labels.values));
+    }
+    EXPECT_EQ(read_dataset_info(options_.data_dir)->dataset, fake.source.name);
+  }
+
+  void expect_nothing_written() const {
+    for (const char* name : {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml", ".ready"})
+      EXPECT_FALSE(fs::exists(options_.data_dir / name)) << name;
+  }
+
+  TemporaryFolder folder_;
+  PrepareOptions options_;
+  std::string notes_;
+  const Fake fake_ = Fake(1), other_ = Fake(2);
+};
+
+TEST_F(Prepare, MakesTokensFromAFolder) {
+  for (const bool compressed : {true, false}) {
+    fake_.write_to(folder_ / "source", compressed);
+    options_.source = (folder_ / "source").string();
+    options_.force = true;
+    const PrepareResult result = prepare(fake_);
+    EXPECT_FALSE(result.already_there);
+    ASSERT_EQ(result.files.size(), 4u);
+    EXPECT_EQ(result.files[0].path, options_.data_dir / "train_x.npy");
+    EXPECT_EQ(result.files[0].dtype, "uint8");
+    EXPECT_THAT(result.files[0].shape, ElementsAre(60, 8, 8));
+    EXPECT_THAT(result.files[3].shape, ElementsAre(20));
+    expect_holds(fake_);
+    const auto info = read_dataset_info(options_.data_dir);
+    EXPECT_EQ(info->image_size, 8);
+    EXPECT_EQ(info->raw[2].sha256, fake_.source.files[2].sha256);
+    EXPECT_EQ(info->files[1].sha256, sha256(read_bytes(options_.data_dir / "train_y.npy")));
+    fs::remove_all(folder_ / "source");
+  }
+}
+
+TEST_F(Prepare, ImagesAsInt64OnRequest) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  options_.dtype = "int64";
+  EXPECT_EQ(prepare(fake_).files[0].dtype, "int64");
+  expect_holds(fake_);
+  options_.dtype = "auto";
+  EXPECT_FALSE(prepare(fake_).already_there) << "another type is another set of files";
+  EXPECT_EQ(formats::read_npy_header(options_.data_dir / "test_y.npy").dtype(), "uint8");
+}
+
+TEST_F(Prepare, WhatIsThereIsNotMadeAgain) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  prepare(fake_);
+  fs::remove_all(folder_ / "source");
+  const PrepareResult again = prepare(fake_);
+  EXPECT_TRUE(again.already_there);
+  EXPECT_EQ(again.files.size(), 4u);
+  options_.force = true;
+  EXPECT_THROW(prepare(fake_), InputError) << "made anew, which needs the source";
+  expect_holds(fake_);
+}
+
+TEST_F(Prepare, ChangedFilesAreMadeAgain) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  const auto spoil = [&](const char* name, const std::function<std::string(std::string)>& change) {
+    prepare(fake_);
+    const fs::path path = options_.data_dir / name;
+    write_bytes(path, change(read_bytes(path)));
+    EXPECT_FALSE(prepare(fake_).already_there) << name;
+    expect_holds(fake_);
+  };
+  spoil("train_x.npy", [](std::string bytes) { return bytes.back() ^= 1, bytes; });
+  spoil("test_y.npy", [](std::string bytes) { return bytes.substr(0, 100); });
+  spoil("dataset.yaml", [](std::string) { return "]"; });
+  spoil("dataset.yaml", [](std::string text) { return text.replace(text.find("255]"), 4, "254]"); });
+  prepare(fake_);
+  fs::remove(options_.data_dir / "test_x.npy");
+  EXPECT_FALSE(prepare(fake_).already_there);
+}
+
+TEST_F(Prepare, AnotherDatasetReplacesAll) {
+  fake_.write_to(folder_ / "one");
+  other_.write_to(folder_ / "two");
+  options_.source = (folder_ / "one").string();
+  prepare(fake_);
+  options_.source = (folder_ / "two").string();
+  prepare(other_);
+  expect_holds(other_);
+}
+
+TEST_F(Prepare, WrongBytesNeverEnterData) {
+  other_.write_to(folder_ / "good");
+  options_.source = (folder_ / "good").string();
+  prepare(other_);
+  for (const char* file : {"train-images.gz", "train-labels.gz", "test-images.gz", "test-labels.gz"}) {
+    fake_.write_to(folder_ / "bad");
+    write_bytes(folder_ / "bad" / file, formats::gzip("wrong"));
+    options_.source = (folder_ / "bad").string();
+    EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(HasSubstr(file)));
+    expect_holds(other_);
+    write_bytes(folder_ / "bad" / file, "not even gzip");
+    EXPECT_THROW(prepare(fake_), InputError);
+    fs::remove(folder_ / "bad" / file);
+    EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(AllOf(HasSubstr(file), HasSubstr("no such file"))));
+  }
+  expect_holds(other_);
+}
+
+TEST_F(Prepare, FilesOfAnotherSizeAreNotDecompressedFurther) {
+  fake_.write_to(folder_ / "source");
+  write_bytes(folder_ / "source/test-labels.gz", formats::gzip(std::string(50 << 20, '\0'), 9));
+  options_.source = (folder_ / "source").string();
+  EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(HasSubstr("decompresses to more than the 28 bytes")));
+}
+
+TEST_F(Prepare, UsesTheFilesOfADistribution) {
+  Fake packaged = fake_;
+  packaged.write_to(folder_ / "usr");
+  packaged.source.folders = {folder_ / "nowhere", folder_ / "usr"};
+  prepare(packaged);
+  expect_holds(packaged);
+  EXPECT_FALSE(fs::exists(options_.data_dir / "raw"));
+}
+
+TEST_F(Prepare, DownloadsFromTheFirstMirrorThatServesRightBytes) {
+  Fake served = fake_;
+  const HttpServer broken([](const std::string&) { return status("404 Not Found"); });
+  const HttpServer wrong([&](const std::string&) { return ok(formats::gzip("wrong bytes")); });
+  const HttpServer lying([&](const std::string&) { return ok(formats::gzip(std::string(1 << 20, '\0'), 9)); });
+  const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
+  served.source.mirrors = {broken.url(), wrong.url(), lying.url("/"), good.url("/")};
+  uint64_t last = 0;
+  options_.progress = [&](const std::string&, uint64_t done, uint64_t) { last = std::max(last, done); };
+  prepare(served);
+  expect_holds(served);
+  EXPECT_GT(last, 1000u);
+  EXPECT_EQ(good.requests().size(), 4u);
+  const std::set<std::string> expected = {".lock", "test-images.gz", "test-labels.gz", "train-images.gz",
+                                          "train-labels.gz"};
+  EXPECT_EQ(folder_.names("data/raw/fake1"), expected);
+  EXPECT_THAT(notes_, HasSubstr("downloading " + good.url("/train-images.gz")));
+}
+
+TEST_F(Prepare, WorksOfflineFromWhatWasDownloaded) {
+  Fake served = fake_;
+  {
+    const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
+    served.source.mirrors = {good.url()};
+    prepare(served);
+  }
+  for (const char* name : {"train_x.npy", "dataset.yaml"}) fs::remove(options_.data_dir / name);
+  prepare(served);
+  expect_holds(served);
+}
+
+TEST_F(Prepare, DamagedRawFilesAreDownloadedAgain) {
+  Fake served = fake_;
+  served.write_to(folder_ / "data/raw/fake1");
+  write_bytes(folder_ / "data/raw/fake1/test-images.gz", "damaged");
+  const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
+  served.source.mirrors = {good.url()};
+  prepare(served);
+  expect_holds(served);
+  EXPECT_EQ(good.requests().size(), 1u);
+  EXPECT_THAT(notes_, HasSubstr("test-images.gz: is damaged; downloading it again"));
+}
+
+TEST_F(Prepare, ADownloadIsContinuedByTheNextStart) {
+  Fake served = fake_;
+  const HttpServer server([&](const std::string& request) {
+    const std::string response = serve_file(request, served.requested(request));
+    return range_start(request) == 0 && request.find("train-images") != std::string::npos ? response.substr(0, 2000)
+                                                                                          : response;
+  });
+  served.source.mirrors = {server.url()};
+  options_.download.max_attempts = 1;
+  EXPECT_THROW(prepare(served), Error);
+  EXPECT_TRUE(fs::exists(folder_ / "data/raw/fake1/train-images.gz.part"));
+  expect_nothing_written();
+  prepare(served);
+  expect_holds(served);
+  EXPECT_THAT(server.requests().at(1), HasSubstr("Range: bytes="));
+}
+
+TEST_F(Prepare, AContinuedDownloadWithWrongBytesStartsOver) {
+  Fake served = fake_;
+  fs::create_directories(folder_ / "data/raw/fake1");
+  write_bytes(folder_ / "data/raw/fake1/train-images.gz.part", "something else");
+  const HttpServer server([&](const std::string& request) { return serve_file(request, served.requested(request)); });
+  served.source.mirrors = {server.url()};
+  prepare(served);
+  expect_holds(served);
+  EXPECT_EQ(server.requests().size(), 5u);
+}
+
+TEST_F(Prepare, ACompletePartNeedsNoServer) {
+  fake_.write_to(folder_ / "data/raw/fake1");
+  fs::rename(folder_ / "data/raw/fake1/test-labels.gz", folder_ / "data/raw/fake1/test-labels.gz.part");
+  prepare(fake_);
+  expect_holds(fake_);
+  EXPECT_TRUE(fs::exists(folder_ / "data/raw/fake1/test-labels.gz"));
+}
+
+TEST_F(Prepare, AllFailuresAreNamedInOneLine) {
+  Fake served = fake_;
+  const HttpServer broken([](const std::string&) { return status("404 Not Found"); });
+  const HttpServer wrong([&](const std::string&) { return ok("wrong"); });
+  served.source.mirrors = {broken.url(), wrong.url()};
+  EXPECT_THAT([&] { prepare(served); },
+              ThrowsMessage<Error>(AllOf(HasSubstr(broken.url() + "/train-images.gz: HTTP 404; "),
+                                         HasSubstr(wrong.url() + "/train-images.gz: serves wrong bytes; "),
+                                         HasSubstr("with --source"), ::testing::Not(HasSubstr("\n")))));
+  expect_nothing_written();
+}
+
+TEST_F(Prepare, SourceMayBeAnotherMirror) {
+  const HttpServer good([&](const std::string& request) { return serve_file(request, fake_.requested(request)); });
+  options_.source = good.url("/");
+  prepare(fake_);
+  expect_holds(fake_);
+}
+
+TEST_F(Prepare, OtherSourcesAreUsageErrors) {
+  for (const char* source : {"ftp://host/x", "file:///x", "://"}) {
+    options_.source = source;
+    EXPECT_THROW(prepare(fake_), UsageError);
+  }
+  options_.source = "";
+  options_.dtype = "float32";
+  EXPECT_THROW(prepare(fake_), UsageError);
+  options_.dtype = "auto";
+  options_.source = (folder_ / "missing").string();
+  EXPECT_THROW(prepare(fake_), InputError);
+}
+
+TEST_F(Prepare, AnInterruptedDownloadKeepsItsPart) {
+  Fake served = fake_;
+  const HttpServer server([&](const std::string& request) {
+    return serve_file(request, served.requested(request)).substr(0, 2000) + std::string(HttpServer::kHold);
+  });
+  served.source.mirrors = {server.url(), server.url()};
+  options_.progress = [](const std::string&, uint64_t done, uint64_t) {
+    if (done > 0) throw Interrupted(SIGINT);
+  };
+  EXPECT_THROW(prepare(served), Interrupted);
+  EXPECT_EQ(server.requests().size(), 1u) << "no second mirror after an interruption";
+  EXPECT_GT(fs::file_size(folder_ / "data/raw/fake1/train-images.gz.part"), 0u);
+  expect_nothing_written();
+}
+
+TEST_F(Prepare, AFullDiskKeepsTheOldSet) {
+  fake_.write_to(folder_ / "one");
+  other_.write_to(folder_ / "two");
+  options_.source = (folder_ / "one").string();
+  prepare(fake_);
+  options_.source = (folder_ / "two").string();
+  rlimit before = {};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  rlimit tight = before;
+  tight.rlim_cur = 2000;
+  setrlimit(RLIMIT_FSIZE, &tight);
+  EXPECT_THAT([&] { prepare(other_); }, ThrowsMessage<Error>(HasSubstr("cannot write")));
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, handler);
+  expect_holds(fake_);
+  EXPECT_FALSE(fs::exists(options_.data_dir / ".incoming"));
+}
+
+TEST_F(Prepare, TwoAtOnceLeaveOneCompleteSet) {
+  fake_.write_to(folder_ / "one");
+  other_.write_to(folder_ / "two");
+  options_.note = nullptr;
+  options_.force = true;
+  std::vector<std::thread> writers;
+  for (const auto& [fake, source] : {std::pair{&fake_, "one"}, {&other_, "two"}})
+    writers.emplace_back([&, fake = fake, source = source] {
+      PrepareOptions options = options_;
+      options.source = (folder_ / source).string();
+      for (int i = 0; i < 5; ++i) data::prepare(fake->source, options);
+    });
+  for (std::thread& writer : writers) writer.join();
+  expect_holds(read_dataset_info(options_.data_dir)->dataset == "fake1" ? fake_ : other_);
+}
+
+}  // namespace
+}  // namespace igpt::data
