@@ -176,7 +176,8 @@ std::string to_yaml(const DatasetInfo& info) {
 std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
   const fs::path path = folder / "dataset.yaml";
   if (!is_there(path)) return std::nullopt;
-  const auto files = [](const YAML::Node& map) {
+  const auto files = [&](const YAML::Node& map) {
+    if (!map.IsMap()) throw InputError(path.string() + ": lacks its SHA-256 sums; run prepare_data again");
     std::vector<DatasetInfo::File> list;
     for (const auto& entry : map) list.push_back({entry.first.as<std::string>(), entry.second.as<std::string>()});
     return list;

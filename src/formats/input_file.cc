@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "igpt/error.h"
@@ -69,9 +70,13 @@ Bytes read_whole(const std::filesystem::path& path, uint64_t max_bytes) {
   if (file.size() > max_bytes)
     throw InputError(path.string() + ": has " + std::to_string(file.size()) + " bytes, more than the " +
                      std::to_string(max_bytes) + " that such a file can have; is it the right one?");
-  Bytes bytes(file.size(), typename Bytes::value_type{});
-  file.read_exactly(std::as_writable_bytes(std::span(bytes)));
-  return bytes;
+  try {
+    Bytes bytes(file.size(), typename Bytes::value_type{});
+    file.read_exactly(std::as_writable_bytes(std::span(bytes)));
+    return bytes;
+  } catch (const std::bad_alloc&) {
+    throw InputError(path.string() + ": its " + std::to_string(file.size()) + " bytes do not fit into memory");
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <bit>
 #include <charconv>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -225,12 +226,21 @@ std::string position_of(int64_t index, const std::vector<int64_t>& shape) {
 }
 
 template <class T>
+NpyArray<T> allocate(const std::filesystem::path& path, const NpyHeader& header) {
+  try {
+    return {header.shape, std::vector<T>(static_cast<size_t>(header.count))};
+  } catch (const std::exception&) {  // bad_alloc or length_error
+    throw InputError(path.string() + ": its " + std::to_string(header.count) + " values do not fit into memory");
+  }
+}
+
+template <class T>
 NpyArray<T> read_integers(const std::filesystem::path& path, T minimum, T maximum) {
   InputFile file(path);
   const NpyHeader header = read_header(file);
   if (header.kind == 'f')
     throw InputError(path.string() + ": holds " + header.dtype() + ", whole numbers are needed; save it as uint8");
-  NpyArray<T> array{header.shape, std::vector<T>(static_cast<size_t>(header.count))};
+  auto array = allocate<T>(path, header);
   for_each_integer(file, header, [&](auto value, int64_t index) {
     if (std::cmp_less(value, minimum) || std::cmp_greater(value, maximum))
       throw InputError(path.string() + ": holds " + std::to_string(value) + " at " + position_of(index, header.shape) +
@@ -279,7 +289,7 @@ NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t mini
 NpyArray<double> read_npy_float64(const std::filesystem::path& path) {
   InputFile file(path);
   const NpyHeader header = read_header(file);
-  NpyArray<double> array{header.shape, std::vector<double>(static_cast<size_t>(header.count))};
+  auto array = allocate<double>(path, header);
   const auto store = [&](auto value, int64_t index) {
     array.values[static_cast<size_t>(index)] = static_cast<double>(value);
   };

@@ -123,10 +123,12 @@ TEST(DatasetFolder, ReadersNeverSeeAMixedSet) {
   for (int i = 0; i < 3; ++i)
     readers.emplace_back([&] {
       while (!stop) {
-        const ReadLock lock({folder / "train_x.npy"});
-        mixed += set_in(folder.path()) == "mixed";
-        ++read;
-        std::this_thread::yield();
+        {
+          const ReadLock lock({folder / "train_x.npy"});
+          mixed += set_in(folder.path()) == "mixed";
+          ++read;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
       }
     });
   for (int k = 1; k <= 20; ++k) {

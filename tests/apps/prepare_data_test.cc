@@ -1,0 +1,176 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "data/http_server.h"
+#include "igpt/data/dataset_folder.h"
+#include "igpt/data/sha256.h"
+#include "process.h"
+#include "temporary_folder.h"
+
+namespace igpt {
+namespace {
+
+namespace fs = std::filesystem;
+using igpt::testing::Ending;
+using igpt::testing::HttpServer;
+using igpt::testing::Process;
+using igpt::testing::program;
+using igpt::testing::read_bytes;
+using igpt::testing::TemporaryFolder;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// The real files, where this machine has them.
+const fs::path kFashion = "/usr/share/datasets/fashion-mnist";
+const fs::path kMnist = fs::path(IGPT_SOURCE) / "../shared/data/mnist";
+
+Ending prepare_data(const TemporaryFolder& folder, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program("prepare_data"));
+  return igpt::testing::run(arguments, {{"no_proxy", "127.0.0.1"}}, folder.path());
+}
+
+bool is_one_line(const std::string& text) {
+  return !text.empty() && text.find('\n') == text.size() - 1;
+}
+
+TEST(PrepareData, HelpAndVersionAreResults) {
+  TemporaryFolder folder;
+  for (const char* option : {"--help", "-h"}) {
+    const Ending help = prepare_data(folder, {option});
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_THAT(help.out, AllOf(HasSubstr("--fashion"), HasSubstr("--data_dir"), HasSubstr("--dtype"),
+                                HasSubstr("--source"), HasSubstr("--force"), HasSubstr("mnist or fashion")));
+    EXPECT_THAT(help.err, IsEmpty());
+  }
+  EXPECT_THAT(prepare_data(folder, {"--version"}).out, HasSubstr("igpt "));
+  EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(PrepareData, UsageErrorsAreOneLineAndExit2) {
+  TemporaryFolder folder;
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"--fashoin"}, "--fashion"},
+      {{"--dataset", "cifar"}, "mnist or fashion"},
+      {{"--dtype", "float32"}, "auto or int64"},
+      {{"--source", "ftp://host/x"}, "a folder or an http or https URL"},
+      {{"--fashion", "--dataset", "mnist"}, "give one of the two"},
+      {{"--data_dir", ""}, "--data_dir"},
+      {{"--data_dir"}, "--data_dir"},
+      {{"stray"}, "stray"},
+  };
+  for (const auto& [arguments, words] : cases) {
+    const Ending ending = prepare_data(folder, arguments);
+    EXPECT_EQ(ending.exit_code, 2) << words;
+    EXPECT_THAT(ending.err, HasSubstr(words));
+    EXPECT_TRUE(is_one_line(ending.err)) << ending.err;
+    EXPECT_THAT(ending.out, IsEmpty());
+  }
+  EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(PrepareData, FailedWorkIsOneLineAndExit1) {
+  TemporaryFolder folder;
+  igpt::testing::write_bytes(folder / "file", "");
+  fs::create_directory(folder / "empty");
+  for (const auto& [arguments, words] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"--source", "missing"}, "missing: no such folder"},
+           {{"--source", "empty"}, "train-images-idx3-ubyte.gz: no such file"},
+           {{"--source", "http://127.0.0.1:1", "--data_dir", "file", "-q"}, "file"},
+           {{"--source", "http://127.0.0.1:1", "-q"}, "127.0.0.1"}}) {
+    const Ending ending = prepare_data(folder, arguments);
+    EXPECT_EQ(ending.exit_code, 1) << words;
+    EXPECT_THAT(ending.err, HasSubstr(words));
+    EXPECT_TRUE(is_one_line(ending.err)) << ending.err;
+    EXPECT_THAT(ending.out, IsEmpty());
+  }
+}
+
+TEST(PrepareData, FashionFromTheDistributionsPackage) {
+  if (!fs::exists(kFashion)) GTEST_SKIP() << "the package dataset-fashion-mnist is not installed";
+  TemporaryFolder folder;
+  const Ending first = prepare_data(folder, {"--fashion"});
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.out,
+              AllOf(HasSubstr("Fashion-MNIST is in data\n"), HasSubstr("data/train_x.npy  uint8  60000 x 28 x 28\n"),
+                    HasSubstr("data/test_y.npy  uint8  10000\n")));
+  const auto written = fs::last_write_time(folder / "data/train_x.npy");
+  const Ending again = prepare_data(folder, {"--dataset", "fashion"});
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_THAT(again.out, HasSubstr("Fashion-MNIST is already in data\n"));
+  EXPECT_EQ(fs::last_write_time(folder / "data/train_x.npy"), written);
+  EXPECT_EQ(prepare_data(folder, {"--fashion", "--force"}).exit_code, 0);
+  EXPECT_NE(fs::last_write_time(folder / "data/train_x.npy"), written);
+}
+
+TEST(PrepareData, MnistFromAFolder) {
+  if (!fs::exists(kMnist)) GTEST_SKIP() << "no MNIST beside the source";
+  TemporaryFolder folder;
+  const Ending ending =
+      prepare_data(folder, {"--source", kMnist.string(), "--dtype", "int64", "--data_dir", "elsewhere/data"});
+  ASSERT_EQ(ending.exit_code, 0) << ending.err;
+  EXPECT_THAT(ending.out, HasSubstr("elsewhere/data/test_x.npy  int64  10000 x 28 x 28\n"));
+  EXPECT_EQ(fs::file_size(folder / "elsewhere/data/test_y.npy"), 128u + 10'000 * 8);
+}
+
+TEST(PrepareData, WrongBytesOfAServerAreRefused) {
+  const HttpServer server([](const std::string&) { return igpt::testing::ok("<html>Log in to the network</html>"); });
+  TemporaryFolder folder;
+  const Ending ending = prepare_data(folder, {"--source", server.url(), "-q"});
+  EXPECT_EQ(ending.exit_code, 1);
+  EXPECT_THAT(ending.err, HasSubstr("serves wrong bytes"));
+  EXPECT_FALSE(fs::exists(folder / "data/train_x.npy"));
+}
+
+class PrepareDataSignal : public ::testing::TestWithParam<int> {};
+
+TEST_P(PrepareDataSignal, StopsTheDownloadAndKeepsWhatArrived) {
+  const HttpServer server([](const std::string&) {
+    return "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + std::string(50'000, 'x') +
+           std::string(HttpServer::kHold);
+  });
+  TemporaryFolder folder;
+  Process process({program("prepare_data"), "--source", server.url()}, {{"no_proxy", "127.0.0.1"}}, folder.path());
+  const fs::path part = folder / "data/raw/mnist/train-images-idx3-ubyte.gz.part";
+  for (int i = 0; i < 1000 && (!fs::exists(part) || fs::file_size(part) < 50'000); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  process.signal(GetParam());
+  const Ending ending = process.wait(std::chrono::seconds(10));
+  EXPECT_EQ(ending.exit_code, 128 + GetParam()) << ending.err;
+  EXPECT_EQ(fs::file_size(part), 50'000u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, PrepareDataSignal, ::testing::Values(SIGINT, SIGTERM));
+
+// The dataset whose files data/ holds, all with the bytes that dataset.yaml says; "mixed" when one has others.
+std::string set_in(const fs::path& folder) {
+  const data::ReadLock lock({folder / "dataset.yaml"});
+  const auto info = data::read_dataset_info(folder);
+  if (!info || info->files.size() != 4) return "none";
+  for (const auto& file : info->files)
+    if (data::sha256(read_bytes(folder / file.name)) != file.sha256) return "mixed";
+  return info->dataset;
+}
+
+TEST(PrepareData, KilledAtAnyMomentLeavesTheOldOrTheNewSet) {
+  if (!fs::exists(kFashion) || !fs::exists(kMnist)) GTEST_SKIP() << "needs both datasets";
+  TemporaryFolder folder;
+  const std::vector<std::string> mnist = {program("prepare_data"), "--source", kMnist.string()};
+  const std::vector<std::string> fashion = {program("prepare_data"), "--fashion"};
+  ASSERT_EQ(igpt::testing::run(mnist, {}, folder.path()).exit_code, 0);
+  std::string present = "mnist";
+  for (int i = 0; i < 10; ++i) {
+    Process process(present == "mnist" ? fashion : mnist, {}, folder.path());
+    std::this_thread::sleep_for(std::chrono::milliseconds(40 * i));
+    process.signal(SIGKILL);
+    process.wait();
+    present = set_in(folder / "data");
+    EXPECT_THAT(present, ::testing::AnyOf("mnist", "fashion")) << "killed after " << 40 * i << " ms";
+  }
+  ASSERT_EQ(igpt::testing::run(present == "mnist" ? fashion : mnist, {}, folder.path()).exit_code, 0);
+  EXPECT_EQ(set_in(folder / "data"), present == "mnist" ? "fashion" : "mnist");
+  EXPECT_EQ(folder.names("data").count(".incoming") + folder.names("data").count(".ready"), 0u);
+}
+
+}  // namespace
+}  // namespace igpt
