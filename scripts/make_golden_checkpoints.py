@@ -104,7 +104,7 @@ def tensors():
 
 
 def dtypes(names):
-    values = torch.tensor([0.0, 1.0, -1.0, 0.5, 3.0, -4.0, 0.015625, 240.0])
+    values = torch.tensor([0.0, 1.0, -1.0, 0.5, 3.0, -4.0, 0.015625, 224.0])
     content = {}
     for name in names:
         dtype = getattr(torch, name)

@@ -52,6 +52,9 @@ Value whole(std::shared_ptr<const Storage> storage, DType dtype, uint64_t numel)
   return Value(Tensor{std::move(storage), dtype, 0, {static_cast<int64_t>(numel)}, {1}});
 }
 
+// For the small pickles around the content.
+const UnpickleOptions small{.persistent_load = {}, .memory_limit = uint64_t{8} << 20};
+
 UnpickleOptions unpickle_options(size_t file_size) {
   UnpickleOptions options;
   options.tensor_limit = 2 * uint64_t{file_size} + tensor_allowance;
@@ -162,12 +165,12 @@ class LegacyContainer {
   };
 
   void read_head() {
-    const Value magic = unpickle(file_);
+    const Value magic = unpickle(file_, small);
     if (magic.kind() != Value::Kind::big_integer || *magic.as_bytes() != legacy_magic)
       file_.fail("is a Python pickle that torch.save did not write");
-    const Value protocol = unpickle(file_);
+    const Value protocol = unpickle(file_, small);
     if (protocol.as_int() != legacy_protocol) file_.fail("is of an unknown protocol of torch.save");
-    const Value system = unpickle(file_);
+    const Value system = unpickle(file_, small);
     const auto* little_endian = system.find("little_endian");
     if (little_endian && little_endian->as_bool() == false)
       file_.fail("is from a big-endian machine; load and save it on another with PyTorch");
@@ -207,7 +210,7 @@ class LegacyContainer {
   }
 
   void read_storages() {
-    const Value keys = unpickle(file_);
+    const Value keys = unpickle(file_, small);
     if (keys.kind() != Value::Kind::list || keys.items().size() != roots_.size())
       file_.fail("lists other storages than its tensors need; copy it again");
     for (const auto& key : keys.items()) {
@@ -238,37 +241,36 @@ class LegacyContainer {
 [[noreturn]] void refuse(std::string_view bytes, const std::string& name) {
   using namespace std::string_view_literals;
   constexpr std::pair<std::string_view, std::string_view> signatures[] = {
-      {"\x89PNG"sv, "a PNG image"},
-      {"GIF8"sv, "a GIF image"},
-      {"\xff\xd8\xff"sv, "a JPEG image"},
-      {"\x93NUMPY"sv, "a numpy array (.npy)"},
-      {"\x89HDF"sv, "an HDF5 file"},
-      {"\x1f\x8b"sv, "gzip-compressed; gunzip it first:"},
-      {"BZh"sv, "bzip2-compressed; bunzip2 it first:"},
+      {"\x89PNG"sv, "is a PNG image, not a checkpoint"},
+      {"GIF8"sv, "is a GIF image, not a checkpoint"},
+      {"\xff\xd8\xff"sv, "is a JPEG image, not a checkpoint"},
+      {"\x93NUMPY"sv, "is a numpy array (.npy), not a checkpoint"},
+      {"\x89HDF"sv, "is an HDF5 file, not a checkpoint of torch.save"},
+      {"\x1f\x8b"sv, "is compressed by gzip; gunzip it first"},
+      {"BZh"sv, "is compressed by bzip2; bunzip2 it first"},
       {"\xfd"
        "7zXZ"sv,
-       "xz-compressed; unxz it first:"},
-      {"\x28\xb5\x2f\xfd"sv, "zstd-compressed; unzstd it first:"},
-      {"%PDF"sv, "a PDF document"},
+       "is compressed by xz; unxz it first"},
+      {"\x28\xb5\x2f\xfd"sv, "is compressed by zstd; unzstd it first"},
+      {"%PDF"sv, "is a PDF document, not a checkpoint"},
       {"\x7f"
        "ELF"sv,
-       "a program"},
-      {"\0\0\x08\x01"sv, "an IDX file of labels"},
-      {"\0\0\x08\x03"sv, "an IDX file of images"},
-      {"<"sv, "a web page"},
-      {"version https://git-lfs"sv, "a pointer of Git LFS (git lfs pull brings the file)"},
-      {"PK\5\6"sv, "an empty zip archive"},
+       "is a program, not a checkpoint"},
+      {"\0\0\x08\x01"sv, "is an IDX file of labels, not a checkpoint"},
+      {"\0\0\x08\x03"sv, "is an IDX file of images, not a checkpoint"},
+      {"<"sv, "is a web page, not a checkpoint; download it again"},
+      {"version https://git-lfs"sv, "is a pointer of Git LFS, not the file; run git lfs pull"},
+      {"PK\5\6"sv, "is an empty zip archive, not a checkpoint"},
   };
   if (bytes.empty()) throw InputError(name + ": is empty; copy it again");
-  for (const auto& [signature, what] : signatures)
-    if (bytes.starts_with(signature)) throw InputError(name + ": is " + std::string(what) + ", not a checkpoint");
+  for (const auto& [signature, predicate] : signatures)
+    if (bytes.starts_with(signature)) throw InputError(name + ": " + std::string(predicate));
   if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar")
-    throw InputError(
-        name +
-        ": is a tar archive; a checkpoint of PyTorch before 0.1.10 must be loaded and saved again with a newer one");
+    throw InputError(name +
+                     ": is a tar archive; what PyTorch before 0.1.10 saved must be loaded and saved with a newer one");
   if (bytes.size() > 9 && bytes[8] == '{')
     throw InputError(name + ": is a safetensors file, not a checkpoint of torch.save");
-  if (std::string_view("PK\3\4").starts_with(bytes))
+  if ("PK\3\4"sv.starts_with(bytes))
     throw InputError(name + ": is cut off at byte " + std::to_string(bytes.size()) + "; copy it again");
   throw InputError(name + ": is not a checkpoint of torch.save");
 }
@@ -287,7 +289,8 @@ TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, 
 }
 
 TorchFile read_torch_file(const std::filesystem::path& path) {
-  return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_bytes(path, largest_file)), path.string());
+  return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_bytes(path, largest_file)),
+                          path.string());
 }
 
 void write_torch_file(const Sink& sink, const std::string& archive_name, const Value& root) {

@@ -1,0 +1,427 @@
+#include "igpt/formats/torch_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+
+#include "formats/checkpoint_text.h"
+#include "formats/hostile.h"
+#include "igpt/formats/input_file.h"
+#include "temporary_folder.h"
+
+namespace igpt::formats {
+namespace {
+
+using namespace std::string_literals;
+using igpt::testing::TemporaryFolder;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+const fs::path golden = fs::path(IGPT_GOLDEN) / "checkpoints";
+
+std::string file_text(const fs::path& path) {
+  return read_file(path, uint64_t{1} << 30);
+}
+
+TorchFile parse(const std::string& bytes) {
+  return parse_torch_file(shared_bytes(bytes), "x.ckpt");
+}
+
+std::string refusal_of(const std::string& bytes) {
+  return refusal([&] { parse(bytes); });
+}
+
+class Golden : public ::testing::TestWithParam<fs::path> {};
+
+TEST_P(Golden, ReadsAsPythonSavedIt) {
+  const auto& path = GetParam();
+  const auto file = read_torch_file(path);
+  const std::string name = path.filename().string();
+  EXPECT_EQ(file.container == TorchFile::Container::legacy, name.find("legacy") != name.npos);
+  EXPECT_EQ(checkpoint_text(file.root), file_text(golden / (name.substr(0, name.find('.')) + ".txt")));
+}
+
+TEST_P(Golden, EveryTruncationIsRefusedOnOneLine) {
+  const std::string bytes = file_text(GetParam());
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_NE(refusal_of(bytes.substr(0, size)), "") << size << " bytes";
+}
+
+TEST_P(Golden, ChangedBytesAreReadOrRefused) {
+  const std::string bytes = file_text(GetParam());
+  const size_t step = 1 + bytes.size() / 700;
+  for (size_t i = 0; i < bytes.size(); i += step)
+    for (const int change : {1, 0x80, 0xff}) {
+      std::string changed = bytes;
+      changed[i] = static_cast<char>(changed[i] ^ change);
+      try {
+        checkpoint_text(parse(changed).root);
+      } catch (const InputError&) {
+      }
+    }
+}
+
+std::vector<fs::path> golden_files() {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(golden))
+    if (entry.path().extension() == ".pt") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::string test_name(const ::testing::TestParamInfo<fs::path>& parameter) {
+  std::string name = parameter.param.stem().string();
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(TorchFile, Golden, ::testing::ValuesIn(golden_files()), test_name);
+
+TEST(TorchFile, ConvertsEveryDtypeThatPythonWrites) {
+  for (const std::string name : {"dtypes.zip2.pt", "dtypes_untyped.zip2.pt"}) {
+    const Value root = read_torch_file(golden / name).root;
+    EXPECT_GE(root.entries().size(), 7u);
+    for (const auto& [key, value] : root.entries()) {
+      SCOPED_TRACE(*key.as_string());
+      if (key.as_string()->starts_with("float") || key.as_string()->starts_with("bfloat"))
+        EXPECT_THAT(to_vector<float>(*value.as_tensor()), ElementsAre(0, 1, -1, 0.5, 3, -4, 0.015625, 224));
+      else if (*key.as_string() == "bool")
+        EXPECT_THAT(to_vector<int64_t>(*value.as_tensor()), ElementsAre(0, 1, 1, 1));
+      else
+        EXPECT_THAT(to_vector<int64_t>(*value.as_tensor()), ElementsAre(0, 1, 127, 3));
+    }
+  }
+}
+
+TEST(TorchFile, TensorsOfOneStorageShareIt) {
+  for (const std::string name : {"tensors.zip2.pt", "tensors.legacy2.pt"}) {
+    const Value root = read_torch_file(golden / name).root;
+    const Value& state = *root.find("state_dict");
+    EXPECT_EQ(state.find("tied_a")->as_tensor()->storage, state.find("tied_b")->as_tensor()->storage);
+    EXPECT_EQ(state.find("contiguous")->as_tensor()->storage, state.find("transposed")->as_tensor()->storage);
+    EXPECT_NE(state.find("contiguous")->as_tensor()->storage, state.find("tied_a")->as_tensor()->storage);
+    EXPECT_EQ(state.type_name(), "collections.OrderedDict");
+  }
+}
+
+TEST(TorchFile, BytesLiveAsLongAsATensor) {
+  const Value sos = *read_torch_file(golden / "lightning1.zip2.pt").root.find("state_dict")->find("gpt.sos");
+  EXPECT_THAT(to_vector<float>(*sos.as_tensor()), ElementsAre(0, 1, 2, 3));
+}
+
+// The files of the original project; their figures are those that Python reads.
+TEST(TorchFile, ReadsTheOriginalsFiles) {
+  const auto folder = fs::path(IGPT_SOURCE).parent_path() / "shared" / "upstream";
+  if (!fs::exists(folder / "fmnist_gen.ckpt")) GTEST_SKIP() << "without the original's files";
+  const Value root = read_torch_file(folder / "fmnist_gen.ckpt").root;
+  EXPECT_EQ(root.find("global_step")->as_int(), 24476);
+  EXPECT_EQ(*root.find("pytorch-ligthning_version")->as_string(), "0.8.1");
+  EXPECT_EQ(root.find("hyper_parameters")->find("embed_dim")->as_int(), 16);
+  int64_t parameters = 0;
+  for (const auto& [name, value] : root.find("state_dict")->entries())
+    if (name.as_string()->starts_with("gpt.")) parameters += value.as_tensor()->numel();
+  EXPECT_EQ(parameters, 39514);
+}
+
+struct Stranger {
+  std::string bytes, message;
+};
+
+TEST(TorchFile, WhatIsNoCheckpointIsNamed) {
+  const std::string tar = "name" + std::string(253, '\0') + "ustar" + std::string(250, '\0');
+  for (const auto& [bytes, message] :
+       std::vector<Stranger>{{"", "is empty"},
+                             {"\x89PNG\r\n\x1a\n", "is a PNG image, not a checkpoint"},
+                             {"GIF89a", "is a GIF image, not a checkpoint"},
+                             {"\xff\xd8\xff\xe0", "is a JPEG image"},
+                             {"\x93NUMPY\1", "is a numpy array"},
+                             {"\x1f\x8b\x08", "is compressed by gzip; gunzip it first"},
+                             {"\0\0\x08\x03\0"s, "is an IDX file of images"},
+                             {"<!DOCTYPE html>", "is a web page"},
+                             {"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS"},
+                             {"\x10\0\0\0\0\0\0\0{\"a\":"s, "is a safetensors file"},
+                             {tar, "is a tar archive"},
+                             {"P", "is cut off at byte 1; copy it again"},
+                             {"steps: 300\n", "is not a checkpoint"},
+                             {"\x80\2}.", "is a Python pickle that torch.save did not write"}})
+    EXPECT_THAT(refusal_of(bytes), HasSubstr("x.ckpt: " + message));
+  const TemporaryFolder folder;
+  EXPECT_THAT(refusal([&] { read_torch_file(folder.path()); }), HasSubstr("is a folder"));
+  EXPECT_THAT(refusal([&] { read_torch_file(folder / "none.ckpt"); }), HasSubstr("no such file"));
+}
+
+// A zip container of these records, below "x/".
+std::string zip_of(const std::vector<std::pair<std::string, std::string>>& records) {
+  std::string archive;
+  ZipWriter zip([&](std::span<const std::byte> bytes) {
+    archive.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  });
+  for (const auto& [name, content] : records) zip.add(name, content);
+  zip.finish();
+  return archive;
+}
+
+std::string number(int64_t value) {
+  return "\x8a\x08" + little_endian(value);
+}
+
+std::string storage_id(const std::string& type, const std::string& key, int64_t numel, const std::string& view = "") {
+  return "(\x8c\7storagectorch\n" + type + "\n\x8c" + std::string(1, static_cast<char>(key.size())) + key +
+         "\x8c\3cpu" + number(numel) + view + "tQ";
+}
+
+std::string tuple_of(const std::vector<int64_t>& numbers) {
+  std::string result = "(";
+  for (const auto value : numbers) result += number(value);
+  return result + "t";
+}
+
+std::string tensor_of(const std::string& storage, int64_t offset, const std::vector<int64_t>& sizes,
+                      const std::vector<int64_t>& strides) {
+  return "ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + tuple_of(sizes) + tuple_of(strides) +
+         "\x89NtR";
+}
+
+// Eight floats, seen through `pickled`.
+std::string zip_with(const std::string& pickled) {
+  return zip_of(
+      {{"x/data.pkl", "\x80\2" + pickled + "."}, {"x/byteorder", "little"}, {"x/data/0", std::string(32, '\1')}});
+}
+
+std::string legacy_with(const std::string& pickled,
+                        const std::string& keys =
+                            "]\x8c\1"
+                            "0a",
+                        const std::string& storages = "", const std::string& system = "}\x8c\15little_endian\x88s") {
+  return "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\2M\xe9\3.\x80\2" + system + ".\x80\2" + pickled +
+         ".\x80\2" + keys + "." + (storages.empty() ? little_endian(int64_t{8}) + std::string(32, '\1') : storages);
+}
+
+const std::string eight_floats = storage_id("FloatStorage", "0", 8);
+constexpr int64_t huge = int64_t{1} << 62;
+
+TEST(TorchFile, ReadsTheFilesThatTheseTestsMake) {
+  const std::string tensor = tensor_of(eight_floats, 1, {2, 3}, {3, 1});
+  EXPECT_EQ(parse(zip_with(tensor)).root.as_tensor()->numel(), 6);
+  EXPECT_EQ(parse(legacy_with(tensor)).root.as_tensor()->numel(), 6);
+  EXPECT_EQ(parse(zip_with(eight_floats)).root.as_tensor()->numel(), 8);
+}
+
+class HostileTensor : public ::testing::TestWithParam<Stranger> {};
+
+TEST_P(HostileTensor, IsRefusedInBothContainers) {
+  EXPECT_THAT(refusal_of(zip_with(GetParam().bytes)), HasSubstr(GetParam().message));
+  EXPECT_THAT(refusal_of(legacy_with(GetParam().bytes)), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Hostile, HostileTensor,
+    ::testing::Values(
+        Stranger{tensor_of(eight_floats, 0, {9}, {1}), "beyond the end of its storage"},
+        Stranger{tensor_of(eight_floats, 8, {1}, {1}), "beyond the end of its storage"},
+        Stranger{tensor_of(eight_floats, 0, {2, 2}, {1, 7}), "beyond the end of its storage"},
+        Stranger{tensor_of(eight_floats, huge, {2}, {huge}), "more elements than can be counted"},
+        Stranger{tensor_of(eight_floats, 0, {huge, huge}, {0, 0}), "more elements than can be counted"},
+        Stranger{tensor_of(eight_floats, 0, {int64_t{1} << 32, int64_t{1} << 32}, {1, 1}),
+                 "more elements than can be counted"},
+        Stranger{tensor_of(eight_floats, 0, {-1}, {1}), "negative size"},
+        Stranger{tensor_of(eight_floats, 7, {2}, {-1}), "negative stride"},
+        Stranger{tensor_of(eight_floats, -1, {1}, {1}), "before its storage"},
+        Stranger{tensor_of(eight_floats, 0, {2, 2}, {1}), "strides"},
+        Stranger{tensor_of(eight_floats, 0, {int64_t{1} << 40}, {0}), "far larger than the file"},
+        Stranger{tensor_of(eight_floats, 0, {1 << 20, 1 << 20}, {0, 0}), "far larger than the file"},
+        Stranger{"(" + repeated(tensor_of(eight_floats, 0, {1 << 20}, {0}), 5) + "t", "far larger than the file"},
+        Stranger{"(" + tensor_of(eight_floats, 0, {1}, {1}) + storage_id("IntStorage", "0", 8) + "t", "two"},
+        Stranger{"(" + eight_floats + storage_id("DoubleStorage", "0", 4) + "t", "two"},
+        Stranger{storage_id("FloatStorage", "0", -1), "unknown way"},
+        Stranger{storage_id("FloatStorage", "0", INT64_MIN), "unknown way"},
+        Stranger{storage_id("FloatStorage", std::string(65, '0'), 8), "unknown way"},
+        Stranger{"(\x8c\7storagectorch\nSize\n\x8c\1"
+                 "0\x8c\3cpuK\x08tQ",
+                 "unknown way"},
+        Stranger{"(\x8c\6moduletQ", "save its state_dict() instead"}, Stranger{"NQ", "unknown way"},
+        Stranger{")Q", "unknown way"}, Stranger{"cos\nsystem\n", "asks for os.system"}));
+
+TEST(TorchFile, StorageMustHaveTheSizeThatIsSaid) {
+  for (const int64_t numel : {int64_t{0}, int64_t{7}, int64_t{9}, int64_t{1} << 31, int64_t{1} << 61, INT64_MAX}) {
+    EXPECT_THAT(refusal_of(zip_with(storage_id("FloatStorage", "0", numel))), HasSubstr("x.ckpt: ")) << numel;
+    EXPECT_THAT(refusal_of(legacy_with(storage_id("FloatStorage", "0", numel))), HasSubstr("x.ckpt: ")) << numel;
+  }
+}
+
+TEST(ZipContainer, RecordsAreLookedUpByWholeNames) {
+  EXPECT_THAT(refusal_of(zip_with(storage_id("FloatStorage", "1", 8))), HasSubstr("has no data/1"));
+  EXPECT_THAT(refusal_of(zip_with(storage_id("FloatStorage", "../data/0", 8))), HasSubstr("has no data/../data/0"));
+  EXPECT_THAT(refusal_of(zip_of({{"x/a", "1"}})), HasSubstr("without data.pkl"));
+  EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N."}, {"y/data.pkl", "N."}})), HasSubstr("two data.pkl"));
+  EXPECT_TRUE(parse(zip_of({{"data.pkl", "N."}})).root.is_none());
+  EXPECT_THAT(refusal_of(zip_of({{"x/y/data.pkl", "N."}})), HasSubstr("without data.pkl"));
+}
+
+TEST(ZipContainer, OtherThanPlainContentIsRefused) {
+  EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N."}, {"x/constants.pkl", ")."}})), HasSubstr("TorchScript"));
+  EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N."}, {"x/code/a.py", ""}})), HasSubstr("TorchScript"));
+  EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N."}, {"x/byteorder", "big"}})), HasSubstr("big-endian"));
+  EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N."}, {"x/byteorder", "mid\n"}})), HasSubstr("unknown byte order"));
+  EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N.N."}})), HasSubstr("goes on behind its end"));
+}
+
+TEST(LegacyContainer, WrongCountsAreRefused) {
+  const std::string tensor = tensor_of(eight_floats, 0, {8}, {1}), elements(32, '\1');
+  for (const int64_t numel : {int64_t{0}, int64_t{7}, int64_t{9}, int64_t{-1}, int64_t{1} << 31, INT64_MIN})
+    EXPECT_THAT(refusal_of(legacy_with(tensor,
+                                       "]\x8c\1"
+                                       "0a",
+                                       little_endian(numel) + elements)),
+                HasSubstr("two sizes"));
+  for (const std::string keys : {"]",
+                                 "]\x8c\1"
+                                 "1a",
+                                 "](\x8c\1"
+                                 "0\x8c\1"
+                                 "0e",
+                                 "]K\0a", "}", "N"})
+    EXPECT_THAT(refusal_of(legacy_with(tensor, keys)), HasSubstr("x.ckpt: ")) << keys;
+  EXPECT_THAT(refusal_of(legacy_with(tensor) + "x"), HasSubstr("behind its last storage"));
+}
+
+TEST(LegacyContainer, BigEndianIsRefused) {
+  EXPECT_THAT(refusal_of(legacy_with("N", "]", "", "}\x8c\15little_endian\x89s")), HasSubstr("big-endian"));
+}
+
+TEST(LegacyContainer, ViewsOfStoragesAreChecked) {
+  const auto with_view = [](const std::string& key, int64_t offset, int64_t numel) {
+    return storage_id("FloatStorage", "0", 8, "(\x8c\1" + key + number(offset) + number(numel) + "t");
+  };
+  EXPECT_EQ(parse(legacy_with(with_view("v", 2, 6))).root.as_tensor()->numel(), 6);
+  for (const auto& [offset, numel] :
+       std::vector<std::pair<int64_t, int64_t>>{{3, 6}, {9, 0}, {-1, 2}, {0, -1}, {huge, huge}, {0, INT64_MAX}})
+    EXPECT_THAT(refusal_of(legacy_with(with_view("v", offset, numel))), HasSubstr("a view")) << offset << " " << numel;
+  EXPECT_THAT(refusal_of(legacy_with("(" + with_view("v", 0, 4) + with_view("v", 1, 4) + "t")), HasSubstr("two ways"));
+  EXPECT_THAT(refusal_of(legacy_with(tensor_of(with_view("v", 2, 6), 0, {7}, {1}))), HasSubstr("beyond the end"));
+  EXPECT_THAT(refusal_of(legacy_with(storage_id("FloatStorage", "0", 8, "K\1"))), HasSubstr("a view"));
+}
+
+template <class T>
+Value tensor_of(DType dtype, std::vector<int64_t> sizes, const std::vector<T>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  return Value::tensor(dtype, std::move(sizes), {bytes.begin(), bytes.end()});
+}
+
+Value checkpoint() {
+  Value state = Value::ordered_dict();
+  state.insert("gpt.sos", tensor_of<float>(DType::float32, {2, 2}, {0.1f, -0.0f, 3e38f, 1e-45f}));
+  state.insert("scalar", tensor_of<double>(DType::float64, {}, {0.684364}));
+  state.insert("empty", tensor_of<float>(DType::float32, {0, 3}, {}));
+  state.insert("half", tensor_of<uint16_t>(DType::bfloat16, {2}, {0x3f80, 0xc000}));
+  state.insert("tokens", tensor_of<uint8_t>(DType::uint8, {3}, {0, 15, 255}));
+  state.insert("step", tensor_of<int64_t>(DType::int64, {1}, {INT64_MIN}));
+  state.insert("mask", tensor_of<uint8_t>(DType::boolean, {2}, {0, 1}));
+  state.insert("u16", tensor_of<uint16_t>(DType::uint16, {2}, {1, 65535}));
+  state.insert("f8", tensor_of<uint8_t>(DType::float8_e4m3fn, {2}, {0x38, 0x40}));
+  const Tensor base = *tensor_of<float>(DType::float32, {6}, {0, 1, 2, 3, 4, 5}).as_tensor();
+  state.insert("transposed", Tensor{base.storage, DType::float32, 0, {3, 2}, {1, 3}});
+  state.insert("tail", Tensor{base.storage, DType::float32, 4, {2}, {1}});
+  state.insert("again", *state.find("gpt.sos"));
+  return Value::dict(
+      {{"epoch", 3},
+       {"global_step", int64_t{1} << 40},
+       {"smallest", INT64_MIN},
+       {"pytorch-lightning_version", "2.0.0"},
+       {"state_dict", state},
+       {"hyper_parameters", Value::dict({{"learning_rate", 3e-3},
+                                         {"classify", false},
+                                         {"pretrained", Value()},
+                                         {"betas", Value::tuple({0.9, 0.999})}})},
+       {"optimizer_states", Value::list({Value::dict({{"state", Value::dict({{0, Value::dict({{"step", 7}})}})}})})},
+       {"text", "caf\xc3\xa9"},
+       {"rng", Value::bytes("\0\xff\x80"s)},
+       {"tuples", Value::list({Value::tuple(), Value::tuple({1, 2, 3, 4})})}});
+}
+
+TEST(TorchFileWriter, WhatIsWrittenReadsBackBitForBit) {
+  const TemporaryFolder folder;
+  const Value root = checkpoint();
+  write_torch_file(folder / "a b.ckpt", root);
+  const auto file = read_torch_file(folder / "a b.ckpt");
+  EXPECT_EQ(checkpoint_text(file.root), checkpoint_text(root));
+  EXPECT_EQ(file.container, TorchFile::Container::zip);
+  EXPECT_EQ(folder.names(), std::set<std::string>{"a b.ckpt"});
+  const Value& state = *file.root.find("state_dict");
+  EXPECT_EQ(state.find("transposed")->as_tensor()->storage, state.find("tail")->as_tensor()->storage);
+  EXPECT_EQ(state.find("transposed")->as_tensor()->strides, (std::vector<int64_t>{1, 3}));
+}
+
+TEST(TorchFileWriter, SameContentGivesTheSameBytes) {
+  const auto bytes = [] {
+    std::string result;
+    write_torch_file(
+        [&](std::span<const std::byte> part) {
+          result.append(reinterpret_cast<const char*>(part.data()), part.size());
+        },
+        "last", checkpoint());
+    return result;
+  };
+  EXPECT_EQ(bytes(), bytes());
+}
+
+TEST(TorchFileWriter, FailureLeavesThePreviousFile) {
+  const TemporaryFolder folder;
+  write_torch_file(folder / "last.ckpt", Value::dict({{"epoch", 1}}));
+  EXPECT_THROW(write_torch_file(folder / "last.ckpt", Value::dict({{"bad", Value::opaque("os.system")}})), Error);
+  EXPECT_EQ(read_torch_file(folder / "last.ckpt").root.find("epoch")->as_int(), 1);
+  EXPECT_EQ(folder.names(), std::set<std::string>{"last.ckpt"});
+}
+
+TEST(TorchFileWriter, PythonReadsItWithWeightsOnly) {
+  const TemporaryFolder folder;
+  const Value root = checkpoint();
+  write_torch_file(folder / "last.ckpt", root);
+  std::ofstream(folder / "read.py") << R"(
+import sys
+try:
+    import torch
+except ImportError:
+    sys.exit(77)
+sys.path.insert(0, ')" IGPT_SOURCE R"(/scripts')
+import make_golden_checkpoints as golden
+for mmap in (False, True):
+    content = torch.load('last.ckpt', weights_only=True, mmap=mmap)
+    open(f'{mmap}.txt', 'w').write(''.join(line + '\n' for line in golden.lines(content)))
+)";
+  const auto run = [&](const std::string& python) {
+    return std::system(("cd " + folder.path().string() + " && " + python + " read.py").c_str());
+  };
+  const std::string own = IGPT_SOURCE "/.venv/bin/python";
+  const int status = run(fs::exists(own) ? own : "python3");
+  if (WIFEXITED(status) && (WEXITSTATUS(status) == 77 || WEXITSTATUS(status) == 127))
+    GTEST_SKIP() << "without a Python that has torch";
+  ASSERT_EQ(status, 0);
+  EXPECT_EQ(file_text(folder / "False.txt"), checkpoint_text(root));
+  EXPECT_EQ(file_text(folder / "True.txt"), checkpoint_text(root));
+}
+
+// Within 2 s, and with no more memory than twice the file plus 64 MiB.
+TEST(TorchFile, LargeHostileFilesCostLittle) {
+  const size_t size = 30 << 20;
+  const std::string zeros(size, '\0');
+  for (const std::string& bytes :
+       {zip_of({{"x/data.pkl", repeated("]", size)}}), zip_of({{"x/data.pkl", repeated("N", size)}}),
+        legacy_with(repeated(")", size)), legacy_with("N", repeated("(", size)),
+        zip_of({{"x/data.pkl", "N."}, {"x/data/0", zeros}}), "PK\3\4" + zeros, "\x80\2" + zeros,
+        repeated("PK\5\6", size / 4), repeated("PK\3\4", size / 4), "PK\3\4" + repeated("PK\5\6", size / 4)})
+    expect_modest(2 * bytes.size() + (64 << 20), [&] {
+      try {
+        parse(bytes);
+      } catch (const InputError&) {
+      }
+    });
+}
+
+}  // namespace
+}  // namespace igpt::formats
