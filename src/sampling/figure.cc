@@ -32,18 +32,21 @@ Tensor tiled(const Tensor& images) {
   return images.transpose(1, 2).reshape({rows * h, columns * w, images.size(4)});
 }
 
+formats::Image to_image(const Tensor& pixels) {
+  const auto dense = pixels.cpu().contiguous();
+  formats::Image image{pixels.size(0), pixels.size(1), pixels.size(2), {}};
+  const auto* bytes = dense.const_data_ptr<uint8_t>();
+  image.pixels.assign(bytes, bytes + dense.numel());
+  return image;
+}
+
 formats::Image completion_figure(const Quantizer& quantizer, const Tensor& originals, const Tensor& samples,
                                  int64_t context_rows, double scale) {
   const auto truth = quantizer->decode(originals).unsqueeze(1);  // (E, 1, h, w, C)
   const auto drawn = quantizer->decode(samples);                 // (E, K, h, w, C)
   auto context = truth.clone();
   context.narrow(2, context_rows, context.size(2) - context_rows).zero_();
-  const auto figure = tiled(scaled(torch::cat({context, drawn, truth}, /*dim=*/1), scale)).contiguous();
-
-  formats::Image image{figure.size(0), figure.size(1), figure.size(2), {}};
-  const auto* bytes = figure.data_ptr<uint8_t>();
-  image.pixels.assign(bytes, bytes + figure.numel());
-  return image;
+  return to_image(tiled(scaled(torch::cat({context, drawn, truth}, /*dim=*/1), scale)));
 }
 
 }  // namespace igpt::sampling

@@ -1,10 +1,13 @@
 #include "trainer.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "igpt/error.h"
 #include "igpt/ops/autocast.h"
 #include "igpt/ops/device.h"
+#include "igpt/sampling/figure.h"
+#include "igpt/sampling/generate.h"
 #include "igpt/training/schedule.h"
 #include "start.h"
 
@@ -171,7 +174,20 @@ void Trainer::validate() {
   hooks_.note(text + (is_best ? " (best)" : ""));
 }
 
-void Trainer::draw_samples() {}
+// A grid of images drawn from nothing, for TensorBoard: always the same random numbers, so that the steps compare.
+void Trainer::draw_samples() {
+  constexpr int64_t kSide = 5;
+  std::vector<uint64_t> streams(kSide * kSide);
+  std::iota(streams.begin(), streams.end(), 0);
+  sampling::SamplingOptions sampling;
+  sampling.seed = options_.seed;
+  const auto nothing = torch::zeros({kSide * kSide, 0}, torch::kUInt8);
+  const auto tokens = sampling::generate(model_, nothing, streams, sampling,
+                                         [this](const sampling::Drawn&) { stop_if_asked(); });  // (25, S)
+  const int64_t side = options_.model.num_pixels;
+  const auto pixels = model_->quantizer()->decode(tokens.view({kSide, kSide, side, side}));  // (5, 5, h, w, C)
+  events_->image("samples", sampling::to_image(sampling::tiled(pixels)), step_);
+}
 
 void Trainer::save_last() {
   folder_->publish_metrics();

@@ -185,7 +185,7 @@ TEST_P(OriginalCheckpoint, LoadsWithItsHyperParameters) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, OriginalCheckpoint, ::testing::Values("fmnist_gen.ckpt", "mnist_gen.ckpt"),
-                         [](const auto& info) {
+                         [](const auto& test) {
                            return std::string(test.param).substr(0, 5) == "mnist" ? "mnist" : "fmnist";
                          });
 

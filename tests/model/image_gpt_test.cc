@@ -30,6 +30,13 @@ void expect_gradients(ImageGPT& model, const std::vector<std::pair<std::string, 
   }
 }
 
+// The keys' bias adds the same to all logits of a query, so its gradient is zero but for rounding, which Adam blows up.
+torch::Tensor without_key_bias(const std::string& name, const torch::Tensor& parameter) {
+  if (!name.ends_with("in_proj_bias")) return parameter;
+  const auto thirds = parameter.detach().chunk(3);  // q, k, v
+  return torch::cat({thirds[0], thirds[2]});
+}
+
 class ImageGPTGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ImageGPTGolden, LogitsLossAndGradientsEqualPyTorch) {
@@ -68,7 +75,7 @@ TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {
   }
   auto parameters = model->named_parameters();
   for (const auto& [name, weights] : golden.tensors("trained_weights"))
-    EXPECT_LT(relative_error(parameters[name], weights), 2e-3) << name;
+    EXPECT_LT(relative_error(without_key_bias(name, parameters[name]), without_key_bias(name, weights)), 2e-3) << name;
 }
 
 TEST_P(ImageGPTGolden, TenClassifierTrainingLossesEqualPyTorch) {

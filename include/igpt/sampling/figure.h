@@ -19,6 +19,9 @@ torch::Tensor scaled(const torch::Tensor& pixels, double scale);
 /// C).
 torch::Tensor tiled(const torch::Tensor& images);
 
+/// Pixels (h, w, C) uint8 as a picture for a file.
+formats::Image to_image(const torch::Tensor& pixels);
+
 /// The figure of half-image completions, one row per example: the context of `context_rows` pixel rows with the rest
 /// black, the K samples, the original. `originals` (E, h, w) and `samples` (E, K, h, w) are tokens.
 formats::Image completion_figure(const Quantizer& quantizer, const torch::Tensor& originals,

@@ -1,0 +1,181 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "igpt/formats/npy.h"
+#include "process.h"
+#include "temporary_folder.h"
+#include "tiny_dataset.h"
+
+namespace igpt {
+namespace {
+
+using ::testing::AllOf;
+using testing::Ending;
+using ::testing::HasSubstr;
+using testing::TemporaryFolder;
+
+const std::vector<std::string> kTinyModel{"--embed_dim", "8", "--num_layers",  "1",  "--num_pixels", "4",
+                                          "--num_vocab", "4", "--num_classes", "2",  "--batch_size", "16",
+                                          "--seed",      "3", "--device",      "cpu"};
+
+class Run : public ::testing::Test {
+ protected:
+  Run() { testing::write_tiny_dataset(folder_ / "data"); }
+
+  Ending run(std::vector<std::string> arguments, bool tiny_model = false) const {
+    arguments.insert(arguments.begin(), testing::program("run"));
+    if (tiny_model) arguments.insert(arguments.end(), kTinyModel.begin(), kTinyModel.end());
+    return testing::run(arguments, {{"IGPT_KERNELS", ""}}, folder_.path());
+  }
+
+  Ending train(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "train");
+    return run(arguments, /*tiny_model=*/true);
+  }
+
+  std::string checkpoint(const std::string& name, const std::string& kind = "last") const {
+    return "logs/" + name + "/version_0/checkpoints/" + kind + ".ckpt";
+  }
+
+  TemporaryFolder folder_;
+};
+
+int64_t lines(const std::string& text) {
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+TEST_F(Run, TrainsTestsAndTellsInJson) {
+  const auto trained = train({"--name", "gen", "--steps", "60", "--val_interval", "20", "--json"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_EQ(lines(trained.out), 1);
+  EXPECT_THAT(trained.out,
+              AllOf(HasSubstr("\"best_checkpoint\":"), HasSubstr("\"val_loss\":"), HasSubstr("\"step\":")));
+
+  const auto tested = run({"test", checkpoint("gen"), "--device", "cpu", "--per_image", "nats.npy"});
+  ASSERT_EQ(tested.exit_code, 0) << tested.err;
+  double loss = 0, bits = 0;
+  int images = 0;
+  ASSERT_EQ(
+      std::sscanf(tested.out.c_str(), "test_loss %lf nats/pixel, %lf bits/dim (%d images)", &loss, &bits, &images), 3)
+      << tested.out;
+  EXPECT_EQ(images, 20);
+  EXPECT_LT(loss, 1.2);
+  EXPECT_NEAR(bits, loss / std::log(2.0), 2e-6);
+  const auto nats = formats::read_npy_float64(folder_ / "nats.npy");
+  ASSERT_EQ(nats.shape, std::vector<int64_t>{20});
+  double sum = 0;
+  for (const double value : nats.values) sum += value;
+  EXPECT_NEAR(sum / (20 * 16), loss, 1e-6);
+
+  const auto limited = run({"test", checkpoint("gen"), "--device", "cpu", "--limit", "7", "--json"});
+  ASSERT_EQ(limited.exit_code, 0) << limited.err;
+  EXPECT_THAT(limited.out, HasSubstr("\"images\":7"));
+}
+
+TEST_F(Run, FineTunesAClassifier) {
+  ASSERT_EQ(train({"--name", "gen", "--steps", "40"}).exit_code, 0);
+  const auto tuned = run({"train", "--name", "clf", "--pretrained", checkpoint("gen"), "--classify", "--learning_rate",
+                          "3e-3", "--steps", "200", "--batch_size", "16", "--device", "cpu", "--seed", "1"});
+  ASSERT_EQ(tuned.exit_code, 0) << tuned.err;
+  EXPECT_THAT(tuned.out, HasSubstr("val_acc"));
+  const auto tested =
+      run({"test", checkpoint("clf", "best"), "--device", "cpu", "--json", "--per_image", "logits.npy"});
+  ASSERT_EQ(tested.exit_code, 0) << tested.err;
+  EXPECT_THAT(tested.out, AllOf(HasSubstr("\"test_acc\":"), HasSubstr("\"test_loss\":")));
+  EXPECT_EQ(formats::read_npy_header(folder_ / "logits.npy").shape, (std::vector<int64_t>{20, 2}));
+  const auto hparams = testing::read_bytes(folder_ / "logs/clf/version_0/hparams.yaml");
+  EXPECT_THAT(hparams, AllOf(HasSubstr("embed_dim: 8"), HasSubstr("schedule: constant"), HasSubstr("classify: true")));
+}
+
+TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
+  ASSERT_EQ(train({"--name", "first", "--steps", "12", "--learning_rate", "0.02"}).exit_code, 0);
+  const auto again =
+      run({"train", "--config", "logs/first/version_0/hparams.yaml", "--name", "again", "--device", "cpu"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  const auto row = [&](const std::string& name) {
+    const auto metrics = testing::read_bytes(folder_ / ("logs/" + name + "/version_0/metrics.csv"));
+    return metrics;
+  };
+  EXPECT_EQ(row("again"), row("first"));
+}
+
+TEST_F(Run, SignalSavesAndResumeGoesOnWithoutOtherOptions) {
+  ASSERT_EQ(train({"--name", "whole", "--steps", "400", "--val_interval", "100"}).exit_code, 0);
+  for (const auto [signal, status] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143)}) {
+    const std::string name = "stopped" + std::to_string(signal);
+    std::vector<std::string> arguments{testing::program("run"), "train", "--name", name, "--steps", "400",
+                                       "--val_interval",        "100"};
+    arguments.insert(arguments.end(), kTinyModel.begin(), kTinyModel.end());
+    testing::Process process(arguments, {}, folder_.path());
+    while (!std::filesystem::exists(folder_ / ("logs/" + name)))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    process.signal(signal);
+    const auto ending = process.wait();
+    ASSERT_EQ(ending.exit_code, status) << ending.err;
+    EXPECT_THAT(ending.err, HasSubstr("--resume " + checkpoint(name)));
+    const auto resumed = run({"train", "--resume", checkpoint(name)});
+    ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+    const auto metrics = [&](const std::string& run_name) {
+      return testing::read_bytes(folder_ / ("logs/" + run_name + "/version_0/metrics.csv"));
+    };
+    EXPECT_EQ(metrics(name), metrics("whole"));
+  }
+}
+
+struct Refused {
+  const char* name;
+  std::vector<std::string> arguments;
+  int exit_code;
+  const char* message;
+};
+
+class RunRefuses : public Run, public ::testing::WithParamInterface<Refused> {};
+
+TEST_P(RunRefuses, WithOneLineAndNoFileLeft) {
+  testing::write_bytes(folder_ / "picture.png", "\x89PNG\r\n\x1a\n and more");
+  const auto before = folder_.names();
+  const auto ending = run(GetParam().arguments);
+  EXPECT_EQ(ending.exit_code, GetParam().exit_code);
+  EXPECT_EQ(ending.out, "");
+  EXPECT_THAT(ending.err, HasSubstr(GetParam().message));
+  EXPECT_EQ(lines(ending.err) - (ending.err.starts_with("seed ") ? 1 : 0), 1) << ending.err;
+  EXPECT_EQ(folder_.names(), before);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RunRefuses,
+    ::testing::Values(
+        Refused{"unknown_option", {"train", "--name", "x", "--stepz", "5"}, 2, "--steps"},
+        Refused{"negative_steps", {"train", "--name", "x", "--steps", "-1"}, 2, "--steps -1"},
+        Refused{"heads", {"train", "--name", "x", "--embed_dim", "15"}, 2, "--embed_dim 15: must be a multiple of"},
+        Refused{"stray", {"train", "--name", "x", "surplus"}, 2, "surplus"},
+        Refused{"no_name", {"train", "--steps", "5"}, 2, "--name"},
+        Refused{"rate_nan", {"train", "--name", "x", "--learning_rate", "nan"}, 2, "--learning_rate nan"},
+        Refused{"no_command", {}, 2, "train"}, Refused{"no_checkpoint", {"test"}, 2, "CKPT"},
+        Refused{"missing_checkpoint", {"test", "none.ckpt"}, 1, "none.ckpt"},
+        Refused{"folder", {"test", "data"}, 1, "data: is a folder"}, Refused{"png", {"test", "picture.png"}, 1, "PNG"},
+        Refused{"size", {"train", "--name", "x", "--num_vocab", "4"}, 1, "its images are 4x4, the model takes 28x28"},
+        Refused{"tokens", {"train", "--name", "x", "--num_vocab", "2", "--num_pixels", "4"}, 1, "train_x.npy"},
+        Refused{"no_data", {"train", "--name", "x", "--train_x", "nowhere.npy"}, 1, "prepare_data"},
+        Refused{"cuda", {"train", "--name", "x", "--device", "cuda:99"}, 1, "--device cuda:99"},
+        Refused{"name", {"train", "--name", "../x", "--num_pixels", "4"}, 2, "--name ../x"},
+        Refused{"resume_nothing", {"train", "--resume", "none.ckpt"}, 1, "none.ckpt"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST_F(Run, ResumeRefusesOtherOptions) {
+  ASSERT_EQ(train({"--name", "run", "--steps", "4"}).exit_code, 0);
+  const auto ending = run({"train", "--resume", checkpoint("run"), "--learning_rate", "0.5"});
+  EXPECT_EQ(ending.exit_code, 2);
+  EXPECT_THAT(ending.err, HasSubstr("--learning_rate"));
+}
+
+TEST_F(Run, OptionsMayStandBeforeTheCommand) {
+  const auto ending = run({"--name", "early", "--steps", "2", "--num_pixels", "4", "--device", "cpu", "train"});
+  EXPECT_EQ(ending.exit_code, 0) << ending.err;
+}
+
+}  // namespace
+}  // namespace igpt
