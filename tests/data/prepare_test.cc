@@ -70,6 +70,17 @@ struct Fake {
   }
 };
 
+// The .gz file of a dataset with one other value, perfect but for its sum.
+std::string one_byte_changed(const Fake& fake, const std::string& name) {
+  for (size_t i = 0; i < 4; ++i) {
+    if (fake.source.files[i].name + ".gz" != name) continue;
+    std::string bytes = fake.raw[i];
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    return formats::gzip(bytes);
+  }
+  return "";
+}
+
 class Prepare : public ::testing::Test {
  protected:
   Prepare() {
@@ -193,6 +204,9 @@ TEST_F(Prepare, WrongBytesNeverEnterData) {
     expect_holds(other_);
     write_bytes(folder_ / "bad" / file, "not even gzip");
     EXPECT_THROW(prepare(fake_), InputError);
+    write_bytes(folder_ / "bad" / file, one_byte_changed(fake_, file));
+    EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(HasSubstr("its SHA-256 is another one")));
+    expect_holds(other_);
     fs::remove(folder_ / "bad" / file);
     EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(AllOf(HasSubstr(file), HasSubstr("no such file"))));
   }
@@ -219,9 +233,10 @@ TEST_F(Prepare, DownloadsFromTheFirstMirrorThatServesRightBytes) {
   Fake served = fake_;
   const HttpServer broken([](const std::string&) { return status("404 Not Found"); });
   const HttpServer wrong([&](const std::string&) { return ok(formats::gzip("wrong bytes")); });
+  const HttpServer almost([&](const std::string&) { return ok(one_byte_changed(served, "train-images.gz")); });
   const HttpServer lying([&](const std::string&) { return ok(formats::gzip(std::string(1 << 20, '\0'), 9)); });
   const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
-  served.source.mirrors = {broken.url(), wrong.url(), lying.url("/"), good.url("/")};
+  served.source.mirrors = {broken.url(), wrong.url(), almost.url(), lying.url("/"), good.url("/")};
   uint64_t last = 0;
   options_.progress = [&](const std::string&, uint64_t done, uint64_t) { last = std::max(last, done); };
   prepare(served);

@@ -148,6 +148,12 @@ TEST_F(Npy, RefusesLyingShapesWithoutTakingMemory) {
     EXPECT_THROW(read_npy_int64(put(file_of(1, dictionary("<i8", shape), "12345678"))), InputError) << shape;
 }
 
+TEST_F(Npy, AZeroDoesNotHideThatOtherSizesAreImpossible) {
+  EXPECT_TRUE(read_npy_int64(put(file_of(1, dictionary("<i8", "(3, 0, 28)"), ""))).values.empty());
+  for (const char* shape : {"(0, 9223372036854775807, 9223372036854775807)", "(9223372036854775807, 0, 4)"})
+    EXPECT_THROW(read_npy_int64(put(file_of(1, dictionary("<i8", shape), ""))), InputError) << shape;
+}
+
 TEST_F(Npy, RefusesHeadersThatNumPyWouldNotWrite) {
   const std::string one = "x";
   for (const std::string& text : {
