@@ -103,7 +103,7 @@ TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
 
 TEST_F(Run, SignalSavesAndResumeGoesOnWithoutOtherOptions) {
   ASSERT_EQ(train({"--name", "whole", "--steps", "400", "--val_interval", "100"}).exit_code, 0);
-  for (const auto [signal, status] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143)}) {
+  for (const auto& [signal, status] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143)}) {
     const std::string name = "stopped" + std::to_string(signal);
     std::vector<std::string> arguments{testing::program("run"), "train", "--name", name, "--steps", "400",
                                        "--val_interval",        "100"};
