@@ -279,18 +279,18 @@ class LegacyContainer {
 
 TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, const std::string& name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-  try {
-    if (text.starts_with("PK\3\4")) return {TorchFile::Container::zip, ZipContainer(std::move(bytes), name).read()};
-    if (text.starts_with('\x80')) return {TorchFile::Container::legacy, LegacyContainer(std::move(bytes), name).read()};
-  } catch (const std::bad_alloc&) {
-    throw Error(name + ": does not fit into memory");
-  }
+  if (text.starts_with("PK\3\4")) return {TorchFile::Container::zip, ZipContainer(std::move(bytes), name).read()};
+  if (text.starts_with('\x80')) return {TorchFile::Container::legacy, LegacyContainer(std::move(bytes), name).read()};
   refuse(text, name);
 }
 
 TorchFile read_torch_file(const std::filesystem::path& path) {
-  return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_bytes(path, largest_file)),
-                          path.string());
+  try {
+    return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_bytes(path, largest_file)),
+                            path.string());
+  } catch (const std::bad_alloc&) {
+    throw InputError(path.string() + ": does not fit into memory; use a machine with more");
+  }
 }
 
 void write_torch_file(const Sink& sink, const std::string& archive_name, const Value& root) {

@@ -149,7 +149,8 @@ INSTANTIATE_TEST_SUITE_P(
                     global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")R.",
                     global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")\x81.",
                     "(" + global("argparse", "Namespace").replace(0, 1, "i") + ".",
-                    global("argparse", "Namespace") + ")}K\1K\1s\x92.", global("argparse", "Namespace") + "N\x81."));
+                    global("argparse", "Namespace") + ")}K\1K\1s\x92.", global("argparse", "Namespace") + "N\x81.",
+                    "iargparse\nNamespace\n."));
 
 TEST(Unpickle, UnknownGlobalIsNamed) {
   EXPECT_EQ(refusal([] { load(global("os", "system") + "."); }),
@@ -164,41 +165,40 @@ TEST_P(Damaged, IsRefused) {
 }
 
 const std::string rebuild = global("torch._utils", "_rebuild_tensor_v2");
-INSTANTIATE_TEST_SUITE_P(Hostile, Damaged,
-                         testing::Values(
-                             // Stack and memo.
-                             "", ".", "0.", "1.", "2.", "a.", "e.", "s.", "u.", "t.", "l.", "d.", "\x85.", "\x86.",
-                             "\x87.", "\x90.", "\x91.", "R.", "b.", "\x81.", "\x92.", "\x93.", "Q.", "q\0."s, "\x94.",
-                             "h\0."s, "g1\n.", "j\1\0\0\0."s, "NN.", "(N.", "N(.", "(0(.", "K\1(a.", "](s.",
-                             "K\1(\x86.", "NNa.", "NNNs.", "](NNu.", "}(Ne.", "}(Nu.", ")Na.", "N}b.", "K\1)b.",
-                             // Containers inside themselves, or changed where another holds them.
-                             "]q\0h\0a."s, "}q\0Nh\0s."s,
-                             "]q\0h\0\x85"
-                             "0h\0Na."s,
-                             "]q\0(h\0t0h\0h\0a."s,
-                             // Lengths of -1, 2^31 and 2^63 in front of nothing.
-                             "X\xff\xff\xff\xff.", "X\0\0\0\x80."s, "T\xff\xff\xff\xff.", "B\xff\xff\xff\xff.",
-                             "\x8b\xff\xff\xff\xff.", "\x8b\0\0\0\x80."s, "\x8d\xff\xff\xff\xff\xff\xff\xff\xff.",
-                             "\x8d\0\0\0\0\0\0\0\x80."s, "\x8e\xff\xff\xff\xff\xff\xff\xff\xff.",
-                             "\x96\0\0\0\0\0\0\0\x80."s, "\x95\xff\xff\xff\xff\xff\xff\xff\xffN.", "U\xff.", "C\xff.",
-                             "\x8c\xff.", "\x8a\xff.",
-                             // Text where numbers should be.
-                             "I\n.", "Iabc\n.", "L99999999999999999999999L\n.", "F\n.", "F1e\n.", "I1", "p-1\n.",
-                             "Np4294967296\n.", "\x80\x06N.", "\xff.", std::string(300, 'c'),
-                             // Calls of allowed globals with other arguments than theirs.
-                             rebuild + ")R.", rebuild + "NNNN(NNNNt\x85R.",
-                             rebuild + "(NK\0))\x89Nt"
-                                       "R."s,
-                             global("torch._utils", "_rebuild_parameter") + ")R.",
-                             global("collections", "OrderedDict") + "K\1\x85R.",
-                             global("collections", "OrderedDict") + "](]aa\x85R.",
-                             global("_codecs", "encode") + "\x8c\1"
-                                                           "a\x8c\5utf-8\x86R.",
-                             global("_codecs", "encode") + "\x8c\2\xe6\xa8\x8c\6latin1\x86R.",
-                             global("pathlib", "PosixPath") + "K\1\x85R.", global("builtins", "set") + "K\1\x85R.",
-                             global("torch._tensor", "_rebuild_from_type_v2") +
-                                 global("torch._tensor", "_rebuild_from_type_v2") + "N)N(t\x85R.",
-                             global("numpy", "dtype") + "K\1\x85R.", "K\1K\2\x93."));
+INSTANTIATE_TEST_SUITE_P(
+    Hostile, Damaged,
+    testing::Values(
+        // Stack and memo.
+        ")" + repeated("\x85", Value::max_depth) + ".", "", ".", "0.", "1.", "2.", "a.", "e.", "s.", "u.", "t.", "l.",
+        "d.", "\x85.", "\x86.", "\x87.", "\x90.", "\x91.", "R.", "b.", "\x81.", "\x92.", "\x93.", "Q.", "q\0."s,
+        "\x94.", "h\0."s, "g1\n.", "j\1\0\0\0."s, "NN.", "(N.", "N(.", "(0(.", "K\1(a.", "](s.", "K\1(\x86.", "NNa.",
+        "NNNs.", "](NNu.", "}(Ne.", "}(Nu.", ")Na.", "N}b.", "K\1)b.",
+        // Containers inside themselves, or changed where another holds them.
+        "]q\0h\0a."s, "}q\0Nh\0s."s,
+        "]q\0h\0\x85"
+        "0h\0Na."s,
+        "]q\0(h\0t0h\0h\0a."s,
+        // Lengths of -1, 2^31 and 2^63 in front of nothing.
+        "X\xff\xff\xff\xff.", "X\0\0\0\x80."s, "T\xff\xff\xff\xff.", "B\xff\xff\xff\xff.", "\x8b\xff\xff\xff\xff.",
+        "\x8b\0\0\0\x80."s, "\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", "\x8d\0\0\0\0\0\0\0\x80."s,
+        "\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", "\x96\0\0\0\0\0\0\0\x80."s, "\x95\xff\xff\xff\xff\xff\xff\xff\xffN.",
+        "U\xff.", "C\xff.", "\x8c\xff.", "\x8a\xff.",
+        // Text where numbers should be.
+        "I\n.", "Iabc\n.", "L99999999999999999999999L\n.", "F\n.", "F1e\n.", "I1", "p-1\n.", "Np4294967296\n.",
+        "\x80\x06N.", "\xff.", std::string(300, 'c'),
+        // Calls of allowed globals with other arguments than theirs.
+        rebuild + ")R.", rebuild + "NNNN(NNNNt\x85R.",
+        rebuild + "(NK\0))\x89Nt"
+                  "R."s,
+        global("torch._utils", "_rebuild_parameter") + ")R.", global("collections", "OrderedDict") + "K\1\x85R.",
+        global("collections", "OrderedDict") + "](]aa\x85R.",
+        global("_codecs", "encode") + "\x8c\1"
+                                      "a\x8c\5utf-8\x86R.",
+        global("_codecs", "encode") + "\x8c\2\xe6\xa8\x8c\6latin1\x86R.", global("pathlib", "PosixPath") + "K\1\x85R.",
+        global("builtins", "set") + "K\1\x85R.",
+        global("torch._tensor", "_rebuild_from_type_v2") + global("torch._tensor", "_rebuild_from_type_v2") +
+            "N)N(t\x85R.",
+        global("numpy", "dtype") + "K\1\x85R.", "K\1K\2\x93."));
 
 TEST(Unpickle, EveryTruncationIsRefused) {
   const std::string whole =

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cstdlib>
@@ -287,6 +290,19 @@ TEST(LegacyContainer, WrongCountsAreRefused) {
                                  "0e",
                                  "]K\0a", "}", "N"})
     EXPECT_THAT(refusal_of(legacy_with(tensor, keys)), HasSubstr("x.ckpt: ")) << keys;
+  const std::string two = "(" + eight_floats + storage_id("FloatStorage", "1", 8) + "t",
+                    stored = little_endian(int64_t{8}) + elements;
+  EXPECT_NO_THROW(parse(legacy_with(two,
+                                    "](\x8c\1"
+                                    "0\x8c\1"
+                                    "1e",
+                                    stored + stored)));
+  EXPECT_THAT(refusal_of(legacy_with(two,
+                                     "](\x8c\1"
+                                     "0\x8c\1"
+                                     "0e",
+                                     stored + stored)),
+              HasSubstr("lists other storages"));
   EXPECT_THAT(refusal_of(legacy_with(tensor) + "x"), HasSubstr("behind its last storage"));
 }
 
@@ -404,6 +420,27 @@ for mmap in (False, True):
   ASSERT_EQ(status, 0);
   EXPECT_EQ(file_text(folder / "False.txt"), checkpoint_text(root));
   EXPECT_EQ(file_text(folder / "True.txt"), checkpoint_text(root));
+}
+
+TEST(TorchFile, FileLargerThanTheMemoryIsRefused) {
+  const TemporaryFolder folder;
+  if (sanitized) GTEST_SKIP() << "sanitizers need the address space";
+  std::ofstream(folder / "a.ckpt") << "PK\3\4";
+  std::filesystem::resize_file(folder / "a.ckpt", uint64_t{1} << 30);  // sparse
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit limit{uint64_t{512} << 20, uint64_t{512} << 20};
+    setrlimit(RLIMIT_AS, &limit);
+    try {
+      read_torch_file(folder / "a.ckpt");
+    } catch (const InputError& error) {
+      _exit(std::string_view(error.what()).find("does not fit into memory") != std::string_view::npos ? 7 : 8);
+    }
+    _exit(9);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
 }
 
 // Within 2 s, and with no more memory than twice the file plus 64 MiB.
