@@ -1,0 +1,125 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/refusals.h"
+#include "apps/trained_model.h"
+#include "igpt/sampling/generate.h"
+#include "pictures.h"
+#include "process.h"
+#include "temporary_folder.h"
+
+namespace igpt {
+namespace {
+
+using ::testing::UnorderedElementsAre;
+
+class GifProgram : public ::testing::Test {
+ protected:
+  void SetUp() override { checkpoint_ = testing::write_random_checkpoint(folder_ / "model.ckpt"); }
+
+  testing::Ending gif(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), testing::program("gif"));
+    return testing::run(arguments, {}, folder_.path());
+  }
+  // Nothing may have been written.
+  void refused(const std::vector<std::string>& arguments, int status, const std::string& message) {
+    testing::expect_refusal(gif(arguments), "gif", status, message);
+    EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt"));
+  }
+
+  testing::TemporaryFolder folder_;
+  Checkpoint checkpoint_;
+};
+
+TEST_F(GifProgram, EndsWithTheImagesOfTheLibrary) {
+  const auto ending = gif({"model.ckpt", "--rows", "2", "--cols", "3", "--seed", "6", "--scale", "1.5", "--downsample",
+                           "5", "--fps", "10", "--temperature", "1.1", "-o", "a.gif"});
+  ASSERT_EQ(ending.exit_code, 0) << ending.err;
+  EXPECT_EQ(ending.out, "a.gif: 2 x 3 images in 14 frames, seed 6\n");
+
+  const auto animation = testing::decode_gif(folder_ / "a.gif");
+  constexpr int64_t tile = 12;
+  ASSERT_EQ(animation.width, 3 * tile);
+  ASSERT_EQ(animation.height, 2 * tile);
+  EXPECT_EQ(animation.delays, std::vector<int>(14, 10));
+  ASSERT_EQ(animation.frames.size(), 14u);
+  EXPECT_EQ(animation.frames.front(), std::vector<uint8_t>(3 * 2 * tile * 3 * tile, 0));
+
+  auto model = make_model(checkpoint_);
+  const auto tokens = sampling::generate(model, torch::empty({6, 0}, torch::kInt64), {0, 1, 2, 3, 4, 5}, {1.1, 0, 1, 6})
+                          .view({6, 8, 8});
+  for (int64_t y = 0; y < animation.height; ++y)
+    for (int64_t x = 0; x < animation.width; ++x) {
+      // Nearest neighbour: the pixel in which the centre of this one lies.
+      const auto source = [](int64_t i) { return static_cast<int64_t>((static_cast<double>(i % tile) + 0.5) / 1.5); };
+      const int64_t image = y / tile * 3 + x / tile;
+      const auto token = tokens[image][source(y)][source(x)].item<int64_t>();
+      EXPECT_EQ(animation.frames.back()[static_cast<size_t>((y * animation.width + x) * 3)], token * 17);
+    }
+}
+
+TEST_F(GifProgram, MakesFiveByFiveImagesTwiceAsLargeByDefault) {
+  ASSERT_EQ(gif({"model.ckpt"}).exit_code, 0);
+  const auto animation = testing::decode_gif(folder_ / "out.gif");
+  EXPECT_EQ(animation.width, 5 * 16);
+  EXPECT_EQ(animation.height, 5 * 16);
+  EXPECT_EQ(animation.delays, std::vector<int>(14, 5));
+  EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "out.gif"));
+}
+
+TEST_F(GifProgram, TheSameSeedGivesTheSameBytesWithAnyThreads) {
+  ASSERT_EQ(gif({"model.ckpt", "--seed", "1", "-o", "a.gif", "--threads", "1"}).exit_code, 0);
+  ASSERT_EQ(gif({"model.ckpt", "--seed", "1", "-o", "b.gif", "--threads", "4"}).exit_code, 0);
+  EXPECT_EQ(testing::read_bytes(folder_ / "a.gif"), testing::read_bytes(folder_ / "b.gif"));
+}
+
+TEST_F(GifProgram, JsonIsOneObject) {
+  const auto ending = gif({"model.ckpt", "--json", "-q", "--rows", "1", "--cols", "2", "--seed", "4"});
+  EXPECT_EQ(ending.out, "{\"output\": \"out.gif\", \"seed\": 4, \"frames\": 14, \"images\": 2}\n");
+  EXPECT_EQ(ending.err, "");
+}
+
+TEST_F(GifProgram, UsageErrorsNameTheOptionAndTheCure) {
+  refused({}, 2, "CKPT is required");
+  refused({"model.ckpt", "surplus"}, 2, "surplus: unexpected argument");
+  refused({"model.ckpt", "--row", "1"}, 2, "--row: unknown option; did you mean --rows?");
+  refused({"model.ckpt", "--rows", "0"}, 2, "--rows 0: must be 1 to 100");
+  refused({"model.ckpt", "--fps", "nan"}, 2, "--fps nan: must be a number");
+  refused({"model.ckpt", "--fps", "0"}, 2, "--fps 0: must be 0.01 to 100");
+  refused({"model.ckpt", "--scale", "-1"}, 2, "--scale -1: must be 0.01 to 100");
+  refused({"model.ckpt", "--cols", "100", "--scale", "100"}, 2, "a GIF has at most 65535 pixels a side");
+  refused({"model.ckpt", "--downsample", "0"}, 2, "--downsample 0: must be at least 1");
+  refused({"model.ckpt", "--threads", "x"}, 2, "--threads x: must be a whole number");
+  refused({"model.ckpt", "-o"}, 2, "-o: needs a value");
+}
+
+TEST_F(GifProgram, FilesThatCannotBeUsedAreNamed) {
+  refused({"none.ckpt"}, 1, "none.ckpt: ");
+  refused({"."}, 1, ".: is a folder");
+  refused({"model.ckpt", "-o", "none/out.gif"}, 1, "none/out.gif: cannot create");
+  refused({"none\n.ckpt"}, 1, "none\\n.ckpt: ");
+}
+
+TEST_F(GifProgram, MoreColoursThanAGifHasAreAnError) {
+  testing::write_random_checkpoint(folder_ / "model.ckpt", /*num_vocab=*/300);
+  refused({"model.ckpt"}, 1, "colours");
+}
+
+TEST_F(GifProgram, OutputThatCannotBePrintedIsAFailure) {
+  const auto ending = testing::run(
+      {"/bin/sh", "-c", testing::program("gif") + " model.ckpt --rows 1 --cols 1 -q > /dev/full"}, {}, folder_.path());
+  EXPECT_EQ(ending.exit_code, 1);
+  EXPECT_EQ(ending.err, "gif: cannot write the output: No space left on device\n");
+}
+
+TEST_F(GifProgram, AnInterruptEndsItWithoutAFile) {
+  testing::Process process({testing::program("gif"), "model.ckpt", "--rows", "100", "--cols", "100"}, {},
+                           folder_.path());
+  testing::wait_until_caught(process, SIGINT);
+  process.signal(SIGINT);
+  EXPECT_EQ(process.wait().exit_code, 130);
+  EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt"));
+}
+
+}  // namespace
+}  // namespace igpt

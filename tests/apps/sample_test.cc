@@ -1,0 +1,170 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/refusals.h"
+#include "apps/trained_model.h"
+#include "igpt/sampling/figure.h"
+#include "igpt/sampling/generate.h"
+#include "pictures.h"
+#include "process.h"
+#include "temporary_folder.h"
+
+namespace igpt {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+class SampleProgram : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    checkpoint_ = testing::write_random_checkpoint(folder_ / "model.ckpt");
+    std::filesystem::create_directory(folder_ / "data");
+    images_ = testing::write_random_images(folder_ / "data/test_x.npy", 20);
+  }
+
+  testing::Ending sample(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), testing::program("sample"));
+    return testing::run(arguments, {}, folder_.path());
+  }
+  // Nothing may have been written.
+  void refused(const std::vector<std::string>& arguments, int status, const std::string& message) {
+    testing::expect_refusal(sample(arguments), "sample", status, message);
+    EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data"));
+  }
+  torch::Tensor tokens(const std::string& name) {
+    const auto array = formats::read_npy_uint8(folder_ / name);
+    return torch::tensor(array.values, torch::kUInt8).view(array.shape);
+  }
+
+  testing::TemporaryFolder folder_;
+  Checkpoint checkpoint_;
+  torch::Tensor images_;  // (20, 8, 8)
+};
+
+TEST_F(SampleProgram, DrawsTheFigureAndTheTokensOfTheLibrary) {
+  const auto ending =
+      sample({"model.ckpt", "--indices", "3,17", "--num_samples", "3", "--seed", "9", "--context_rows", "2",
+              "--temperature", "0.9", "--top_k", "8", "--top_p", "0.95", "--scale", "2", "--tokens", "samples.npy"});
+  ASSERT_EQ(ending.exit_code, 0) << ending.err;
+  EXPECT_EQ(ending.out, "figure.png: test images 3, 17, 3 samples each, seed 9\n");
+
+  auto model = make_model(checkpoint_);
+  const auto originals = images_.index_select(0, torch::tensor({3, 17}));
+  const auto context = originals.narrow(1, 0, 2).flatten(1).repeat_interleave(3, 0);
+  std::vector<uint64_t> streams;
+  for (const uint64_t index : {3, 17})
+    for (uint64_t k = 0; k < 3; ++k) streams.push_back(index << 32 | k);
+  const auto expected = sampling::generate(model, context, streams, {0.9, 8, 0.95, 9}).view({6, 8, 8});
+  EXPECT_TRUE(torch::equal(tokens("samples.npy").to(torch::kInt64), expected));
+
+  const auto figure = testing::decode_png(folder_ / "figure.png");
+  EXPECT_EQ(figure.height, 2 * 16);
+  EXPECT_EQ(figure.width, 5 * 16);
+  EXPECT_EQ(figure.pixels, sampling::completion_figure(model->quantizer(), originals, expected.view({2, 3, 8, 8}),
+                                                       /*context_rows=*/2, /*scale=*/2)
+                               .pixels);
+}
+
+TEST_F(SampleProgram, MakesFiveRowsOfSevenImagesByDefault) {
+  ASSERT_EQ(sample({"model.ckpt"}).exit_code, 0);
+  const auto figure = testing::decode_png(folder_ / "figure.png");
+  EXPECT_EQ(figure.height, 5 * 8);
+  EXPECT_EQ(figure.width, 7 * 8);
+  EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data", "figure.png"));
+}
+
+TEST_F(SampleProgram, ASampleDependsOnTheSeedAlone) {
+  ASSERT_EQ(sample({"model.ckpt", "--seed", "1", "--tokens", "a.npy", "--threads", "1"}).exit_code, 0);
+  ASSERT_EQ(sample({"model.ckpt", "--seed", "1", "--tokens", "b.npy", "--threads", "4"}).exit_code, 0);
+  EXPECT_EQ(testing::read_bytes(folder_ / "a.npy"), testing::read_bytes(folder_ / "b.npy"));
+  ASSERT_EQ(sample({"model.ckpt", "--seed", "1", "--tokens", "few.npy", "--num_examples", "2", "--num_samples", "3"})
+                .exit_code,
+            0);
+  const auto many = tokens("a.npy").view({5, 5, 8, 8});
+  EXPECT_TRUE(torch::equal(tokens("few.npy").view({2, 3, 8, 8}), many.narrow(0, 0, 2).narrow(1, 0, 3)));
+  ASSERT_EQ(sample({"model.ckpt", "--seed", "2", "--tokens", "other.npy"}).exit_code, 0);
+  EXPECT_NE(testing::read_bytes(folder_ / "a.npy"), testing::read_bytes(folder_ / "other.npy"));
+}
+
+TEST_F(SampleProgram, ADrawnSeedIsPrintedAndRepeatsTheSamples) {
+  const auto first = sample({"model.ckpt", "--tokens", "a.npy"});
+  ASSERT_EQ(first.exit_code, 0);
+  const size_t at = first.out.find("seed ");
+  ASSERT_NE(at, std::string::npos) << first.out;
+  const std::string seed = first.out.substr(at + 5, first.out.size() - at - 6);
+  ASSERT_EQ(sample({"model.ckpt", "--seed", seed, "--tokens", "b.npy"}).out, first.out);
+  EXPECT_EQ(testing::read_bytes(folder_ / "a.npy"), testing::read_bytes(folder_ / "b.npy"));
+}
+
+TEST_F(SampleProgram, JsonIsOneObject) {
+  const auto ending = sample({"model.ckpt", "--json", "-q", "--indices", "0", "--seed", "4", "-o", "f.png"});
+  EXPECT_EQ(ending.out,
+            "{\"output\": \"f.png\", \"seed\": 4, \"indices\": [0], \"num_samples\": 5, \"context_rows\": 4}\n");
+  EXPECT_EQ(ending.err, "");
+}
+
+TEST_F(SampleProgram, EveryContextFromNothingToTheWholeImage) {
+  ASSERT_EQ(sample({"model.ckpt", "--context_rows", "0", "--num_examples", "1"}).exit_code, 0);
+  ASSERT_EQ(sample({"model.ckpt", "--context_rows", "8", "--num_samples", "2", "--indices", "5", "--tokens", "t.npy"})
+                .exit_code,
+            0);
+  EXPECT_TRUE(torch::equal(tokens("t.npy")[1], images_[5]));
+}
+
+TEST_F(SampleProgram, UsageErrorsNameTheOptionAndTheCure) {
+  refused({}, 2, "CKPT is required");
+  refused({"model.ckpt", "surplus"}, 2, "surplus: unexpected argument");
+  refused({"model.ckpt", "--temprature", "1"}, 2, "--temprature: unknown option; did you mean --temperature?");
+  refused({"model.ckpt", "--temperature", "0"}, 2, "--temperature 0: must be greater than 0");
+  refused({"model.ckpt", "--temperature", "nan"}, 2, "--temperature nan: must be a number");
+  refused({"model.ckpt", "--top_k", "-1"}, 2, "--top_k -1: must be at least 0");
+  refused({"model.ckpt", "--top_p", "0"}, 2, "--top_p 0: must be greater than 0, at most 1");
+  refused({"model.ckpt", "--seed", "-1"}, 2, "--seed -1: must be 0 to 9223372036854775807");
+  refused({"model.ckpt", "--indices", "3,20"}, 2, "--indices 20: must be at most 19; data/test_x.npy has 20 images");
+  refused({"model.ckpt", "--indices", "-1"}, 2, "must be at least 0");
+  refused({"model.ckpt", "--indices", ""}, 2, "--indices names no image");
+  refused({"model.ckpt", "--indices", "1", "--num_examples", "2"}, 2, "exclude each other");
+  refused({"model.ckpt", "--num_examples", "21"}, 2, "--num_examples 21: data/test_x.npy has only 20 images");
+  refused({"model.ckpt", "--context_rows", "9"}, 2, "--context_rows 9: must be at most 8");
+  refused({"model.ckpt", "--device", "gpu"}, 2, "--device gpu: must be auto, cpu, cuda or cuda:N");
+  refused({"model.ckpt", "--scale", "inf"}, 2, "--scale inf: must be a number");
+}
+
+TEST_F(SampleProgram, FilesThatCannotBeUsedAreNamed) {
+  refused({"none.ckpt"}, 1, "none.ckpt: ");
+  refused({"data"}, 1, "data: is a folder");
+  refused({"data/test_x.npy"}, 1, "data/test_x.npy: ");
+  refused({"model.ckpt", "--test_x", "none.npy"}, 1, "none.npy: ");
+  refused({"model.ckpt", "--test_x", "model.ckpt"}, 1, "model.ckpt: ");
+  refused({"model.ckpt", "-o", "none/figure.png"}, 1, "none/figure.png: cannot create");
+  refused({"model.ckpt", "-o", "data"}, 1, "data: is a folder");
+  refused({"model.ckpt", "--tokens", "none/t.npy"}, 1, "none/t.npy: cannot create");
+  testing::write_random_images(folder_ / "data/large.npy", 3, /*side=*/9);
+  refused({"model.ckpt", "--test_x", "data/large.npy"}, 1, "has images of 9 x 9 pixels, the model draws 8 x 8");
+  testing::write_random_images(folder_ / "data/bright.npy", 3, /*side=*/8, /*num_vocab=*/200);
+  refused({"model.ckpt", "--test_x", "data/bright.npy"}, 1, "data/bright.npy: ");
+}
+
+TEST_F(SampleProgram, CudaWithoutADeviceIsAnError) {
+  if (std::filesystem::exists("/dev/nvidiactl")) GTEST_SKIP() << "there is a GPU";
+  refused({"model.ckpt", "--device", "cuda"}, 1, "CUDA");
+}
+
+TEST_F(SampleProgram, SignalsEndItWithoutAFile) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    testing::Process process(
+        {testing::program("sample"), "model.ckpt", "--num_examples", "20", "--num_samples", "1000", "-o", "never.png"},
+        {}, folder_.path());
+    testing::wait_until_caught(process, signal);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    process.signal(signal);
+    const auto ending = process.wait();
+    EXPECT_EQ(ending.exit_code, 128 + signal) << ending.err;
+    EXPECT_EQ(ending.err, "sample: interrupted\n");
+    EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data"));
+  }
+}
+
+}  // namespace
+}  // namespace igpt

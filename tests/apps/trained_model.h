@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "igpt/checkpoint/checkpoint.h"
+#include "igpt/formats/npy.h"
+
+namespace igpt::testing {
+
+/// A checkpoint with random weights, for images of 8 x 8 pixels, that a program can read.
+inline Checkpoint write_random_checkpoint(const std::filesystem::path& path, int64_t num_vocab = 16) {
+  torch::manual_seed(3);
+  Checkpoint checkpoint;
+  checkpoint.model.num_pixels = 8;
+  checkpoint.model.embed_dim = 8;
+  checkpoint.model.num_layers = 2;
+  checkpoint.model.num_vocab = num_vocab;
+  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+  write_checkpoint(path, checkpoint);
+  return checkpoint;
+}
+
+/// `count` random images of `side` x `side` tokens below `num_vocab`, written as uint8. Returns them, (count, side,
+/// side).
+inline torch::Tensor write_random_images(const std::filesystem::path& path, int64_t count, int64_t side = 8,
+                                         int64_t num_vocab = 16) {
+  torch::manual_seed(4);
+  const auto tokens = torch::randint(0, num_vocab, {count, side, side}, torch::kUInt8);
+  formats::write_npy(path, {count, side, side},
+                     std::span<const uint8_t>(tokens.data_ptr<uint8_t>(), static_cast<size_t>(tokens.numel())));
+  return tokens;
+}
+
+}  // namespace igpt::testing
