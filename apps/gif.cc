@@ -79,18 +79,28 @@ void report(const GifProgramOptions& gif, int64_t frames) {
   }
 }
 
+torch::Device prepare_device(const cli::CommonOptions& common) {
+  ops::set_threads(common.threads);
+  std::string why_not_cuda;
+  const auto device = ops::choose_device(common.device, &why_not_cuda);
+  if (!why_not_cuda.empty()) cli::note(common, "computing on the CPU: " + why_not_cuda);
+  cli::detail(common, "device " + device.str() + ", " + std::to_string(at::get_num_threads()) + " CPU threads");
+  return device;
+}
+
 int animate(const std::vector<std::string>& arguments) {
   GifProgramOptions gif;
   cli::Options options = declare(gif);
   if (!options.parse(arguments)) return 0;
-  ops::set_threads(gif.common.threads);
-  const auto device = ops::choose_device(gif.common.device);
+  const auto device = prepare_device(gif.common);
   const Checkpoint checkpoint = read_checkpoint(gif.checkpoint);
   const int64_t side = checkpoint.model.num_pixels;
-  sampling::check(gif.animation, side);
+  sampling::check(gif.animation, side, checkpoint.model.num_vocab);
   { const formats::AtomicFile writable(gif.output); }  // better known before the work than after
   if (!gif.common.seed) gif.common.seed = cli::draw_seed();
 
+  cli::detail(gif.common, "checkpoint of epoch " + std::to_string(checkpoint.epoch) + ", step " +
+                              std::to_string(checkpoint.global_step));
   ImageGPT model = make_model(checkpoint);
   model->to(device);
   const auto tokens = draw(gif, model);

@@ -146,9 +146,15 @@ void write(const SampleOptions& sample, const ImageGPT& model, const torch::Tens
   formats::write_png(sample.output,
                      sampling::completion_figure(model->quantizer(), originals, samples, rows, sample.scale));
   if (sample.tokens.empty()) return;
-  const auto tokens = samples.to(torch::kUInt8).flatten(0, 1).contiguous();  // (N, h, w)
-  formats::write_npy(sample.tokens, tokens.sizes().vec(),
-                     std::span<const uint8_t>(tokens.data_ptr<uint8_t>(), static_cast<size_t>(tokens.numel())));
+  const auto tokens = samples.flatten(0, 1);  // (N, h, w) int64
+  const auto shape = tokens.sizes().vec();
+  const auto count = static_cast<size_t>(tokens.numel());
+  if (model->options().num_vocab > 256) {
+    formats::write_npy(sample.tokens, shape, std::span<const int64_t>(tokens.data_ptr<int64_t>(), count));
+  } else {
+    const auto bytes = tokens.to(torch::kUInt8);
+    formats::write_npy(sample.tokens, shape, std::span<const uint8_t>(bytes.data_ptr<uint8_t>(), count));
+  }
 }
 
 void report(const SampleOptions& sample, const std::vector<int64_t>& indices, int64_t rows) {
@@ -166,13 +172,21 @@ void report(const SampleOptions& sample, const std::vector<int64_t>& indices, in
   }
 }
 
+torch::Device prepare_device(const cli::CommonOptions& common) {
+  ops::set_threads(common.threads);
+  std::string why_not_cuda;
+  const auto device = ops::choose_device(common.device, &why_not_cuda);
+  if (!why_not_cuda.empty()) cli::note(common, "computing on the CPU: " + why_not_cuda);
+  cli::detail(common, "device " + device.str() + ", " + std::to_string(at::get_num_threads()) + " CPU threads");
+  return device;
+}
+
 int sample_images(const std::vector<std::string>& arguments) {
   SampleOptions sample;
   cli::Options options = declare(sample);
   if (!options.parse(arguments)) return 0;
   check(options, sample);
-  ops::set_threads(sample.common.threads);
-  const auto device = ops::choose_device(sample.common.device);
+  const auto device = prepare_device(sample.common);
   const Checkpoint checkpoint = read_checkpoint(sample.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, rows = context_rows(sample, side);
   const data::Split split = read_images(sample, checkpoint.model);
@@ -181,6 +195,8 @@ int sample_images(const std::vector<std::string>& arguments) {
   check_picture(sample, static_cast<int64_t>(indices.size()), side);
   check_writable(sample);
 
+  cli::detail(sample.common, "checkpoint of epoch " + std::to_string(checkpoint.epoch) + ", step " +
+                                 std::to_string(checkpoint.global_step));
   ImageGPT model = make_model(checkpoint);
   model->to(device);
   const auto originals =

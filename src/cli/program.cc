@@ -97,6 +97,14 @@ void add_json_option(Options& options, CommonOptions& common) {
   options.add("json", common.json, "print the result as one JSON object");
 }
 
+void note(const CommonOptions& common, std::string_view line) {
+  if (!common.quiet) std::fputs((printable(line) + "\n").c_str(), stderr);
+}
+
+void detail(const CommonOptions& common, std::string_view line) {
+  if (common.verbose) note(common, line);
+}
+
 int64_t draw_seed() {
   return static_cast<int64_t>(std::random_device{}() >> 1);
 }

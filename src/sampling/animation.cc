@@ -31,7 +31,7 @@ int64_t black_entry(std::vector<uint8_t>& palette, int64_t channels) {
 
 }  // namespace
 
-void check(const AnimationOptions& options, int64_t side) {
+void check(const AnimationOptions& options, int64_t side, int64_t num_vocab) {
   if (options.rows < 1) throw UsageError("--rows " + std::to_string(options.rows) + ": must be at least 1");
   if (options.columns < 1) throw UsageError("--cols " + std::to_string(options.columns) + ": must be at least 1");
   if (options.downsample < 1)
@@ -40,6 +40,9 @@ void check(const AnimationOptions& options, int64_t side) {
   const int64_t scaled = scaled_side(side, options.scale);
   if (options.rows > longest_side / scaled || options.columns > longest_side / scaled)
     throw UsageError("a GIF has at most 65535 pixels a side; choose fewer --rows and --cols or a smaller --scale");
+  if (num_vocab > most_colours)
+    throw InputError("the model's palette has " + std::to_string(num_vocab) +
+                     " colours and a GIF at most 256; draw pictures with sample instead");
 }
 
 int64_t frame_count(int64_t pixels, int64_t downsample) {
@@ -48,9 +51,7 @@ int64_t frame_count(int64_t pixels, int64_t downsample) {
 
 void write_animation(const std::filesystem::path& path, const Tensor& tokens, const Tensor& palette,
                      const AnimationOptions& options, const std::function<void()>& frame_done) {
-  check(options, tokens.size(1));
-  if (palette.size(0) > most_colours)
-    throw InputError("the model's palette has " + std::to_string(palette.size(0)) + " colours and a GIF at most 256");
+  check(options, tokens.size(1), palette.size(0));
   const auto colours = palette.contiguous();
   const int64_t side = scaled_side(tokens.size(1), options.scale);
   formats::GifOptions gif;

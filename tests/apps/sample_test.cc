@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "apps/refusals.h"
 #include "apps/trained_model.h"
 #include "igpt/sampling/figure.h"
@@ -110,6 +112,13 @@ TEST_F(SampleProgram, EveryContextFromNothingToTheWholeImage) {
                 .exit_code,
             0);
   EXPECT_TRUE(torch::equal(tokens("t.npy")[1], images_[5]));
+}
+
+TEST_F(SampleProgram, TokensAboveAByteAreWrittenWhole) {
+  testing::write_random_checkpoint(folder_ / "model.ckpt", /*num_vocab=*/5000);
+  ASSERT_EQ(sample({"model.ckpt", "--indices", "0", "--seed", "1", "--tokens", "t.npy"}).exit_code, 0);
+  const auto array = formats::read_npy_int64(folder_ / "t.npy");
+  EXPECT_GT(*std::max_element(array.values.begin(), array.values.end()), 255);
 }
 
 TEST_F(SampleProgram, UsageErrorsNameTheOptionAndTheCure) {

@@ -79,7 +79,7 @@ TEST(Animation, ImpossibleOptionsAreRefused) {
     AnimationOptions options;
     change(options);
     try {
-      check(options, 28);
+      check(options, 28, 16);
     } catch (const UsageError&) {
       return true;
     }
@@ -93,6 +93,8 @@ TEST(Animation, ImpossibleOptionsAreRefused) {
   EXPECT_TRUE(refused([](AnimationOptions& options) { options.scale = std::nan(""); }));
   EXPECT_TRUE(refused([](AnimationOptions& options) { options.scale = 1000; }));
   EXPECT_TRUE(refused([](AnimationOptions& options) { options.columns = 2000; }));
+  EXPECT_NO_THROW(check({}, 28, 256));
+  EXPECT_THROW(check({}, 28, 257), InputError);
 }
 
 }  // namespace

@@ -15,8 +15,9 @@ struct AnimationOptions {
   int64_t downsample = 5;  ///< pixels drawn from one frame to the next
 };
 
-/// Throws igpt::UsageError that names the option where images of `side` pixels make no possible GIF.
-void check(const AnimationOptions& options, int64_t side);
+/// Throws igpt::UsageError that names the option where images of `side` x `side` pixels make no possible GIF,
+/// igpt::InputError where a palette of `num_vocab` colours does not.
+void check(const AnimationOptions& options, int64_t side, int64_t num_vocab);
 
 /// Frames for images of `pixels` pixels: after 0, downsample, 2 downsample, ... pixels, and the complete image always
 /// last. 158 for 28 x 28 pixels with every 5th.
