@@ -17,8 +17,9 @@ struct Split {
 };
 
 /// Reads the files that prepare_data writes, or any like them: `x` (N, h, h) with any integer dtype and values in
-/// [0, max_token], `y` (N), or an empty path where the labels are not needed. Takes a ReadLock for the two; whoever reads several splits that belong together holds one
-/// for all of them. Throws igpt::InputError that names the file, the cause and the cure.
+/// [0, max_token], `y` (N), or an empty path where the labels are not needed. Takes a ReadLock for the two; whoever
+/// reads several splits that belong together holds one for all of them. Throws igpt::InputError that names the file,
+/// the cause and the cure.
 Split read_split(const std::filesystem::path& x, const std::filesystem::path& y, uint8_t max_token = 255,
                  const WaitCallback& waiting = {});
 

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""The loss of one of our checkpoints in plain PyTorch, to compare with what `run test` prints.
+
+    .venv/bin/python scripts/check_checkpoint.py CKPT [--test_x data/test_x.npy] [--limit N]
+"""
+
+import argparse
+import math
+import pathlib
+import sys
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "python"))
+from image_gpt import generative_loss, load_checkpoint  # noqa: E402
+
+
+@torch.no_grad()
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--test_x", default="data/test_x.npy")
+    parser.add_argument("--limit", type=int)
+    arguments = parser.parse_args()
+    model, checkpoint = load_checkpoint(arguments.checkpoint)
+    images = np.load(arguments.test_x)[: arguments.limit]
+    tokens = torch.from_numpy(images.astype(np.int64)).flatten(1)  # (N, S)
+    nats = sum(generative_loss(model(x), x).item() * len(x) for x in tokens.split(64))
+    loss = nats / len(tokens)
+    print(f"step {checkpoint['global_step']}: {loss:.6f} nats/pixel, {loss / math.log(2):.6f} bits/dim ({len(tokens)} images)")
+
+
+if __name__ == "__main__":
+    main()
