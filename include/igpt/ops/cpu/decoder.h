@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "igpt/model/options.h"
+#include "igpt/ops/cpu/aligned_floats.h"
+
+namespace igpt::ops::cpu {
+
+struct PackedModel;
+
+/// An Image GPT drawn token by token on the CPU, for small models: one image at a time in each thread, its keys and
+/// values in that core's cache. Vector instructions are chosen for the machine when the decoder is made.
+class Decoder {
+ public:
+  /// Whether there are kernels for this shape: embed_dim up to 128, heads of 4 to 32, up to 256 tokens.
+  static bool supports(const ImageGPTOptions& options);
+
+  /// `parameters`: all of the model's, one after the other in the order of parameter_shapes(options). They are copied.
+  /// Throws igpt::Error when the shape is not supported or the number of parameters is another.
+  Decoder(const ImageGPTOptions& options, std::span<const float> parameters);
+  Decoder(Decoder&&) noexcept;
+  Decoder& operator=(Decoder&&) noexcept;
+  ~Decoder();
+
+  /// What one thread works on: the keys and values of one image (2 * num_layers * embed_dim * S floats). It can be used
+  /// for one image after the other.
+  class State {
+   private:
+    friend class Decoder;
+    explicit State(const PackedModel& model);
+    AlignedFloats cache_, scratch_;
+  };
+  State make_state() const;
+
+  /// One position of one image: the logits (V) of the token at `position`, as ImageGPT::decode. `previous` is the token
+  /// at position - 1, not read at position 0. Positions are decoded in order; going back to an earlier one is possible
+  /// and forgets what came after it. Without logits (an empty span) only the keys and values are computed.
+  /// Throws igpt::Error for a position or token outside the model.
+  void decode(State& state, int64_t previous, int64_t position, std::span<float> logits) const;
+
+ private:
+  std::unique_ptr<const PackedModel> model_;
+};
+
+}  // namespace igpt::ops::cpu

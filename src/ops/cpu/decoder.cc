@@ -1,0 +1,151 @@
+#include "igpt/ops/cpu/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "igpt/error.h"
+#include "src/ops/cpu/decoder_step.h"
+
+namespace igpt::ops::cpu {
+namespace {
+
+constexpr double kLog2e = 1.4426950408889634;
+
+size_t rounded_up(size_t size, size_t unit) {
+  return (size + unit - 1) / unit * unit;
+}
+
+// Copies the parameters in their order, each to a zeroed buffer of its own.
+class Packing {
+ public:
+  Packing(PackedModel& model, std::span<const float> parameters) : model_(model), parameters_(parameters) {}
+
+  // `rows` vectors of `size`, each padded.
+  float* vectors(size_t rows, size_t size) {
+    const size_t padded = rounded_up(size, model_.unit);
+    float* packed = buffer(rows * padded);
+    for (size_t row = 0; row < rows; ++row) std::copy_n(take(size), size, packed + row * padded);
+    return packed;
+  }
+  float* vector(size_t size) { return vectors(1, size); }
+
+  // A weight (parts * outputs, inputs) as (inputs, parts * outputs), inputs and each part of the outputs padded.
+  float* transposed(size_t outputs, size_t inputs, size_t parts = 1) {
+    const size_t padded = rounded_up(outputs, model_.unit);
+    float* packed = buffer(rounded_up(inputs, model_.unit) * parts * padded);
+    for (size_t part = 0; part < parts; ++part)
+      for (size_t o = 0; o < outputs; ++o) {
+        const float* row = take(inputs);
+        for (size_t i = 0; i < inputs; ++i) packed[(i * parts + part) * padded + o] = row[i];
+      }
+    return packed;
+  }
+
+  void skip(size_t count) { take(count); }
+  bool complete() const { return parameters_.empty(); }
+
+ private:
+  float* buffer(size_t floats) { return model_.buffers.emplace_back(floats).data(); }
+
+  const float* take(size_t count) {
+    if (count > parameters_.size()) throw Error("decoder: fewer parameters than the model has");
+    const float* taken = parameters_.data();
+    parameters_ = parameters_.subspan(count);
+    return taken;
+  }
+
+  PackedModel& model_;
+  std::span<const float> parameters_;
+};
+
+PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model) {
+  const size_t d = model.embed_dim;
+  PackedModel::Layer layer;
+  layer.ln_1_weight = packing.vector(d);
+  layer.ln_1_bias = packing.vector(d);
+  layer.ln_2_weight = packing.vector(d);
+  layer.ln_2_bias = packing.vector(d);
+  float* qkv_weight = packing.transposed(d, d, /*parts=*/3);
+  float* qkv_bias = packing.vectors(3, d);
+  const auto scale = static_cast<float>(kLog2e / std::sqrt(static_cast<double>(model.head_dim)));
+  for (size_t o = 0; o < d; ++o) {
+    qkv_bias[o] *= scale;
+    for (size_t i = 0; i < d; ++i) qkv_weight[i * 3 * model.width + o] *= scale;
+  }
+  layer.qkv_weight = qkv_weight;
+  layer.qkv_bias = qkv_bias;
+  layer.out_weight = packing.transposed(d, d);
+  layer.out_bias = packing.vector(d);
+  layer.fc_weight = packing.transposed(4 * d, d);
+  layer.fc_bias = packing.vector(4 * d);
+  layer.proj_weight = packing.transposed(d, 4 * d);
+  layer.proj_bias = packing.vector(d);
+  return layer;
+}
+
+std::unique_ptr<const PackedModel> packed(const ImageGPTOptions& options, std::span<const float> parameters) {
+  auto model = std::make_unique<PackedModel>();
+  model->step = best_decoder_step();
+  model->embed_dim = static_cast<size_t>(options.embed_dim);
+  model->num_heads = static_cast<size_t>(options.num_heads);
+  model->head_dim = static_cast<size_t>(options.head_dim());
+  model->length = static_cast<size_t>(options.sequence_length());
+  model->num_vocab = static_cast<size_t>(options.num_vocab);
+  model->unit = std::max(model->step.lanes, PackedModel::kRowsAtOnce);
+  model->width = rounded_up(model->embed_dim, model->unit);
+  model->hidden_width = rounded_up(4 * model->embed_dim, model->unit);
+  model->vocab_width = rounded_up(model->num_vocab, model->unit);
+
+  Packing packing(*model, parameters);
+  model->sos = packing.vector(model->embed_dim);
+  model->token_embeddings = packing.vectors(model->num_vocab, model->embed_dim);
+  model->position_embeddings = packing.vectors(model->length, model->embed_dim);
+  for (int64_t i = 0; i < options.num_layers; ++i) model->layers.push_back(pack_layer(packing, *model));
+  packing.skip(2 * model->embed_dim);  // ln_f, which is not applied
+  model->head = packing.transposed(model->num_vocab, model->embed_dim);
+  packing.skip(static_cast<size_t>(options.num_classes * (options.embed_dim + 1)));
+  if (!packing.complete()) throw Error("decoder: more parameters than the model has");
+  return model;
+}
+
+}  // namespace
+
+bool Decoder::supports(const ImageGPTOptions& options) {
+  return options.embed_dim <= 128 && options.head_dim() >= 4 && options.head_dim() <= 32 && options.num_vocab <= 256;
+}
+
+Decoder::Decoder(const ImageGPTOptions& options, std::span<const float> parameters) {
+  if (!supports(options)) throw Error("decoder: needs embed_dim up to 128, heads of 4 to 32 and at most 256 tokens");
+  model_ = packed(options, parameters);
+}
+
+Decoder::Decoder(Decoder&&) noexcept = default;
+Decoder& Decoder::operator=(Decoder&&) noexcept = default;
+Decoder::~Decoder() = default;
+
+Decoder::State::State(const PackedModel& model)
+    : cache_(model.cache_floats()), scratch_(DecoderScratch::floats(model)) {}
+
+Decoder::State Decoder::make_state() const {
+  return State(*model_);
+}
+
+void Decoder::decode(State& state, int64_t previous, int64_t position, std::span<float> logits) const {
+  const PackedModel& model = *model_;
+  const auto place = static_cast<size_t>(position), token = static_cast<size_t>(previous);
+  if (place >= model.length) throw Error("decoder: position " + std::to_string(position) + " is outside the model");
+  if (place > 0 && token >= model.num_vocab)
+    throw Error("decoder: token " + std::to_string(previous) + " is outside the model");
+  if (!logits.empty() && logits.size() != model.num_vocab) throw Error("decoder: room for another number of logits");
+
+  const DecoderScratch scratch(model, state.scratch_.data());
+  const float* embedding = place == 0 ? model.sos : model.token_embeddings + token * model.width;
+  const float* position_embedding = model.position_embeddings + place * model.width;
+  for (size_t i = 0; i < model.width; ++i) scratch.h[i] = embedding[i] + position_embedding[i];
+  model.step.run(model, state.cache_.data(), state.scratch_.data(), place, /*with_logits=*/!logits.empty());
+  std::copy_n(scratch.logits, logits.size(), logits.begin());
+}
+
+}  // namespace igpt::ops::cpu

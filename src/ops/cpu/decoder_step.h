@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "igpt/ops/cpu/aligned_floats.h"
+
+namespace igpt::ops::cpu {
+
+/// One decoding step for one kind of vector instructions.
+struct DecoderStep {
+  size_t lanes;  ///< floats in a vector
+  /// Reads h, the sum of the embeddings of token and position, and writes the logits in the scratch memory; without
+  /// logits only the keys and values in the cache.
+  void (*run)(const PackedModel& model, float* cache, float* scratch, size_t position, bool with_logits);
+};
+
+/// The step for the best instructions of this machine.
+DecoderStep best_decoder_step();
+
+/// Weights as the step reads them: matrices (inputs, outputs), so that the lanes are outputs; every vector and every
+/// matrix padded with zeros to a multiple of `unit`.
+struct PackedModel {
+  static constexpr size_t kRowsAtOnce = 8;  // of a weight in a product
+
+  struct Layer {
+    const float *ln_1_weight, *ln_1_bias, *ln_2_weight, *ln_2_bias;  // (D)
+    const float *qkv_weight, *qkv_bias;    // (D, 3D), (3D): each third padded; 1/sqrt(d) and log2(e) are folded into q
+    const float *out_weight, *out_bias;    // (D, D), (D)
+    const float *fc_weight, *fc_bias;      // (D, 4D), (4D)
+    const float *proj_weight, *proj_bias;  // (4D, D), (D)
+  };
+
+  DecoderStep step;
+  size_t embed_dim, num_heads, head_dim, length, num_vocab;
+  size_t unit;                              // of padding: whole vectors, and whole groups of rows in a product
+  size_t width, hidden_width, vocab_width;  // D, 4D and V padded
+  std::vector<AlignedFloats> buffers;       // of the weights
+  const float *sos, *token_embeddings, *position_embeddings;  // (D), (V, D), (S, D)
+  std::vector<Layer> layers;
+  const float* head;  // (D, V)
+
+  size_t blocks() const { return (length + step.lanes - 1) / step.lanes; }  // of keys, a vector each
+  /// The cache is (layer, head, {keys, values}, block, d, lane): what a head reads lies in one piece.
+  size_t head_floats() const { return blocks() * head_dim * step.lanes; }
+  size_t cache_floats() const { return layers.size() * num_heads * 2 * head_floats(); }
+};
+
+/// Places in the scratch memory of a step.
+struct DecoderScratch {
+  DecoderScratch(const PackedModel& model, float* memory)
+      : h(memory),
+        qkv(h + model.width),
+        attended(qkv + 3 * model.width),
+        normalised(attended + model.width),
+        hidden(normalised + model.width),
+        logits(hidden + model.hidden_width),
+        scores(logits + model.vocab_width) {}
+  static size_t floats(const PackedModel& model) {
+    return 6 * model.width + model.hidden_width + model.vocab_width + model.blocks() * model.step.lanes;
+  }
+
+  float *h, *qkv, *attended, *normalised, *hidden, *logits;
+  float* scores;  // of one head against every key
+};
+
+}  // namespace igpt::ops::cpu
