@@ -53,14 +53,16 @@ Tensor CausalSelfAttentionImpl::forward(const Tensor& h) {
 
 Tensor CausalSelfAttentionImpl::decode(const Tensor& h, int64_t position, Tensor& keys, Tensor& values) {
   const auto qkv = torch::linear(h, in_proj_weight, in_proj_bias).chunk(3, -1);  // 3 x (B, 1, D)
-  const auto q = split_heads(qkv[0], num_heads_);                                // (B, H, 1, d)
-  keys.select(2, position).copy_(split_heads(qkv[1], num_heads_).squeeze(2));
-  values.select(2, position).copy_(split_heads(qkv[2], num_heads_).squeeze(2));
-  const auto k = keys.narrow(2, 0, position + 1);  // (B, H, position + 1, d)
+  const int64_t head_dim = embed_dim_ / num_heads_, padding = keys.size(-1) - head_dim;
+  const auto q = torch::constant_pad_nd(split_heads(qkv[0], num_heads_), {0, padding});  // (B, H, 1, d')
+  keys.select(2, position).narrow(-1, 0, head_dim).copy_(split_heads(qkv[1], num_heads_).squeeze(2));
+  values.select(2, position).narrow(-1, 0, head_dim).copy_(split_heads(qkv[2], num_heads_).squeeze(2));
+  const auto k = keys.narrow(2, 0, position + 1);  // (B, H, position + 1, d')
   const auto v = values.narrow(2, 0, position + 1);
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
   const auto weights = (torch::matmul(q, k.transpose(-2, -1)) * scale).softmax(-1);  // (B, H, 1, position + 1)
-  return out_proj->forward(torch::matmul(weights, v).transpose(1, 2).flatten(2));    // (B, 1, D)
+  const auto attended = torch::matmul(weights, v).narrow(-1, 0, head_dim);           // (B, H, 1, d)
+  return out_proj->forward(attended.transpose(1, 2).flatten(2));                     // (B, 1, D)
 }
 
 BlockImpl::BlockImpl(int64_t embed_dim, int64_t num_heads) : embed_dim_(embed_dim), num_heads_(num_heads) {
@@ -140,10 +142,11 @@ Tensor ImageGPTImpl::classify(const Tensor& x) {
 
 KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
   KeyValueCache cache;
-  const std::vector<int64_t> shape{batch, options_.num_heads, options_.sequence_length(), options_.head_dim()};
+  const int64_t padded_head_dim = (options_.head_dim() + 7) / 8 * 8;
+  const std::vector<int64_t> shape{batch, options_.num_heads, options_.sequence_length(), padded_head_dim};
   for (int64_t i = 0; i < options_.num_layers; ++i) {
-    cache.keys.push_back(torch::empty(shape, sos.options().requires_grad(false)));
-    cache.values.push_back(torch::empty(shape, sos.options().requires_grad(false)));
+    cache.keys.push_back(torch::zeros(shape, sos.options().requires_grad(false)));
+    cache.values.push_back(torch::zeros(shape, sos.options().requires_grad(false)));
   }
   return cache;
 }

@@ -101,7 +101,7 @@ ImageGPT rounding_sensitive_model(int64_t embed_dim) {
 
 TEST_P(GenerateThreads, AnImageDependsOnItsStreamAlone) {
   static std::map<std::pair<int64_t, uint64_t>, Tensor> first_seen;  // over all numbers of threads
-  for (const int64_t embed_dim : {16, 30, 96}) {
+  for (const int64_t embed_dim : {16, 26, 30, 66, 96}) {
     const auto model = rounding_sensitive_model(embed_dim);
     for (const size_t count : {size_t{1}, size_t{7}, size_t{16}, size_t{17}, size_t{40}})
       for (const uint64_t first : {uint64_t{0}, uint64_t{5}}) {

@@ -10,7 +10,9 @@
 
 namespace igpt {
 
-/// Keys and values of the positions read so far, one pair for each block: (B, H, S, d), filled up to the position.
+/// Keys and values of the positions read so far, one pair for each block: (B, H, S, d'), filled up to the position. d'
+/// is the head's dimension d rounded up to a multiple of 8, the rest zeros: where rows are not aligned, MKL's rounding
+/// depends on an image's place in the batch.
 struct KeyValueCache {
   std::vector<torch::Tensor> keys, values;
 };
@@ -25,7 +27,7 @@ class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionI
   torch::Tensor forward(const torch::Tensor& h);
 
   /// One position: h (B, 1, D) -> (B, 1, D). Stores its key and value at `position` of `keys` and `values` (B, H, S,
-  /// d).
+  /// d').
   torch::Tensor decode(const torch::Tensor& h, int64_t position, torch::Tensor& keys, torch::Tensor& values);
 
   torch::Tensor in_proj_weight;  ///< (3D, D): q, k, v
