@@ -59,7 +59,7 @@ int prepare_data(int argc, char** argv) {
   bool fashion = false;
   std::string dataset_name = "mnist", data_dir = prepare.data_dir.string();
 
-  cli::Options options("prepare_data", "Download MNIST or Fashion-MNIST and turn its images into palette indices.",
+  cli::Options options("prepare_data", "Downloads MNIST or Fashion-MNIST and turns its images into palette indices.",
                        "prepare_data --fashion");
   options.group("Dataset");
   options.add("fashion", fashion, "Fashion-MNIST; the same as --dataset fashion");

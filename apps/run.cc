@@ -131,7 +131,8 @@ struct TestCommand {
 
 // Progress on stderr, drawn when the work says how much there is.
 struct Terminal {
-  explicit Terminal(std::string unit_name, bool is_quiet) : unit(std::move(unit_name)), quiet(is_quiet) {}
+  Terminal(std::string unit_name, const cli::CommonOptions& common)
+      : unit(std::move(unit_name)), quiet(common.quiet), verbose(common.verbose) {}
 
   training::Hooks hooks() {
     training::Hooks result;
@@ -142,6 +143,7 @@ struct Terminal {
       else if (!quiet)
         std::fprintf(stderr, "%s\n", cli::printable(line).c_str());
     };
+    if (verbose) result.detail = result.note;
     result.progress = [this](int64_t total, int64_t done, const std::string& note) {
       if (!progress) {
         progress = std::make_unique<cli::Progress>(total, unit, quiet);
@@ -153,14 +155,14 @@ struct Terminal {
   }
 
   std::string unit;
-  bool quiet;
+  bool quiet, verbose;
   std::unique_ptr<cli::Progress> progress;
 };
 
 int run_train(TrainCommand& command) {
   command.complete();
   const auto& train = command.train;
-  Terminal terminal("steps", command.common.quiet);
+  Terminal terminal("steps", command.common);
   if (!command.common.quiet) std::fprintf(stderr, "seed %lld\n", static_cast<long long>(train.seed));
   const auto result = training::train(train, terminal.hooks());
   terminal.progress.reset();
@@ -182,7 +184,7 @@ int run_test(TestCommand& command) {
   if (command.classify) evaluate.classify = true;
   evaluate.device = command.common.device;
   evaluate.threads = command.common.threads;
-  Terminal terminal("images", command.common.quiet);
+  Terminal terminal("images", command.common);
   const auto result = training::evaluate(evaluate, terminal.hooks());
   terminal.progress.reset();
   if (command.common.json) {

@@ -6,6 +6,7 @@
 #include "igpt/error.h"
 #include "igpt/ops/autocast.h"
 #include "igpt/ops/device.h"
+#include "igpt/ops/kernels.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
 #include "igpt/training/schedule.h"
@@ -69,7 +70,16 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   progress_.settings = options_.settings;
   progress_.total_steps = options_.steps;
   events_ = std::make_unique<formats::EventWriter>(folder_->path());
+  describe();
   if (hooks_.note) hooks_.note("writing to " + folder_->path().string());
+}
+
+void Trainer::describe() const {
+  if (!hooks_.detail) return;
+  hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) + " parameters; data: " +
+                std::to_string(train_.size()) + " images to train, " + std::to_string(validation_.size()) +
+                " to validate; device " + device_.str() + ", " + std::to_string(at::get_num_threads()) +
+                " CPU threads, kernels " + (ops::kernels() == ops::Kernels::fused ? "fused" : "reference"));
 }
 
 TrainResult Trainer::run() {
@@ -135,6 +145,12 @@ void Trainer::log_training() {
   events_->scalar("train_loss", *metrics.train_loss, step_);
   events_->scalar("learning_rate", *metrics.learning_rate, step_);
   folder_->add(metrics);
+  if (hooks_.detail) {
+    char line[96];
+    std::snprintf(line, sizeof line, "step %lld: train_loss %.5f, learning rate %.3g", static_cast<long long>(step_),
+                  *metrics.train_loss, *metrics.learning_rate);
+    hooks_.detail(line);
+  }
   loss_sum_.zero_();
   loss_count_ = 0;
 }

@@ -22,6 +22,7 @@ class Trainer {
   TrainResult run();
 
  private:
+  void describe() const;
   void update();
   torch::Tensor loss_of(const TokenDataset& batch);
   void validate();

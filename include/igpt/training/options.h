@@ -51,8 +51,9 @@ struct TrainOptions {
 
 /// How the work is told and stopped. Each may be empty.
 struct Hooks {
-  std::function<int()> stop_signal;                   ///< 0, or the signal to stop for
-  std::function<void(const std::string& line)> note;  ///< a line for the log
+  std::function<int()> stop_signal;                     ///< 0, or the signal to stop for
+  std::function<void(const std::string& line)> note;    ///< a line for the log
+  std::function<void(const std::string& line)> detail;  ///< what only some want to know
   std::function<void(int64_t total, int64_t done, const std::string& note)> progress;
 };
 
