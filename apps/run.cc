@@ -163,8 +163,6 @@ int run_train(TrainCommand& command) {
   command.complete();
   const auto& train = command.train;
   Terminal terminal("steps", command.common);
-  if (!command.common.quiet) std::fprintf(stderr, "seed %lld\n", static_cast<long long>(train.seed));
-  const auto result = training::train(train, terminal.hooks());
   terminal.progress.reset();
   const char* score = train.classify ? "val_acc" : "val_loss";
   if (command.common.json) {

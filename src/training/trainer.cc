@@ -71,7 +71,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   progress_.total_steps = options_.steps;
   events_ = std::make_unique<formats::EventWriter>(folder_->path());
   describe();
-  if (hooks_.note) hooks_.note("writing to " + folder_->path().string());
+  if (hooks_.note) hooks_.note("seed " + std::to_string(options_.seed) + ", writing to " + folder_->path().string());
 }
 
 void Trainer::describe() const {

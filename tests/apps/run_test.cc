@@ -141,7 +141,7 @@ TEST_P(RunRefuses, WithOneLineAndNoFileLeft) {
   EXPECT_EQ(ending.exit_code, GetParam().exit_code);
   EXPECT_EQ(ending.out, "");
   EXPECT_THAT(ending.err, HasSubstr(GetParam().message));
-  EXPECT_EQ(lines(ending.err) - (ending.err.starts_with("seed ") ? 1 : 0), 1) << ending.err;
+  EXPECT_EQ(lines(ending.err), 1) << ending.err;
   EXPECT_EQ(folder_.names(), before);
 }
 
