@@ -56,9 +56,9 @@ torch::Tensor draw(const GifProgramOptions& gif, const ImageGPT& model) {
   std::iota(streams.begin(), streams.end(), uint64_t{0});
   cli::Progress progress(images * side * side, "pixels", gif.common.quiet);
   int64_t done = 0;
-  const auto drawn = [&](const sampling::Drawn& pixel) {
+  const auto drawn = [&](const sampling::Drawn& progressed) {
     cli::throw_if_stopped();
-    progress.update(done += pixel.count);
+    progress.update(done += progressed.pixels());
   };
   auto options = gif.sampling;
   options.seed = *gif.common.seed;

@@ -131,9 +131,9 @@ torch::Tensor draw(const SampleOptions& sample, const ImageGPT& model, const tor
   const auto context = originals.narrow(1, 0, rows).flatten(1).repeat_interleave(sample.num_samples, /*dim=*/0);
   cli::Progress progress(images * (side - rows) * side, "pixels", sample.common.quiet);
   int64_t done = 0;
-  const auto drawn = [&](const sampling::Drawn& pixel) {
+  const auto drawn = [&](const sampling::Drawn& progressed) {
     cli::throw_if_stopped();
-    progress.update(done += pixel.count);
+    progress.update(done += progressed.pixels());
   };
   auto options = sample.sampling;
   options.seed = *sample.common.seed;

@@ -2,11 +2,14 @@
 
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "igpt/error.h"
+#include "igpt/ops/cpu/decoder.h"
+#include "igpt/ops/kernels.h"
 #include "igpt/sampling/philox.h"
 
 namespace igpt::sampling {
@@ -29,102 +32,166 @@ Tensor checked_context(const ImageGPT& model, const Tensor& context, size_t stre
   return tokens;
 }
 
+// What every way of drawing shares: the images, who draws which, and the end by an error.
 class Generation {
  public:
-  Generation(const ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
+  Generation(const Tensor& context, int64_t length, const std::vector<uint64_t>& streams,
              const SamplingOptions& options, const DrawnCallback& drawn)
-      : model_(model), streams_(streams), options_(options), drawn_(drawn), given_(context.size(1)) {
-    const int64_t length = model->options().sequence_length();
+      : streams_(streams), options_(options), drawn_(drawn), given_(context.size(1)) {
     tokens_ = torch::zeros({context.size(0), length}, torch::kInt64);
     tokens_.narrow(1, 0, given_).copy_(context);
-    on_cpu_ = model->sos.device().is_cpu();
-    chunk_ = on_cpu_ ? chunk_on_cpu : chunk_on_cuda;
   }
 
-  Tensor run() {
-    const int64_t images = tokens_.size(0), chunks = (images + chunk_ - 1) / chunk_;
-    if (given_ == tokens_.size(1)) return tokens_;
+  // Draws images [first, first + count). Each thread has one of its own.
+  using Worker = std::function<void(int64_t first, int64_t count)>;
+
+  // Threads take the next `chunk` images until there are none. With 0 threads the calling one does it all.
+  void run(int64_t chunk, int64_t threads, const std::function<Worker()>& make_worker) {
+    const int64_t images = tokens_.size(0), chunks = (images + chunk - 1) / chunk;
+    if (given_ == length() || images == 0) return;
+    std::atomic<int64_t> next_chunk{0};
     const auto work = [&] {
       try {
-        for (int64_t chunk; !stopped_ && (chunk = next_chunk_++) < chunks;)
-          draw_chunk(chunk * chunk_, std::min(chunk_, images - chunk * chunk_));
+        const Worker draw = make_worker();
+        for (int64_t i; !stopped_ && (i = next_chunk++) < chunks;) draw(i * chunk, std::min(chunk, images - i * chunk));
       } catch (...) {
         const std::lock_guard lock(mutex_);
         if (!stopped_.exchange(true)) error_ = std::current_exception();
       }
     };
-    if (on_cpu_)
-      on_threads(std::min<int64_t>(at::get_num_threads(), chunks), work);
-    else
-      work();
+    if (threads == 0) work();
+    {
+      std::vector<std::jthread> started;
+      for (int64_t i = 0; i < std::min(threads, chunks); ++i) started.emplace_back(work);
+    }
     if (error_) std::rethrow_exception(error_);
-    return tokens_;
+  }
+
+  int64_t given() const { return given_; }
+  int64_t length() const { return tokens_.size(1); }
+  bool stopped() const { return stopped_; }
+  const Tensor& tokens() const { return tokens_; }
+  int64_t* image(int64_t n) { return tokens_.data_ptr<int64_t>() + n * length(); }
+
+  void draw_pixel(int64_t n, int64_t position, std::span<const float> logits) {
+    const double u = uniform(static_cast<uint64_t>(options_.seed), streams_[static_cast<size_t>(n)],
+                             static_cast<uint64_t>(position));
+    image(n)[position] = draw(logits, options_, u);
+  }
+
+  void tell(int64_t first, int64_t count, int64_t begin, int64_t end) {
+    if (!drawn_) return;
+    const std::lock_guard lock(mutex_);
+    if (!stopped_) drawn_({first, count, begin, end, tokens_});
   }
 
  private:
-  // Within an operation there is one thread: how LibTorch splits the work would be seen in the rounding.
-  static void on_threads(int64_t count, const std::function<void()>& work) {
-    const int before = at::get_num_threads();
-    {
-      std::vector<std::jthread> threads;
-      for (int64_t i = 0; i < count; ++i)
-        threads.emplace_back([&] {
-          at::set_num_threads(1);
-          work();
-        });
-    }
-    at::set_num_threads(before);
-  }
-
-  void draw_chunk(int64_t first, int64_t count) {
-    const c10::InferenceMode no_gradients;
-    KeyValueCache cache = model_->make_cache(chunk_);
-    const int64_t length = tokens_.size(1);
-    auto* tokens = tokens_.data_ptr<int64_t>();
-    auto previous = torch::zeros({chunk_}, torch::kInt64);
-    for (int64_t position = 0; position < length && !stopped_; ++position) {
-      if (position > 0)
-        for (int64_t i = 0; i < count; ++i)
-          previous.data_ptr<int64_t>()[i] = tokens[(first + i) * length + position - 1];
-      const auto logits = model_->decode(previous.to(model_->sos.device()), position, cache);  // (chunk, V)
-      if (position < given_) continue;
-      draw_pixel(logits.to(torch::kCPU, torch::kFloat32).contiguous(), first, count, position);
-      if (!drawn_) continue;
-      const std::lock_guard lock(mutex_);
-      if (!stopped_) drawn_({first, count, position, tokens_});
-    }
-  }
-
-  void draw_pixel(const Tensor& logits, int64_t first, int64_t count, int64_t position) {
-    const auto vocab = static_cast<size_t>(logits.size(1));
-    for (int64_t i = 0; i < count; ++i) {
-      const double u = uniform(static_cast<uint64_t>(options_.seed), streams_[static_cast<size_t>(first + i)],
-                               static_cast<uint64_t>(position));
-      const std::span<const float> row(logits.data_ptr<float>() + i * logits.size(1), vocab);
-      tokens_.data_ptr<int64_t>()[(first + i) * tokens_.size(1) + position] = draw(row, options_, u);
-    }
-  }
-
-  ImageGPT model_;
   const std::vector<uint64_t>& streams_;
   const SamplingOptions& options_;
   const DrawnCallback& drawn_;
-  int64_t given_, chunk_ = 0;
-  bool on_cpu_ = true;
+  int64_t given_;
   Tensor tokens_;  // (N, S)
 
-  std::atomic<int64_t> next_chunk_{0};
   std::atomic<bool> stopped_{false};
   std::mutex mutex_;  // of error_ and the callback
   std::exception_ptr error_;
 };
+
+void draw_chunk(Generation& generation, ImageGPT model, int64_t chunk, int64_t first, int64_t count) {
+  const c10::InferenceMode no_gradients;
+  KeyValueCache cache = model->make_cache(chunk);
+  const auto vocab = static_cast<size_t>(model->options().num_vocab);
+  auto previous = torch::zeros({chunk}, torch::kInt64);
+  for (int64_t position = 0; position < generation.length() && !generation.stopped(); ++position) {
+    if (position > 0)
+      for (int64_t i = 0; i < count; ++i) previous.data_ptr<int64_t>()[i] = generation.image(first + i)[position - 1];
+    const auto decoded = model->decode(previous.to(model->sos.device()), position, cache);  // (chunk, V)
+    if (position < generation.given()) continue;
+    const auto logits = decoded.to(torch::kCPU, torch::kFloat32).contiguous();
+    for (int64_t i = 0; i < count; ++i)
+      generation.draw_pixel(first + i, position, {logits.data_ptr<float>() + i * logits.size(1), vocab});
+    generation.tell(first, count, position, position + 1);
+  }
+}
+
+void generate_with_model(Generation& generation, const ImageGPT& model) {
+  const bool on_cpu = model->sos.device().is_cpu();
+  const int64_t chunk = on_cpu ? chunk_on_cpu : chunk_on_cuda;
+  const int before = at::get_num_threads();
+  generation.run(chunk, on_cpu ? before : 0, [&]() -> Generation::Worker {
+    if (on_cpu) at::set_num_threads(1);  // how LibTorch splits an operation would be seen in the rounding
+    return [&](int64_t first, int64_t count) { draw_chunk(generation, model, chunk, first, count); };
+  });
+  at::set_num_threads(before);
+}
+
+// An image at a time with the decoder.
+class ImageByImage {
+ public:
+  ImageByImage(Generation& generation, const ops::cpu::Decoder& decoder, const ImageGPTOptions& options)
+      : generation_(generation),
+        decoder_(decoder),
+        state_(decoder.make_state()),
+        row_(options.num_pixels),
+        logits_(static_cast<size_t>(options.num_vocab)) {}
+
+  void draw(int64_t n) {
+    int64_t* x = generation_.image(n);
+    read_context(x);
+    for (int64_t begin = generation_.given(), end; begin < generation_.length() && !generation_.stopped();
+         begin = end) {
+      end = (begin / row_ + 1) * row_;
+      for (int64_t position = begin; position < end; ++position) {
+        decoder_.decode(state_, position > 0 ? x[position - 1] : 0, position, logits_);
+        generation_.draw_pixel(n, position, logits_);
+      }
+      generation_.tell(n, 1, begin, end);
+    }
+  }
+
+ private:
+  // The samples of one test image follow each other and have the same context: its keys and values are still there.
+  void read_context(const int64_t* x) {
+    const int64_t given = generation_.given();
+    if (!context_ || !std::equal(x, x + given, context_))
+      for (int64_t position = 0; position < given; ++position)
+        decoder_.decode(state_, position > 0 ? x[position - 1] : 0, position, {});
+    context_ = x;
+  }
+
+  Generation& generation_;
+  const ops::cpu::Decoder& decoder_;
+  ops::cpu::Decoder::State state_;
+  int64_t row_;
+  std::vector<float> logits_;
+  const int64_t* context_ = nullptr;  // what state_ has read: the first given tokens of an image
+};
+
+void generate_with_decoder(Generation& generation, const ImageGPT& model) {
+  std::vector<Tensor> parameters;
+  for (const auto& parameter : model->parameters())
+    parameters.push_back(parameter.detach().to(torch::kFloat32).flatten());
+  const auto flat = torch::cat(parameters);
+  const ops::cpu::Decoder decoder(model->options(), {flat.data_ptr<float>(), static_cast<size_t>(flat.numel())});
+  generation.run(/*chunk=*/1, at::get_num_threads(), [&]() -> Generation::Worker {
+    const auto images = std::make_shared<ImageByImage>(generation, decoder, model->options());
+    return [images](int64_t n, int64_t) { images->draw(n); };
+  });
+}
 
 }  // namespace
 
 Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
                 const SamplingOptions& options, const DrawnCallback& drawn) {
   check(options);
-  return Generation(model, checked_context(model, context, streams.size()), streams, options, drawn).run();
+  Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(), streams,
+                        options, drawn);
+  const bool small_on_cpu = model->sos.device().is_cpu() && ops::cpu::Decoder::supports(model->options());
+  if (small_on_cpu && ops::kernels() == ops::Kernels::fused)
+    generate_with_decoder(generation, model);
+  else
+    generate_with_model(generation, model);
+  return generation.tokens();
 }
 
 }  // namespace igpt::sampling
