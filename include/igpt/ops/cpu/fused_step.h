@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace igpt::ops::cpu {
+
+/// The sizes that the kernels need to know of a model (igpt/model/options.h).
+struct ModelShape {
+  int64_t embed_dim = 16;         ///< D
+  int64_t num_heads = 2;          ///< H
+  int64_t num_layers = 8;         ///< L
+  int64_t sequence_length = 784;  ///< S
+  int64_t num_vocab = 16;         ///< V
+  int64_t num_classes = 10;       ///< C
+
+  int64_t head_dim() const { return embed_dim / num_heads; }
+  bool operator==(const ModelShape&) const = default;
+};
+
+/// Whether FusedStep takes this model: D up to 128, head dimension up to 32, V up to 256, and the activations of one
+/// image within 512 MB. Larger models keep vector units busy through LibTorch's own kernels.
+bool supports(const ModelShape& shape);
+
+/// Number of floats in the flat buffer of weights: the sum over igpt::parameter_shapes.
+int64_t parameter_count(const ModelShape& shape);
+
+/// Loss, gradients and logits of Image GPT (igpt/model/image_gpt.h) on the CPU for models so small that one image's
+/// activations stay in a core's cache. A thread takes one image at a time through the forward and at once through the
+/// backward pass, so that no activations of a batch are kept; vectors hold one feature of several neighbouring tokens.
+///
+/// `weights` and `gradients` are flat buffers of parameter_count floats in the order of igpt::parameter_shapes.
+/// `tokens` is (B, S) in [0, V). Results do not depend on the number of threads, bit for bit. Throws igpt::Error on
+/// sizes that do not fit and igpt::InputError on a token or label out of range. One call at a time.
+class FusedStep {
+ public:
+  /// Allocates all memory but what grows with the batch (a few bytes an image). `threads` at least 1; throws
+  /// igpt::Error where supports(shape) is false.
+  FusedStep(const ModelShape& shape, int threads);
+  FusedStep(const FusedStep&) = delete;
+  FusedStep& operator=(const FusedStep&) = delete;
+  ~FusedStep();
+
+  /// Adds the gradient of `scale` times the mean cross-entropy over images and pixels to `gradients`; returns the mean,
+  /// in nats per pixel.
+  double generative(std::span<const uint8_t> tokens, std::span<const float> weights, float scale,
+                    std::span<float> gradients);
+
+  /// The same for the classifier on the pooled features: `labels` (B) in [0, C); returns nats per image.
+  double classifier(std::span<const uint8_t> tokens, std::span<const int64_t> labels, std::span<const float> weights,
+                    float scale, std::span<float> gradients);
+
+  /// Sum over the pixels of each image's cross-entropy, (B) nats.
+  void nats(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<double> nats_of_images);
+
+  /// (B, C)
+  void class_logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits);
+
+  /// (B, S, V)
+  void logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits);
+
+  const ModelShape& shape() const;
+  int threads() const;
+  const char* target() const;  ///< the vector instructions in use, as Highway names them
+
+ private:
+  class Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace igpt::ops::cpu

@@ -1,0 +1,192 @@
+#include "igpt/ops/cpu/fused_step.h"
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "igpt/error.h"
+#include "src/ops/cpu/kernels.h"
+#include "src/ops/cpu/layout.h"
+#include "src/ops/cpu/ordered_sum.h"
+#include "src/ops/cpu/thread_pool.h"
+
+namespace igpt::ops::cpu {
+namespace {
+
+constexpr int64_t kLargestWorkspace = int64_t{512} << 20, kLargestGradients = int64_t{256} << 20;  // bytes
+constexpr int64_t kGroups = 32;  // at least, where there are as many images: so many that threads end together
+
+/// Images of a group, whose gradients one thread adds up.
+int64_t group_size(int64_t images) {
+  return std::max<int64_t>(1, images / kGroups);
+}
+
+void require(bool fits, const char* what) {
+  if (!fits) throw Error(std::string("fused step: ") + what);
+}
+
+}  // namespace
+
+bool supports(const ModelShape& shape) {
+  const auto within = [](int64_t value, int64_t largest) { return value >= 1 && value <= largest; };
+  return within(shape.embed_dim, 128) && within(shape.num_heads, shape.embed_dim) &&
+         shape.embed_dim % shape.num_heads == 0 && within(shape.head_dim(), 32) && within(shape.num_layers, 1024) &&
+         within(shape.sequence_length, 1 << 20) && within(shape.num_vocab, 256) && within(shape.num_classes, 1 << 20) &&
+         Workspace::floats(Layout(shape, 16)) * static_cast<int64_t>(sizeof(float)) <= kLargestWorkspace &&
+         parameter_count(shape) * static_cast<int64_t>(sizeof(float)) <= kLargestGradients;
+}
+
+int64_t parameter_count(const ModelShape& shape) {
+  return ParameterOffsets(shape).count;
+}
+
+class FusedStep::Implementation {
+ public:
+  Implementation(const ModelShape& shape, int threads)
+      : kernels(image_kernels()), layout(shape, kernels.lanes), pool(threads), weights(layout) {
+    for (int i = 0; i < threads; ++i) workspaces.push_back(std::make_unique<Workspace>(layout));
+  }
+
+  /// Number of images, after all sizes and tokens have been found right.
+  int64_t check(std::span<const uint8_t> tokens, std::span<const float> flat_weights) const {
+    const auto length = static_cast<size_t>(layout.shape.sequence_length);
+    require(tokens.size() % length == 0, "the number of tokens is not a multiple of the sequence length");
+    require(static_cast<int64_t>(flat_weights.size()) == parameter_count(layout.shape),
+            "the number of weights is not the model's");
+    const auto largest = std::max_element(tokens.begin(), tokens.end());
+    if (largest != tokens.end() && *largest >= layout.shape.num_vocab)
+      throw InputError("fused step: token " + std::to_string(*largest) + " is outside the palette of " +
+                       std::to_string(layout.shape.num_vocab) + "; prepare the data set again");
+    return static_cast<int64_t>(tokens.size() / length);
+  }
+
+  /// Calls work(image, workspace) for every image, on all threads.
+  template <class Work>
+  void for_images(int64_t images, const Work& work) {
+    std::atomic<int64_t> next{0};
+    pool.run([&](int worker) {
+      for (int64_t image; (image = next.fetch_add(1, std::memory_order_relaxed)) < images;)
+        work(image, *workspaces[static_cast<size_t>(worker)]);
+    });
+  }
+
+  /// Sum over the images of work(image, workspace, gradients), in nats; adds all gradients to `gradients`.
+  template <class Work>
+  double sum_gradients(int64_t images, std::span<float> gradients, const Work& work) {
+    require(static_cast<int64_t>(gradients.size()) == parameter_count(layout.shape),
+            "the number of gradients is not the model's");
+    if (!sum) sum = std::make_unique<OrderedSum>(layout, pool.size() + 6);
+    const int64_t size = group_size(images), groups = (images + size - 1) / size;
+    nats.resize(static_cast<size_t>(images));
+    sum->start(static_cast<int>(groups));
+    std::atomic<int64_t> next{0};
+    pool.run([&](int worker) {
+      for (int64_t group; (group = next.fetch_add(1, std::memory_order_relaxed)) < groups;) {
+        auto of_group = sum->take();
+        for (int64_t image = group * size; image < std::min(images, (group + 1) * size); ++image)
+          nats[static_cast<size_t>(image)] = work(image, *workspaces[static_cast<size_t>(worker)], *of_group);
+        sum->put(static_cast<int>(group), std::move(of_group));
+      }
+    });
+    sum->finish(gradients.data());
+    return std::accumulate(nats.begin(), nats.end(), 0.0);
+  }
+
+  const ImageKernels& kernels;
+  const Layout layout;
+  ThreadPool pool;
+  PackedWeights weights;
+  std::vector<std::unique_ptr<Workspace>> workspaces;
+  std::unique_ptr<OrderedSum> sum;  // when first needed: evaluation does without
+  std::vector<double> nats;
+};
+
+FusedStep::FusedStep(const ModelShape& shape, int threads) {
+  require(supports(shape), "the model is too large for it");
+  require(threads >= 1, "at least one thread is needed");
+  implementation_ = std::make_unique<Implementation>(shape, threads);
+}
+
+FusedStep::~FusedStep() = default;
+
+double FusedStep::generative(std::span<const uint8_t> tokens, std::span<const float> weights, float scale,
+                             std::span<float> gradients) {
+  auto& self = *implementation_;
+  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
+  if (images == 0) return 0;
+  self.weights.pack(weights.data());
+  const double pixels = static_cast<double>(images * length);
+  const auto each = static_cast<float>(scale / pixels);
+  const double nats = self.sum_gradients(images, gradients, [&](int64_t image, Workspace& work, Gradients& g) {
+    return self.kernels.generative(self.weights, tokens.data() + image * length, each, work, g);
+  });
+  return nats / pixels;
+}
+
+double FusedStep::classifier(std::span<const uint8_t> tokens, std::span<const int64_t> labels,
+                             std::span<const float> weights, float scale, std::span<float> gradients) {
+  auto& self = *implementation_;
+  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
+  require(static_cast<int64_t>(labels.size()) == images, "there is not one label for each image");
+  for (const int64_t label : labels)
+    if (label < 0 || label >= shape().num_classes)
+      throw InputError("fused step: label " + std::to_string(label) + " is outside the " +
+                       std::to_string(shape().num_classes) + " classes; check --num_classes");
+  if (images == 0) return 0;
+  self.weights.pack(weights.data());
+  const auto each = static_cast<float>(scale / static_cast<double>(images));
+  const double nats = self.sum_gradients(images, gradients, [&](int64_t image, Workspace& work, Gradients& g) {
+    return self.kernels.classifier(self.weights, tokens.data() + image * length, labels[static_cast<size_t>(image)],
+                                   each, work, g);
+  });
+  return nats / static_cast<double>(images);
+}
+
+void FusedStep::nats(std::span<const uint8_t> tokens, std::span<const float> weights,
+                     std::span<double> nats_of_images) {
+  auto& self = *implementation_;
+  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
+  require(static_cast<int64_t>(nats_of_images.size()) == images, "there is not one result for each image");
+  self.weights.pack(weights.data());
+  self.for_images(images, [&](int64_t image, Workspace& work) {
+    nats_of_images[static_cast<size_t>(image)] = self.kernels.nats(self.weights, tokens.data() + image * length, work);
+  });
+}
+
+void FusedStep::class_logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits) {
+  auto& self = *implementation_;
+  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
+  require(static_cast<int64_t>(logits.size()) == images * shape().num_classes, "the class logits are not (B, C)");
+  self.weights.pack(weights.data());
+  self.for_images(images, [&](int64_t image, Workspace& work) {
+    self.kernels.class_logits(self.weights, tokens.data() + image * length, work,
+                              logits.data() + image * shape().num_classes);
+  });
+}
+
+void FusedStep::logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits) {
+  auto& self = *implementation_;
+  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
+  require(static_cast<int64_t>(logits.size()) == images * length * shape().num_vocab, "the logits are not (B, S, V)");
+  self.weights.pack(weights.data());
+  self.for_images(images, [&](int64_t image, Workspace& work) {
+    self.kernels.logits(self.weights, tokens.data() + image * length, work,
+                        logits.data() + image * length * shape().num_vocab);
+  });
+}
+
+const ModelShape& FusedStep::shape() const {
+  return implementation_->layout.shape;
+}
+
+int FusedStep::threads() const {
+  return implementation_->pool.size();
+}
+
+const char* FusedStep::target() const {
+  return implementation_->kernels.target;
+}
+
+}  // namespace igpt::ops::cpu

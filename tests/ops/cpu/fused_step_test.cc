@@ -1,0 +1,301 @@
+#include "igpt/ops/cpu/fused_step.h"
+
+#include <gtest/gtest.h>
+#include <hwy/targets.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+
+#include "igpt/error.h"
+#include "igpt/model/options.h"
+#include "ops/cpu/reference_model.h"
+
+namespace igpt::ops::cpu {
+namespace {
+
+using igpt::testing::ReferenceModel;
+
+constexpr double kTolerance = 1e-4;  // of the largest entry
+
+ImageGPTOptions options_of(const ModelShape& shape) {  // but for the positions, which need not be a square
+  return {.embed_dim = shape.embed_dim,
+          .num_heads = shape.num_heads,
+          .num_layers = shape.num_layers,
+          .num_pixels = 1,
+          .num_vocab = shape.num_vocab,
+          .num_classes = shape.num_classes,
+          .palette = {}};
+}
+
+struct Range {
+  std::string name;
+  size_t first, count;
+};
+
+// Where each parameter is in the flat buffer.
+std::vector<Range> ranges(const ModelShape& shape) {
+  std::vector<Range> result;
+  size_t used = 0;
+  for (const auto& [name, sizes] : parameter_shapes(options_of(shape))) {
+    size_t count = 1;
+    for (const int64_t size : sizes) count *= static_cast<size_t>(size);
+    if (name == "position_embeddings.weight") count *= static_cast<size_t>(shape.sequence_length);
+    result.push_back({name, used, count});
+    used += count;
+  }
+  return result;
+}
+
+struct Case {
+  ModelShape shape;
+  int64_t batch;
+  std::vector<float> weights;
+  std::vector<uint8_t> tokens;  // (B, S)
+  std::vector<int64_t> labels;  // (B)
+
+  Case(const ModelShape& model, int64_t images, double spread = 0.3) : shape(model), batch(images) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    for (const auto& [name, first, count] : ranges(shape)) {
+      const bool gain = name.find("ln_") != std::string::npos && name.ends_with("weight");
+      for (size_t i = 0; i < count; ++i)
+        weights.push_back(static_cast<float>(spread) * normal(random) + (gain ? 1.0f : 0.0f));
+    }
+    for (int64_t i = 0; i < batch * shape.sequence_length; ++i)
+      tokens.push_back(static_cast<uint8_t>(random() % static_cast<unsigned>(shape.num_vocab)));
+    for (int64_t i = 0; i < batch; ++i) labels.push_back(static_cast<int64_t>(random()) % shape.num_classes);
+  }
+
+  std::vector<ReferenceModel::Result> reference(bool classify) const {
+    const ReferenceModel model(shape, {weights.begin(), weights.end()});
+    std::vector<ReferenceModel::Result> images;
+    for (int64_t b = 0; b < batch; ++b)
+      images.push_back(model.run(std::span(tokens).subspan(static_cast<size_t>(b * shape.sequence_length),
+                                                           static_cast<size_t>(shape.sequence_length)),
+                                 classify ? labels[static_cast<size_t>(b)] : -1));
+    return images;
+  }
+};
+
+// Largest difference, relative to the largest entry of `expected`.
+template <class Actual, class Expected>
+double relative_error(const Actual& actual, const Expected& expected, double smallest_scale = 1e-30) {
+  double error = 0, largest = smallest_scale;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(actual[i]) - expected[i]);
+    error = difference >= 0 ? std::max(error, difference) : INFINITY;
+    largest = std::max(largest, std::abs(expected[i]));
+  }
+  return error / largest;
+}
+
+void expect_gradients(const Case& c, const std::vector<float>& actual,
+                      const std::vector<ReferenceModel::Result>& images, double denominator, double tolerance) {
+  std::vector<double> expected(actual.size());
+  for (const auto& image : images)
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += image.gradients[i] / denominator;
+  double largest = 1e-9;  // all are zero with a palette of one colour
+  for (const double entry : expected) largest = std::max(largest, std::abs(entry));
+  for (const auto& [name, first, count] : ranges(c.shape)) {
+    // A gradient that is zero by its mathematics (the keys' bias, anything before a single position's softmax) has only
+    // rounding to compare.
+    EXPECT_LT(relative_error(std::span(actual).subspan(first, count), std::span(expected).subspan(first, count),
+                             1e-3 * largest),
+              tolerance)
+        << name;
+  }
+}
+
+void expect_generative(const Case& c, FusedStep& step, double tolerance = kTolerance) {
+  const auto images = c.reference(/*classify=*/false);
+  const auto length = static_cast<double>(c.shape.sequence_length), batch = static_cast<double>(c.batch);
+  std::vector<double> logits, nats;
+  for (const auto& image : images) {
+    logits.insert(logits.end(), image.logits.begin(), image.logits.end());
+    nats.push_back(image.nats);
+  }
+  std::vector<float> actual_logits(logits.size());
+  step.logits(c.tokens, c.weights, actual_logits);
+  EXPECT_LT(relative_error(actual_logits, logits), tolerance);
+  std::vector<double> actual_nats(nats.size());
+  step.nats(c.tokens, c.weights, actual_nats);
+  EXPECT_LT(relative_error(actual_nats, nats), tolerance);
+
+  std::vector<float> gradients(c.weights.size());
+  double mean = 0;
+  for (const double of_image : nats) mean += of_image / (batch * length);
+  EXPECT_NEAR(step.generative(c.tokens, c.weights, 1, gradients), mean, tolerance * mean);
+  expect_gradients(c, gradients, images, batch * length, tolerance);
+}
+
+void expect_classifier(const Case& c, FusedStep& step) {
+  const auto images = c.reference(/*classify=*/true);
+  std::vector<double> logits;
+  double mean = 0;
+  for (const auto& image : images) {
+    logits.insert(logits.end(), image.logits.begin(), image.logits.end());
+    mean += image.nats / static_cast<double>(c.batch);
+  }
+  std::vector<float> actual_logits(logits.size());
+  step.class_logits(c.tokens, c.weights, actual_logits);
+  EXPECT_LT(relative_error(actual_logits, logits), kTolerance);
+  std::vector<float> gradients(c.weights.size());
+  EXPECT_NEAR(step.classifier(c.tokens, c.labels, c.weights, 1, gradients), mean, kTolerance * (1 + mean));
+  expect_gradients(c, gradients, images, static_cast<double>(c.batch), kTolerance);
+}
+
+// Every kind of vectors that this machine has: the widest, and the narrower ones that other machines would use.
+std::vector<int64_t> targets() {
+  auto all = hwy::SupportedAndGeneratedTargets();
+  hwy::SetSupportedTargetsForTest(0);
+  std::vector<int64_t> used;
+  std::string last;
+  for (const int64_t target : all) {
+    hwy::SetSupportedTargetsForTest(target);
+    const std::string name = FusedStep({.num_layers = 1, .sequence_length = 1}, 1).target();
+    hwy::SetSupportedTargetsForTest(0);
+    if (name != last) used.push_back(target);
+    last = name;
+  }
+  return used;
+}
+
+struct ShapeCase {
+  ModelShape shape;
+  int64_t batch;
+};
+
+std::string name_of(const ShapeCase& c) {
+  const auto& s = c.shape;
+  return "D" + std::to_string(s.embed_dim) + "H" + std::to_string(s.num_heads) + "L" + std::to_string(s.num_layers) +
+         "S" + std::to_string(s.sequence_length) + "V" + std::to_string(s.num_vocab) + "C" +
+         std::to_string(s.num_classes) + "B" + std::to_string(c.batch);
+}
+
+class FusedStepParity : public ::testing::TestWithParam<std::tuple<int64_t, ShapeCase>> {
+ protected:
+  void SetUp() override { hwy::SetSupportedTargetsForTest(std::get<0>(GetParam())); }
+  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
+};
+
+TEST_P(FusedStepParity, LogitsLossAndEveryGradientEqualTheReference) {
+  const auto& [shape, batch] = std::get<1>(GetParam());
+  const Case c(shape, batch);
+  FusedStep step(shape, 1);
+  expect_generative(c, step);
+}
+
+TEST_P(FusedStepParity, ClassLogitsAndEveryGradientEqualTheReference) {
+  const auto& [shape, batch] = std::get<1>(GetParam());
+  const Case c(shape, batch);
+  FusedStep step(shape, 1);
+  expect_classifier(c, step);
+}
+
+const ShapeCase kShapes[] = {
+    // embed_dim, num_heads, num_layers, sequence_length, num_vocab, num_classes; batch
+    {{16, 2, 2, 1, 16, 10}, 1},  {{16, 2, 2, 15, 16, 10}, 3},   {{16, 2, 8, 16, 16, 10}, 1},
+    {{16, 2, 1, 17, 16, 1}, 3},  {{16, 2, 3, 49, 256, 33}, 64}, {{4, 1, 2, 17, 2, 2}, 3},
+    {{8, 2, 2, 33, 5, 3}, 3},    {{32, 8, 1, 17, 5, 3}, 1},     {{24, 3, 2, 33, 7, 4}, 1},
+    {{8, 1, 2, 16, 5, 3}, 3},    {{32, 4, 2, 31, 16, 7}, 1},    {{64, 8, 1, 15, 16, 10}, 1},
+    {{16, 1, 2, 47, 16, 10}, 1}, {{48, 3, 1, 20, 16, 10}, 3},   {{128, 8, 1, 17, 16, 10}, 1},
+    {{32, 1, 2, 18, 16, 10}, 1}, {{128, 4, 1, 20, 256, 10}, 1}, {{20, 2, 2, 34, 9, 5}, 3},
+    {{27, 3, 2, 17, 11, 5}, 1},  {{7, 7, 2, 19, 3, 300}, 3},    {{93, 3, 1, 17, 255, 5}, 1},
+    {{1, 1, 1, 5, 1, 1}, 1},     {{16, 2, 1, 1, 16, 10}, 64},   {{16, 2, 2, 784, 16, 10}, 1}};
+
+INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
+                         ::testing::Combine(::testing::ValuesIn(targets()), ::testing::ValuesIn(kShapes)),
+                         [](const auto& test) {
+                           return std::string(hwy::TargetName(std::get<0>(test.param))) +
+                                  name_of(std::get<1>(test.param));
+                         });
+
+// Weights whose logits of base 2 reach hundreds, as trained models have them, both ways. fp32 leaves such logits an
+// absolute error of 5e-5, and the probabilities a relative one.
+TEST(FusedStep, HugeLogitsEqualTheReference) {
+  for (const int64_t target : targets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    Case c({.num_layers = 1, .sequence_length = 100}, 2);
+    for (const auto& [name, first, count] : ranges(c.shape)) {
+      if (!name.ends_with("in_proj_weight")) continue;
+      for (size_t i = 0; i < count * 2 / 3; ++i) c.weights[first + i] *= 15;  // q and k
+    }
+    FusedStep step(c.shape, 1);
+    expect_generative(c, step, 1e-3);
+    hwy::SetSupportedTargetsForTest(0);
+  }
+}
+
+TEST(FusedStep, ResultsDoNotDependOnTheNumberOfThreads) {
+  for (const int64_t batch : {1, 3, 64, 77}) {
+    const Case c({.num_layers = 2, .sequence_length = 49}, batch);
+    FusedStep one(c.shape, 1);
+    std::vector<float> expected(c.weights.size()), expected_class(c.weights.size());
+    const double loss = one.generative(c.tokens, c.weights, 1, expected);
+    const double class_loss = one.classifier(c.tokens, c.labels, c.weights, 1, expected_class);
+    for (const int threads : {2, 4}) {
+      FusedStep many(c.shape, threads);
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        std::vector<float> gradients(c.weights.size()), class_gradients(c.weights.size());
+        EXPECT_EQ(many.generative(c.tokens, c.weights, 1, gradients), loss);
+        EXPECT_EQ(many.classifier(c.tokens, c.labels, c.weights, 1, class_gradients), class_loss);
+        EXPECT_EQ(gradients, expected) << threads << " threads, batch " << batch;
+        EXPECT_EQ(class_gradients, expected_class) << threads << " threads, batch " << batch;
+      }
+    }
+  }
+}
+
+TEST(FusedStep, GradientsAreAddedAndScaled) {
+  const Case c({.num_layers = 1, .sequence_length = 20}, 3);
+  FusedStep step(c.shape, 1);
+  std::vector<float> once(c.weights.size()), twice(c.weights.size(), 1.0f);
+  const double loss = step.generative(c.tokens, c.weights, 1, once);
+  EXPECT_EQ(step.generative(c.tokens, c.weights, 3, twice), loss);
+  std::vector<double> expected;
+  for (const float gradient : once) expected.push_back(1 + 3.0 * gradient);
+  EXPECT_LT(relative_error(twice, expected), 1e-6);
+}
+
+TEST(FusedStep, NaNWeightsGiveANaNLoss) {
+  Case c({.num_layers = 1, .sequence_length = 20}, 1);
+  for (const auto& [name, first, count] : ranges(c.shape))
+    if (name.ends_with("in_proj_weight")) c.weights[first] = NAN;
+  FusedStep step(c.shape, 1);
+  std::vector<float> gradients(c.weights.size());
+  EXPECT_TRUE(std::isnan(step.generative(c.tokens, c.weights, 1, gradients)));
+}
+
+TEST(FusedStep, TokensLabelsAndSizesAreChecked) {
+  Case c({.num_layers = 1, .sequence_length = 20}, 2);
+  FusedStep step(c.shape, 1);
+  std::vector<float> gradients(c.weights.size()), few(gradients.size() - 1);
+  const auto tokens = std::span(c.tokens);
+  EXPECT_THROW(step.generative(tokens.first(39), c.weights, 1, gradients), Error);
+  EXPECT_THROW(step.generative(tokens, few, 1, gradients), Error);
+  EXPECT_THROW(step.generative(tokens, c.weights, 1, few), Error);
+  c.labels[1] = 10;
+  EXPECT_THROW(step.classifier(tokens, c.labels, c.weights, 1, gradients), InputError);
+  c.labels[1] = -1;
+  EXPECT_THROW(step.classifier(tokens, c.labels, c.weights, 1, gradients), InputError);
+  EXPECT_EQ(step.generative(tokens.first(0), c.weights, 1, gradients), 0);
+  c.tokens[39] = 16;
+  EXPECT_THROW(step.generative(tokens, c.weights, 1, gradients), InputError);
+  EXPECT_EQ(gradients, std::vector<float>(gradients.size()));
+}
+
+TEST(FusedStep, LargeModelsAreNotSupported) {
+  EXPECT_TRUE(supports({}));
+  EXPECT_TRUE(supports({.embed_dim = 128, .num_heads = 4}));
+  EXPECT_FALSE(supports({.embed_dim = 128, .num_heads = 2}));  // head dimension 64
+  EXPECT_FALSE(supports({.embed_dim = 129, .num_heads = 129}));
+  EXPECT_FALSE(supports({.embed_dim = 16, .num_heads = 3}));
+  EXPECT_FALSE(supports({.num_vocab = 257}));
+  EXPECT_FALSE(supports({.sequence_length = 1 << 20}));
+  EXPECT_FALSE(supports({.num_layers = 0}));
+  EXPECT_THROW(FusedStep({.num_vocab = 257}, 1), Error);
+}
+
+}  // namespace
+}  // namespace igpt::ops::cpu

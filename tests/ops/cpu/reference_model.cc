@@ -1,0 +1,250 @@
+#include "ops/cpu/reference_model.h"
+
+#include <algorithm>
+#include <numbers>
+#include <utility>
+
+namespace igpt::testing {
+
+using Vector = ReferenceModel::Vector;
+
+namespace {
+
+Vector sum(Vector a, const Vector& b) {
+  for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
+  return a;
+}
+
+double normal_cdf(double x) {
+  return 0.5 * std::erfc(-x / std::numbers::sqrt2);
+}
+double normal_density(double x) {
+  return std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
+}
+
+}  // namespace
+
+ReferenceModel::Parameters ReferenceModel::parameters() const {
+  const int64_t d = s_.embed_dim;
+  int64_t used = 0;
+  const auto take = [&used](int64_t rows, int64_t columns) {
+    return Matrix{std::exchange(used, used + rows * columns), rows, columns};
+  };
+  Parameters p;
+  p.sos = take(1, d);
+  p.tokens = take(s_.num_vocab, d);
+  p.positions = take(s_.sequence_length, d);
+  for (int64_t l = 0; l < s_.num_layers; ++l)
+    p.blocks.push_back({take(1, d), take(1, d), take(1, d), take(1, d), take(3 * d, d), take(1, 3 * d), take(d, d),
+                        take(1, d), take(4 * d, d), take(1, 4 * d), take(d, 4 * d), take(1, d)});
+  take(2, d);  // ln_f, not applied
+  p.head = take(s_.num_vocab, d);
+  p.clf_weight = take(s_.num_classes, d);
+  p.clf_bias = take(1, s_.num_classes);
+  return p;
+}
+
+ReferenceModel::Norm ReferenceModel::norm(const Vector& x, const Matrix& gain, const Matrix& bias) const {
+  const auto d = static_cast<size_t>(s_.embed_dim);
+  Norm n{x, Vector(x.size() / d), x};
+  for (size_t row = 0; row < x.size(); row += d) {
+    double mean = 0, variance = 0;
+    for (size_t i = 0; i < d; ++i) mean += x[row + i] / static_cast<double>(d);
+    for (size_t i = 0; i < d; ++i) variance += (x[row + i] - mean) * (x[row + i] - mean) / static_cast<double>(d);
+    n.inverse_sigma[row / d] = 1 / std::sqrt(variance + 1e-5);
+    for (size_t i = 0; i < d; ++i) {
+      n.normalised[row + i] = (x[row + i] - mean) * n.inverse_sigma[row / d];
+      n.out[row + i] =
+          n.normalised[row + i] * weight(gain, 0, static_cast<int64_t>(i)) + weight(bias, 0, static_cast<int64_t>(i));
+    }
+  }
+  return n;
+}
+
+Vector ReferenceModel::norm_backward(const Norm& n, const Matrix& gain, const Matrix& bias, const Vector& d_out,
+                                     Vector& g) const {
+  const auto d = static_cast<size_t>(s_.embed_dim);
+  Vector dx(d_out.size());
+  for (size_t row = 0; row < d_out.size(); row += d) {
+    double mean = 0, along = 0;
+    for (size_t i = 0; i < d; ++i) {
+      const double h = n.normalised[row + i], dy = d_out[row + i];
+      g[static_cast<size_t>(gain.offset) + i] += dy * h;
+      g[static_cast<size_t>(bias.offset) + i] += dy;
+      dx[row + i] = dy * weight(gain, 0, static_cast<int64_t>(i));
+      mean += dx[row + i] / static_cast<double>(d);
+      along += dx[row + i] * h / static_cast<double>(d);
+    }
+    for (size_t i = 0; i < d; ++i)
+      dx[row + i] = n.inverse_sigma[row / d] * (dx[row + i] - mean - n.normalised[row + i] * along);
+  }
+  return dx;
+}
+
+// (S, columns) -> (S, rows)
+Vector ReferenceModel::linear(const Vector& x, const Matrix& w, const Matrix* bias) const {
+  const int64_t length = static_cast<int64_t>(x.size()) / w.columns;
+  Vector y;
+  for (int64_t t = 0; t < length; ++t)
+    for (int64_t o = 0; o < w.rows; ++o) {
+      double total = bias ? weight(*bias, 0, o) : 0;
+      for (int64_t i = 0; i < w.columns; ++i) total += weight(w, o, i) * x[static_cast<size_t>(t * w.columns + i)];
+      y.push_back(total);
+    }
+  return y;
+}
+
+Vector ReferenceModel::linear_backward(const Vector& x, const Matrix& w, const Matrix* bias, const Vector& d,
+                                       Vector& g) const {
+  const int64_t length = static_cast<int64_t>(x.size()) / w.columns;
+  Vector dx(x.size());
+  for (int64_t t = 0; t < length; ++t)
+    for (int64_t o = 0; o < w.rows; ++o) {
+      const double dy = d[static_cast<size_t>(t * w.rows + o)];
+      if (bias) g[static_cast<size_t>(bias->offset + o)] += dy;
+      for (int64_t i = 0; i < w.columns; ++i) {
+        const auto at = static_cast<size_t>(t * w.columns + i);
+        g[static_cast<size_t>(w.offset + o * w.columns + i)] += dy * x[at];
+        dx[at] += dy * weight(w, o, i);
+      }
+    }
+  return dx;
+}
+
+void ReferenceModel::attention(Saved& saved) const {
+  const int64_t length = s_.sequence_length, d = s_.embed_dim, width = s_.head_dim();
+  const double scale = 1 / std::sqrt(static_cast<double>(width));
+  const Vector& qkv = saved.qkv;
+  saved.probabilities.assign(static_cast<size_t>(s_.num_heads * length * length), 0);
+  saved.attended.assign(static_cast<size_t>(length * d), 0);
+  for (int64_t h = 0; h < s_.num_heads; ++h)
+    for (int64_t t = 0; t < length; ++t) {
+      double* const p = &saved.probabilities[static_cast<size_t>((h * length + t) * length)];
+      double largest = -INFINITY, total = 0;
+      for (int64_t j = 0; j <= t; ++j) {
+        for (int64_t i = 0; i < width; ++i)
+          p[j] += scale * qkv[static_cast<size_t>(t * 3 * d + h * width + i)] *
+                  qkv[static_cast<size_t>(j * 3 * d + d + h * width + i)];
+        largest = std::max(largest, p[j]);
+      }
+      for (int64_t j = 0; j <= t; ++j) total += p[j] = std::exp(p[j] - largest);
+      for (int64_t j = 0; j <= t; ++j) {
+        p[j] /= total;
+        for (int64_t i = 0; i < width; ++i)
+          saved.attended[static_cast<size_t>(t * d + h * width + i)] +=
+              p[j] * qkv[static_cast<size_t>(j * 3 * d + 2 * d + h * width + i)];
+      }
+    }
+}
+
+Vector ReferenceModel::attention_backward(const Saved& saved, const Vector& d_attended) const {
+  const int64_t length = s_.sequence_length, d = s_.embed_dim, width = s_.head_dim();
+  const double scale = 1 / std::sqrt(static_cast<double>(width));
+  const Vector& qkv = saved.qkv;
+  Vector d_qkv(qkv.size());
+  for (int64_t h = 0; h < s_.num_heads; ++h)
+    for (int64_t t = 0; t < length; ++t) {
+      const double* const p = &saved.probabilities[static_cast<size_t>((h * length + t) * length)];
+      Vector dp(static_cast<size_t>(t + 1));
+      double delta = 0;
+      for (int64_t j = 0; j <= t; ++j) {
+        for (int64_t i = 0; i < width; ++i) {
+          const auto v = static_cast<size_t>(j * 3 * d + 2 * d + h * width + i);
+          const double d_o = d_attended[static_cast<size_t>(t * d + h * width + i)];
+          dp[static_cast<size_t>(j)] += d_o * qkv[v];
+          d_qkv[v] += d_o * p[j];
+        }
+        delta += p[j] * dp[static_cast<size_t>(j)];
+      }
+      for (int64_t j = 0; j <= t; ++j) {
+        const double ds = scale * p[j] * (dp[static_cast<size_t>(j)] - delta);
+        for (int64_t i = 0; i < width; ++i) {
+          const auto q = static_cast<size_t>(t * 3 * d + h * width + i);
+          const auto k = static_cast<size_t>(j * 3 * d + d + h * width + i);
+          d_qkv[q] += ds * qkv[k];
+          d_qkv[k] += ds * qkv[q];
+        }
+      }
+    }
+  return d_qkv;
+}
+
+Vector ReferenceModel::block(const Block& b, const Vector& x, Saved& saved) const {
+  saved.ln_1 = norm(x, b.ln_1_weight, b.ln_1_bias);
+  saved.qkv = linear(saved.ln_1.out, b.in, &b.in_bias);
+  attention(saved);
+  const Vector attended = sum(saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
+  saved.ln_2 = norm(attended, b.ln_2_weight, b.ln_2_bias);
+  saved.hidden = linear(saved.ln_2.out, b.up, &b.up_bias);
+  saved.activated = saved.hidden;
+  for (double& a : saved.activated) a *= normal_cdf(a);
+  return sum(attended, linear(saved.activated, b.down, &b.down_bias));
+}
+
+Vector ReferenceModel::block_backward(const Block& b, const Saved& saved, const Vector& d, Vector& g) const {
+  Vector d_hidden = linear_backward(saved.activated, b.down, &b.down_bias, d, g);
+  for (size_t i = 0; i < d_hidden.size(); ++i) {
+    const double a = saved.hidden[i];
+    d_hidden[i] *= normal_cdf(a) + a * normal_density(a);
+  }
+  const Vector d_normed = linear_backward(saved.ln_2.out, b.up, &b.up_bias, d_hidden, g);
+  const Vector d_attended = sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
+  const Vector d_heads = linear_backward(saved.attended, b.out, &b.out_bias, d_attended, g);
+  const Vector d_ln_1 =
+      sum(d_attended, linear_backward(saved.ln_1.out, b.in, &b.in_bias, attention_backward(saved, d_heads), g));
+  return norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g);
+}
+
+double ReferenceModel::cross_entropy(const double* logits, int64_t count, int64_t target, double* d) {
+  const double largest = *std::max_element(logits, logits + count);
+  double total = 0;
+  for (int64_t i = 0; i < count; ++i) total += std::exp(logits[i] - largest);
+  for (int64_t i = 0; i < count; ++i) d[i] = std::exp(logits[i] - largest) / total - (i == target ? 1 : 0);
+  return std::log(total) + largest - logits[target];
+}
+
+ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int64_t label) const {
+  const int64_t length = s_.sequence_length, d = s_.embed_dim;
+  const Parameters p = parameters();
+  Result result;
+  result.gradients.resize(weights_.size());
+  Vector& g = result.gradients;
+
+  Vector x;
+  for (int64_t t = 0; t < length; ++t)
+    for (int64_t i = 0; i < d; ++i)
+      x.push_back((t == 0 ? weight(p.sos, 0, i) : weight(p.tokens, tokens[static_cast<size_t>(t - 1)], i)) +
+                  weight(p.positions, t, i));
+  std::vector<Saved> saved(p.blocks.size());
+  for (size_t l = 0; l < p.blocks.size(); ++l) x = block(p.blocks[l], x, saved[l]);
+
+  Vector dx;
+  if (label < 0) {
+    result.logits = linear(x, p.head, nullptr);  // (S, V)
+    Vector d_logits(result.logits.size());
+    for (int64_t t = 0; t < length; ++t)
+      result.nats += cross_entropy(&result.logits[static_cast<size_t>(t * s_.num_vocab)], s_.num_vocab,
+                                   tokens[static_cast<size_t>(t)], &d_logits[static_cast<size_t>(t * s_.num_vocab)]);
+    dx = linear_backward(x, p.head, nullptr, d_logits, g);
+  } else {
+    Vector pooled(static_cast<size_t>(d));
+    for (size_t i = 0; i < x.size(); ++i) pooled[i % static_cast<size_t>(d)] += x[i] / static_cast<double>(length);
+    result.logits = linear(pooled, p.clf_weight, &p.clf_bias);  // (C)
+    Vector d_logits(result.logits.size());
+    result.nats = cross_entropy(result.logits.data(), s_.num_classes, label, d_logits.data());
+    const Vector d_pooled = linear_backward(pooled, p.clf_weight, &p.clf_bias, d_logits, g);
+    for (size_t i = 0; i < x.size(); ++i)
+      dx.push_back(d_pooled[i % static_cast<size_t>(d)] / static_cast<double>(length));
+  }
+  for (size_t l = p.blocks.size(); l-- > 0;) dx = block_backward(p.blocks[l], saved[l], dx, g);
+  for (int64_t t = 0; t < length; ++t)
+    for (int64_t i = 0; i < d; ++i) {
+      const double each = dx[static_cast<size_t>(t * d + i)];
+      g[static_cast<size_t>((t == 0 ? p.sos.offset : p.tokens.offset + tokens[static_cast<size_t>(t - 1)] * d) + i)] +=
+          each;
+      g[static_cast<size_t>(p.positions.offset + t * d + i)] += each;
+    }
+  return result;
+}
+
+}  // namespace igpt::testing
