@@ -31,7 +31,7 @@ HWY_INLINE auto visible(int j) {
 /// the maximum. It moves only when a logit comes near to overflowing, which costs a maximum and a comparison per key.
 template <int kHeadDim>
 struct QueryTile {
-  static constexpr int kKeys = HWY_MIN(N, kManyRegisters ? 4 : 4);  // in flight
+  static constexpr int kKeys = HWY_MIN(N, kManyRegisters ? 8 : 4);  // in flight
 
   V q[kHeadDim], out[kHeadDim], sum, minus_reference;
 
