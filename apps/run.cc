@@ -163,6 +163,7 @@ int run_train(TrainCommand& command) {
   command.complete();
   const auto& train = command.train;
   Terminal terminal("steps", command.common);
+  const auto result = training::train(train, terminal.hooks());
   terminal.progress.reset();
   const char* score = train.classify ? "val_acc" : "val_loss";
   if (command.common.json) {

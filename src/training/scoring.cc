@@ -1,29 +1,71 @@
 #include "igpt/training/scoring.h"
 
+#include "igpt/model/fused.h"
 #include "igpt/ops/autocast.h"
 
 namespace igpt::training {
+namespace {
+
+using torch::Tensor;
+
+// A batch's nats per image (B) float64 or, of a classifier, logits (B, C), by the fused kernels or LibTorch's.
+class Forward {
+ public:
+  Forward(ImageGPT model, c10::Device device, const ScoringOptions& options)
+      : model_(std::move(model)),
+        device_(device),
+        options_(options),
+        fused_(make_fused_step(model_->options(), device, options.bf16)) {
+    if (fused_) weights_ = flat_weights(model_);
+  }
+
+  Tensor operator()(const Tensor& x) {
+    if (fused_) return fused(x.contiguous());
+    const ops::Bf16Autocast autocast(device_.type(), options_.bf16);
+    if (options_.classify) return model_->classify(x).to(torch::kFloat32);
+    return nats_per_image(model_->forward(x).to(torch::kFloat32), x);
+  }
+
+ private:
+  Tensor fused(const Tensor& x) {
+    const auto tokens = elements<const uint8_t>(x);
+    const auto weights = elements<const float>(weights_);
+    if (options_.classify) {
+      auto logits = torch::empty({x.size(0), model_->options().num_classes});
+      fused_->class_logits(tokens, weights, elements<float>(logits));
+      return logits;
+    }
+    auto nats = torch::empty({x.size(0)}, torch::kFloat64);
+    fused_->nats(tokens, weights, elements<double>(nats));
+    return nats;
+  }
+
+  ImageGPT model_;
+  c10::Device device_;
+  const ScoringOptions& options_;
+  std::unique_ptr<ops::cpu::FusedStep> fused_;
+  Tensor weights_;  // (P)
+};
+
+}  // namespace
 
 Score score(ImageGPT model, const TokenDataset& dataset, const ScoringOptions& options) {
   torch::NoGradGuard no_grad;
   const auto device = dataset.tokens.device();
   auto nats = torch::zeros({}, torch::TensorOptions(device).dtype(torch::kFloat64));
   auto correct = torch::zeros({}, torch::TensorOptions(device).dtype(torch::kInt64));
+  Forward forward(model, device, options);
   for (int64_t start = 0; start < dataset.size(); start += options.batch_size) {
-    const ops::Bf16Autocast autocast(device.type(), options.bf16);
     const int64_t size = std::min(options.batch_size, dataset.size() - start);
-    const auto x = dataset.tokens.narrow(0, start, size);  // (B, S)
+    const auto result = forward(dataset.tokens.narrow(0, start, size));
     if (options.classify) {
-      const auto y = dataset.labels.narrow(0, start, size);        // (B)
-      const auto logits = model->classify(x).to(torch::kFloat32);  // (B, C)
-      nats += torch::nll_loss(logits.to(torch::kFloat64).log_softmax(-1), y, /*weight=*/{}, at::Reduction::Sum);
-      correct += (logits.argmax(-1) == y).sum();
-      if (options.per_image) options.per_image(logits);
+      const auto y = dataset.labels.narrow(0, start, size);  // (B)
+      nats += torch::nll_loss(result.to(torch::kFloat64).log_softmax(-1), y, /*weight=*/{}, at::Reduction::Sum);
+      correct += (result.argmax(-1) == y).sum();
     } else {
-      const auto nats_of_images = nats_per_image(model->forward(x).to(torch::kFloat32), x);  // (B)
-      nats += nats_of_images.sum();
-      if (options.per_image) options.per_image(nats_of_images);
+      nats += result.sum();
     }
+    if (options.per_image) options.per_image(result);
     if (options.progress) options.progress(start + size);
   }
   const int64_t per_image = options.classify ? 1 : dataset.tokens.size(1);

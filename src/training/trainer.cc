@@ -6,7 +6,6 @@
 #include "igpt/error.h"
 #include "igpt/ops/autocast.h"
 #include "igpt/ops/device.h"
-#include "igpt/ops/kernels.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
 #include "igpt/training/schedule.h"
@@ -54,6 +53,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   if (start) load_weights(model_, *start);
   model_->to(device_);
   adam_.emplace(model_->parameters(), FlatAdam::Options{});
+  fused_ = make_fused_step(options_.model, device_, options_.precision == "bf16");
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
 
   if (options_.resume.empty()) {
@@ -76,10 +76,11 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
 
 void Trainer::describe() const {
   if (!hooks_.detail) return;
-  hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) + " parameters; data: " +
-                std::to_string(train_.size()) + " images to train, " + std::to_string(validation_.size()) +
-                " to validate; device " + device_.str() + ", " + std::to_string(at::get_num_threads()) +
-                " CPU threads, kernels " + (ops::kernels() == ops::Kernels::fused ? "fused" : "reference"));
+  hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) +
+                " parameters; data: " + std::to_string(train_.size()) + " images to train, " +
+                std::to_string(validation_.size()) + " to validate; device " + device_.str() + ", " +
+                std::to_string(at::get_num_threads()) + " CPU threads; " +
+                (fused_ ? std::string("fused kernels for ") + fused_->target() : "LibTorch's kernels"));
 }
 
 TrainResult Trainer::run() {
@@ -103,15 +104,30 @@ void Trainer::update() {
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const int64_t position = (step_ * options_.accumulate + i) * options_.batch_size;
     const auto batch = train_.select(order_->batch(position, options_.batch_size));
-    const auto loss = loss_of(batch);
-    (options_.accumulate == 1 ? loss : loss / options_.accumulate).backward();
-    loss_sum_ += loss.detach().to(torch::kFloat64);
-    ++loss_count_;
+    add_gradients(batch);
   }
   if (options_.grad_clip) adam_->clip_grad_norm(*options_.grad_clip);
   adam_->step(learning_rate(options_, step_));
   ++step_;
   check_loss();
+}
+
+// Adds the batch's share of the gradients, and its loss to the sum for the log.
+void Trainer::add_gradients(const TokenDataset& batch) {
+  ++loss_count_;
+  if (!fused_) {
+    const auto loss = loss_of(batch);
+    (options_.accumulate == 1 ? loss : loss / options_.accumulate).backward();
+    loss_sum_ += loss.detach().to(torch::kFloat64);
+    return;
+  }
+  const auto tokens = elements<const uint8_t>(batch.tokens);
+  const auto weights = elements<const float>(adam_->weights());
+  const auto gradients = elements<float>(adam_->gradients());
+  const float scale = 1 / static_cast<float>(options_.accumulate);
+  loss_sum_ += options_.classify
+                   ? fused_->classifier(tokens, elements<const int64_t>(batch.labels), weights, scale, gradients)
+                   : fused_->generative(tokens, weights, scale, gradients);
 }
 
 Tensor Trainer::loss_of(const TokenDataset& batch) {

@@ -6,6 +6,7 @@
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/formats/events.h"
+#include "igpt/model/fused.h"
 #include "igpt/training/flat_adam.h"
 #include "igpt/training/options.h"
 #include "igpt/training/run_folder.h"
@@ -24,6 +25,7 @@ class Trainer {
  private:
   void describe() const;
   void update();
+  void add_gradients(const TokenDataset& batch);
   torch::Tensor loss_of(const TokenDataset& batch);
   void validate();
   void draw_samples();
@@ -44,6 +46,7 @@ class Trainer {
   TokenDataset train_, validation_;
   ImageGPT model_{nullptr};
   std::optional<FlatAdam> adam_;
+  std::unique_ptr<ops::cpu::FusedStep> fused_;  // null: LibTorch's operations
   std::optional<BatchOrder> order_;
   std::optional<RunFolder> folder_;
   std::unique_ptr<formats::EventWriter> events_;

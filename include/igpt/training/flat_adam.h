@@ -30,6 +30,7 @@ class FlatAdam {
 
   void step(double learning_rate);
 
+  const torch::Tensor& weights() const { return weights_; }      ///< (P): all parameters
   const torch::Tensor& gradients() const { return gradients_; }  ///< (P): all of them
 
   AdamState state() const;                  ///< copies on the CPU
