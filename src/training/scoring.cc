@@ -1,7 +1,9 @@
 #include "igpt/training/scoring.h"
 
-#include "igpt/model/fused.h"
+#include <optional>
+
 #include "igpt/ops/autocast.h"
+#include "igpt/ops/fused_model.h"
 
 namespace igpt::training {
 namespace {
@@ -12,39 +14,24 @@ using torch::Tensor;
 class Forward {
  public:
   Forward(ImageGPT model, c10::Device device, const ScoringOptions& options)
-      : model_(std::move(model)),
-        device_(device),
-        options_(options),
-        fused_(make_fused_step(model_->options(), device, options.bf16)) {
-    if (fused_) weights_ = flat_weights(model_);
+      : model_(std::move(model)), device_(device), options_(options), parameters_(model_->parameters()) {
+    if (!options.bf16 && ops::FusedModel::supports(model_->options(), device)) fused_.emplace(model_->options());
   }
 
   Tensor operator()(const Tensor& x) {
-    if (fused_) return fused(x.contiguous());
+    if (fused_)
+      return options_.classify ? fused_->class_logits(x, parameters_) : fused_->nats_per_image(x, parameters_);
     const ops::Bf16Autocast autocast(device_.type(), options_.bf16);
     if (options_.classify) return model_->classify(x).to(torch::kFloat32);
     return nats_per_image(model_->forward(x).to(torch::kFloat32), x);
   }
 
  private:
-  Tensor fused(const Tensor& x) {
-    const auto tokens = elements<const uint8_t>(x);
-    const auto weights = elements<const float>(weights_);
-    if (options_.classify) {
-      auto logits = torch::empty({x.size(0), model_->options().num_classes});
-      fused_->class_logits(tokens, weights, elements<float>(logits));
-      return logits;
-    }
-    auto nats = torch::empty({x.size(0)}, torch::kFloat64);
-    fused_->nats(tokens, weights, elements<double>(nats));
-    return nats;
-  }
-
   ImageGPT model_;
   c10::Device device_;
   const ScoringOptions& options_;
-  std::unique_ptr<ops::cpu::FusedStep> fused_;
-  Tensor weights_;  // (P)
+  std::vector<Tensor> parameters_;
+  std::optional<ops::FusedModel> fused_;
 };
 
 }  // namespace

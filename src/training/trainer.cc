@@ -53,7 +53,8 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   if (start) load_weights(model_, *start);
   model_->to(device_);
   adam_.emplace(model_->parameters(), FlatAdam::Options{});
-  fused_ = make_fused_step(options_.model, device_, options_.precision == "bf16");
+  if (options_.precision == "fp32" && ops::FusedModel::supports(options_.model, device_))
+    fused_.emplace(options_.model);
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
 
   if (options_.resume.empty()) {
@@ -76,11 +77,10 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
 
 void Trainer::describe() const {
   if (!hooks_.detail) return;
-  hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) +
-                " parameters; data: " + std::to_string(train_.size()) + " images to train, " +
-                std::to_string(validation_.size()) + " to validate; device " + device_.str() + ", " +
-                std::to_string(at::get_num_threads()) + " CPU threads; " +
-                (fused_ ? std::string("fused kernels for ") + fused_->target() : "LibTorch's kernels"));
+  hooks_.detail(
+      "model: " + std::to_string(adam_->gradients().numel()) + " parameters; data: " + std::to_string(train_.size()) +
+      " images to train, " + std::to_string(validation_.size()) + " to validate; device " + device_.str() + ", " +
+      std::to_string(at::get_num_threads()) + " CPU threads; " + (fused_ ? "fused kernels" : "LibTorch's kernels"));
 }
 
 TrainResult Trainer::run() {
@@ -121,13 +121,10 @@ void Trainer::add_gradients(const TokenDataset& batch) {
     loss_sum_ += loss.detach().to(torch::kFloat64);
     return;
   }
-  const auto tokens = elements<const uint8_t>(batch.tokens);
-  const auto weights = elements<const float>(adam_->weights());
-  const auto gradients = elements<float>(adam_->gradients());
-  const float scale = 1 / static_cast<float>(options_.accumulate);
-  loss_sum_ += options_.classify
-                   ? fused_->classifier(tokens, elements<const int64_t>(batch.labels), weights, scale, gradients)
-                   : fused_->generative(tokens, weights, scale, gradients);
+  const double scale = 1 / static_cast<double>(options_.accumulate);
+  const auto parameters = model_->parameters();
+  loss_sum_ += options_.classify ? fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters, scale)
+                                 : fused_->add_generative_gradients(batch.tokens, parameters, scale);
 }
 
 Tensor Trainer::loss_of(const TokenDataset& batch) {

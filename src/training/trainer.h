@@ -6,7 +6,7 @@
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/formats/events.h"
-#include "igpt/model/fused.h"
+#include "igpt/ops/fused_model.h"
 #include "igpt/training/flat_adam.h"
 #include "igpt/training/options.h"
 #include "igpt/training/run_folder.h"
@@ -46,7 +46,7 @@ class Trainer {
   TokenDataset train_, validation_;
   ImageGPT model_{nullptr};
   std::optional<FlatAdam> adam_;
-  std::unique_ptr<ops::cpu::FusedStep> fused_;  // null: LibTorch's operations
+  std::optional<ops::FusedModel> fused_;  // for small models on the CPU, instead of LibTorch's operations
   std::optional<BatchOrder> order_;
   std::optional<RunFolder> folder_;
   std::unique_ptr<formats::EventWriter> events_;

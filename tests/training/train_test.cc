@@ -102,7 +102,7 @@ TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
 
   // Stopped at every kind of moment: between updates, at a validation, within one (its hook comes after each batch).
   o.name = "parts";
-  std::vector<int64_t> patience{3, 30, 20, 150, 50, 410, 7};  // questions until the signal comes, for each part
+  std::vector<int64_t> patience{3, 30, 20, 60, 30, 12, 7};  // questions until the signal comes, for each part
   Hooks hooks;
   hooks.stop_signal = [&] { return !patience.empty() && --patience.front() == 0 ? SIGINT : 0; };
   const auto last = (folder_ / "logs/parts/version_0/checkpoints/last.ckpt").string();
