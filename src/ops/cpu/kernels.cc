@@ -18,30 +18,52 @@ namespace igpt::ops::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-template <class Sizes>
-void features(const PackedWeights& weights, const uint8_t* tokens, Workspace& work) {
-  const Sizes sizes(weights.layout);
-  embed(weights, tokens, work.x);
-  for (size_t l = 0; l < weights.blocks.size(); ++l) block_forward(sizes, weights.blocks[l], work.blocks[l], work);
+/// Calls call(sizes) with sizes known to the compiler where the model is the default one.
+template <class Call>
+HWY_INLINE void with_sizes(const Layout& layout, Call call) {
+  using Default = FixedSizes<16, 2>;
+  Default::fits(layout) ? call(Default(layout)) : call(AnySizes(layout));
 }
 
-template <class Sizes>
-void features_backward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, Gradients& g) {
-  const Sizes sizes(weights.layout);
-  for (size_t l = weights.blocks.size(); l-- > 0;)
-    block_backward(sizes, weights.blocks[l], work.blocks[l], work, g.blocks[l]);
-  embed_backward(weights.layout, tokens, work.x, g);
+// A block's parts, in the order of a step.
+
+void dense_before(const BlockWeights& w, const BlockActivations& saved, Workspace& work) {
+  with_sizes(work.layout, [&](const auto& sizes) { dense_before_attention(sizes, w, saved, work); });
+}
+void attention(const BlockActivations& saved, Workspace& work) {
+  with_sizes(work.layout, [&](const auto& sizes) { attention_of_heads(sizes, saved, work); });
+}
+void dense_after(const BlockWeights& w, const BlockActivations& saved, Workspace& work) {
+  with_sizes(work.layout, [&](const auto& sizes) { dense_after_attention(sizes, w, saved, work); });
+}
+void dense_backward_to(const BlockWeights& w, const BlockActivations& saved, Workspace& work, BlockGradients& g) {
+  with_sizes(work.layout, [&](const auto& sizes) { dense_backward_to_attention(sizes, w, saved, work, g); });
+}
+void attention_backward(const BlockActivations& saved, Workspace& work) {
+  with_sizes(work.layout, [&](const auto& sizes) { attention_of_heads_backward(sizes, saved, work); });
+}
+void dense_backward_from(const BlockWeights& w, const BlockActivations& saved, Workspace& work, BlockGradients& g) {
+  with_sizes(work.layout, [&](const auto& sizes) { dense_backward_from_attention(sizes, w, saved, work, g); });
 }
 
-using Default = FixedSizes<16, 2>;
+// The model.
 
 void forward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work) {
-  Default::fits(weights.layout) ? features<Default>(weights, tokens, work) : features<AnySizes>(weights, tokens, work);
+  embed(weights, tokens, work.x);
+  for (size_t l = 0; l < weights.blocks.size(); ++l) {
+    dense_before(weights.blocks[l], work.blocks[l], work);
+    attention(work.blocks[l], work);
+    dense_after(weights.blocks[l], work.blocks[l], work);
+  }
 }
 
 void backward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, Gradients& g) {
-  Default::fits(weights.layout) ? features_backward<Default>(weights, tokens, work, g)
-                                : features_backward<AnySizes>(weights, tokens, work, g);
+  for (size_t l = weights.blocks.size(); l-- > 0;) {
+    dense_backward_to(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
+    attention_backward(work.blocks[l], work);
+    dense_backward_from(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
+  }
+  embed_backward(weights.layout, tokens, work.x, g);
 }
 
 double generative(const PackedWeights& weights, const uint8_t* tokens, float scale, Workspace& work, Gradients& g) {
@@ -77,7 +99,15 @@ void logits(const PackedWeights& weights, const uint8_t* tokens, Workspace& work
 }  // namespace
 
 const ImageKernels& kernels_of_target() {
-  static const ImageKernels kernels{hwy::TargetName(HWY_TARGET), N, generative, classifier, nats, class_logits, logits};
+  static const ImageKernels kernels{
+      hwy::TargetName(HWY_TARGET),
+      N,
+      generative,
+      classifier,
+      nats,
+      class_logits,
+      logits,
+      {dense_before, attention, dense_after, dense_backward_to, attention_backward, dense_backward_from}};
   return kernels;
 }
 
