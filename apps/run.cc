@@ -1,15 +1,13 @@
 #include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <string>
 
 #include "igpt/cli/json.h"
 #include "igpt/cli/options.h"
 #include "igpt/cli/program.h"
-#include "igpt/cli/progress.h"
-#include "igpt/cli/signals.h"
+#include "igpt/cli/terminal.h"
+#include "igpt/commands.h"
 #include "igpt/error.h"
-#include "igpt/training/options.h"
 
 namespace {
 
@@ -88,7 +86,7 @@ void TrainCommand::complete() {
       if (options.given(name) && !contains(kSessionOptions, name) && !contains(kResumableOptions, name))
         throw UsageError("--" + name +
                          ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
-    for (const auto& [name, text] : training::settings_of_run(train.resume))
+    for (const auto& [name, text] : commands().settings_of_run(train.resume))
       if (!options.given(name)) options.set(name, text, train.resume);
   }
   options.require("name", "it is the folder of the run, for example --name fmnist_gen");
@@ -129,42 +127,12 @@ struct TestCommand {
   }
 };
 
-// Progress on stderr, drawn when the work says how much there is.
-struct Terminal {
-  Terminal(std::string unit_name, const cli::CommonOptions& common)
-      : unit(std::move(unit_name)), quiet(common.quiet), verbose(common.verbose) {}
-
-  training::Hooks hooks() {
-    training::Hooks result;
-    result.stop_signal = cli::stop_signal;
-    result.note = [this](const std::string& line) {
-      if (progress)
-        progress->message(line);
-      else if (!quiet)
-        std::fprintf(stderr, "%s\n", cli::printable(line).c_str());
-    };
-    if (verbose) result.detail = result.note;
-    result.progress = [this](int64_t total, int64_t done, const std::string& note) {
-      if (!progress) {
-        progress = std::make_unique<cli::Progress>(total, unit, quiet);
-        progress->start_at(done - 1);
-      }
-      progress->update(done, note);
-    };
-    return result;
-  }
-
-  std::string unit;
-  bool quiet, verbose;
-  std::unique_ptr<cli::Progress> progress;
-};
-
 int run_train(TrainCommand& command) {
   command.complete();
   const auto& train = command.train;
-  Terminal terminal("steps", command.common);
-  const auto result = training::train(train, terminal.hooks());
-  terminal.progress.reset();
+  cli::Terminal terminal("steps", command.common);
+  const auto result = commands().train(train, terminal.hooks());
+  terminal.finish();
   const char* score = train.classify ? "val_acc" : "val_loss";
   if (command.common.json) {
     cli::JsonObject json;
@@ -183,9 +151,9 @@ int run_test(TestCommand& command) {
   if (command.classify) evaluate.classify = true;
   evaluate.device = command.common.device;
   evaluate.threads = command.common.threads;
-  Terminal terminal("images", command.common);
-  const auto result = training::evaluate(evaluate, terminal.hooks());
-  terminal.progress.reset();
+  cli::Terminal terminal("images", command.common);
+  const auto result = commands().evaluate(evaluate, terminal.hooks());
+  terminal.finish();
   if (command.common.json) {
     cli::JsonObject json;
     json.add("test_loss", result.loss);

@@ -101,10 +101,6 @@ void note(const CommonOptions& common, std::string_view line) {
   if (!common.quiet) std::fputs((printable(line) + "\n").c_str(), stderr);
 }
 
-void detail(const CommonOptions& common, std::string_view line) {
-  if (common.verbose) note(common, line);
-}
-
 int64_t draw_seed() {
   return static_cast<int64_t>(std::random_device{}() >> 1);
 }

@@ -29,6 +29,41 @@ int64_t black_entry(std::vector<uint8_t>& palette, int64_t channels) {
   return entries;
 }
 
+// The frames' picture, rows x columns images side by side, to which pixels are added.
+class Picture {
+ public:
+  Picture(const Tensor& tokens, const AnimationOptions& options, uint8_t background)
+      : images_(tokens.to(torch::kUInt8).contiguous()), options_(options), side_(tokens.size(1)) {
+    const auto source = source_pixels(side_, options.scale);
+    for (int64_t pixel = 0; pixel <= side_; ++pixel)
+      edges_.push_back(std::lower_bound(source.begin(), source.end(), pixel) - source.begin());
+    bytes_.assign(static_cast<size_t>(width() * height()), background);
+  }
+
+  int64_t width() const { return options_.columns * edges_.back(); }
+  int64_t height() const { return options_.rows * edges_.back(); }
+  const std::vector<uint8_t>& bytes() const { return bytes_; }
+
+  // The next pixel of every image.
+  void add(int64_t pixel) {
+    const auto row = static_cast<size_t>(pixel / side_), column = static_cast<size_t>(pixel % side_);
+    for (int64_t n = 0; n < images_.size(0); ++n) {
+      const uint8_t token = images_.const_data_ptr<uint8_t>()[n * side_ * side_ + pixel];
+      const int64_t top = n / options_.columns * edges_.back(), left = n % options_.columns * edges_.back();
+      for (int64_t y = edges_[row]; y < edges_[row + 1]; ++y)
+        std::fill_n(bytes_.begin() + (top + y) * width() + left + edges_[column], edges_[column + 1] - edges_[column],
+                    token);
+    }
+  }
+
+ private:
+  Tensor images_;  // (N, h, w) uint8
+  const AnimationOptions& options_;
+  int64_t side_;
+  std::vector<int64_t> edges_;  // where each pixel of a side starts when scaled, and the end
+  std::vector<uint8_t> bytes_;
+};
+
 }  // namespace
 
 void check(const AnimationOptions& options, int64_t side, int64_t num_vocab) {
@@ -53,26 +88,20 @@ void write_animation(const std::filesystem::path& path, const Tensor& tokens, co
                      const AnimationOptions& options, const std::function<void()>& frame_done) {
   check(options, tokens.size(1), palette.size(0));
   const auto colours = palette.contiguous();
-  const int64_t side = scaled_side(tokens.size(1), options.scale);
   formats::GifOptions gif;
-  gif.width = options.columns * side;
-  gif.height = options.rows * side;
   gif.palette.assign(colours.data_ptr<uint8_t>(), colours.data_ptr<uint8_t>() + colours.numel());
   gif.channels = colours.size(1);
   gif.fps = options.fps;
   const int64_t black = black_entry(gif.palette, gif.channels);
+  Picture picture(tokens, options, static_cast<uint8_t>(black));
+  gif.width = picture.width();
+  gif.height = picture.height();
   formats::GifWriter writer(std::move(gif));
 
-  const auto images = tokens.to(torch::kUInt8).flatten(1);  // (N, S)
-  auto drawn = torch::full_like(images, black);
-  const int64_t pixels = images.size(1);
+  const int64_t pixels = tokens.size(1) * tokens.size(2);
   for (int64_t frame = 0, known = 0; frame < frame_count(pixels, options.downsample); ++frame) {
-    const int64_t next = std::min(pixels, frame * options.downsample);
-    drawn.narrow(1, known, next - known).copy_(images.narrow(1, known, next - known));
-    known = next;
-    const auto grid = drawn.view({options.rows, options.columns, tokens.size(1), tokens.size(2), 1});
-    const auto picture = tiled(scaled(grid, options.scale)).contiguous();  // (height, width, 1)
-    writer.add_frame({picture.data_ptr<uint8_t>(), static_cast<size_t>(picture.numel())});
+    for (const int64_t next = std::min(pixels, frame * options.downsample); known < next; ++known) picture.add(known);
+    writer.add_frame(picture.bytes());
     if (frame_done) frame_done();
   }
   writer.publish(path);

@@ -4,27 +4,23 @@
 #include <cmath>
 
 namespace igpt::sampling {
-namespace {
 
 using torch::Tensor;
-
-// The source pixel whose area holds the centre of each scaled pixel: (side').
-Tensor source_pixels(int64_t side, double scale) {
-  const int64_t target = scaled_side(side, scale);
-  auto source = torch::empty({target}, torch::kInt64);
-  for (int64_t i = 0; i < target; ++i) source.data_ptr<int64_t>()[i] = (2 * i + 1) * side / (2 * target);
-  return source;
-}
-
-}  // namespace
 
 int64_t scaled_side(int64_t side, double scale) {
   return std::max<int64_t>(1, std::llround(static_cast<double>(side) * scale));
 }
 
+std::vector<int64_t> source_pixels(int64_t side, double scale) {
+  std::vector<int64_t> source(static_cast<size_t>(scaled_side(side, scale)));
+  const auto target = static_cast<int64_t>(source.size());
+  for (int64_t i = 0; i < target; ++i) source[static_cast<size_t>(i)] = (2 * i + 1) * side / (2 * target);
+  return source;
+}
+
 Tensor scaled(const Tensor& pixels, double scale) {
-  return pixels.index_select(-3, source_pixels(pixels.size(-3), scale))
-      .index_select(-2, source_pixels(pixels.size(-2), scale));
+  return pixels.index_select(-3, torch::tensor(source_pixels(pixels.size(-3), scale)))
+      .index_select(-2, torch::tensor(source_pixels(pixels.size(-2), scale)));
 }
 
 Tensor tiled(const Tensor& images) {

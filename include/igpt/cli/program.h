@@ -26,9 +26,8 @@ void add_seed_option(Options& options, CommonOptions& common);
 void add_log_options(Options& options, CommonOptions& common);  ///< --quiet, --verbose
 void add_json_option(Options& options, CommonOptions& common);
 
-/// A line on stderr: a note unless --quiet, a detail only with --verbose.
+/// A line on stderr, unless --quiet.
 void note(const CommonOptions& common, std::string_view line);
-void detail(const CommonOptions& common, std::string_view line);
 
 /// A seed from the operating system's random numbers, in [0, 2^31) so that it is easily typed again.
 int64_t draw_seed();

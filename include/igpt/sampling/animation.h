@@ -6,14 +6,9 @@
 #include <filesystem>
 #include <functional>
 
-namespace igpt::sampling {
+#include "igpt/sampling/options.h"
 
-struct AnimationOptions {
-  int64_t rows = 5, columns = 5;
-  double fps = 20;         ///< frames a second
-  double scale = 2;        ///< of each image, nearest neighbour
-  int64_t downsample = 5;  ///< pixels drawn from one frame to the next
-};
+namespace igpt::sampling {
 
 /// Throws igpt::UsageError that names the option where images of `side` x `side` pixels make no possible GIF,
 /// igpt::InputError where a palette of `num_vocab` colours does not.

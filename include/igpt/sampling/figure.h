@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "igpt/formats/image.h"
 #include "igpt/model/quantizer.h"
@@ -11,6 +12,9 @@ namespace igpt::sampling {
 
 /// Pixels a side after scaling: round(side * scale), at least 1.
 int64_t scaled_side(int64_t side, double scale);
+
+/// For each pixel of a scaled side the one of `side` whose area holds its centre.
+std::vector<int64_t> source_pixels(int64_t side, double scale);
 
 /// Each image enlarged or reduced by nearest neighbour: (..., h, w, C) -> (..., h', w', C).
 torch::Tensor scaled(const torch::Tensor& pixels, double scale);

@@ -1,12 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "igpt/hooks.h"
 #include "igpt/model/options.h"
 
 namespace igpt::training {
@@ -47,14 +47,6 @@ struct TrainOptions {
 
   /// All of these as text by option name (cli::Options::values): hparams.yaml, and what a resumed run starts with.
   std::vector<std::pair<std::string, std::string>> settings;
-};
-
-/// How the work is told and stopped. Each may be empty.
-struct Hooks {
-  std::function<int()> stop_signal;                     ///< 0, or the signal to stop for
-  std::function<void(const std::string& line)> note;    ///< a line for the log
-  std::function<void(const std::string& line)> detail;  ///< what only some want to know
-  std::function<void(int64_t total, int64_t done, const std::string& note)> progress;
 };
 
 struct TrainResult {

@@ -1,0 +1,12 @@
+#include "igpt/commands.h"
+
+extern "C" const igpt::Commands igpt_commands;
+
+const igpt::Commands igpt_commands = {
+    IGPT_VERSION,
+    igpt::training::train,
+    igpt::training::settings_of_run,
+    igpt::training::evaluate,
+    igpt::sampling::complete,
+    igpt::sampling::animate,
+};

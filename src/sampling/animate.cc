@@ -1,0 +1,28 @@
+#include <numeric>
+
+#include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
+#include "igpt/sampling/animation.h"
+#include "igpt/sampling/options.h"
+#include "src/sampling/prepare.h"
+
+namespace igpt::sampling {
+
+DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
+  const auto device = prepare_device(options.device, options.threads, hooks);
+  const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
+  const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
+  check(options.animation, side, checkpoint.model.num_vocab);
+  { const formats::AtomicFile writable(options.output); }  // better known before the work than after
+
+  const ImageGPT model = prepare_model(checkpoint, device, hooks);
+  std::vector<uint64_t> streams(static_cast<size_t>(images));
+  std::iota(streams.begin(), streams.end(), uint64_t{0});
+  const auto nothing = torch::empty({images, 0}, torch::kInt64);
+  const auto tokens = generate(model, nothing, streams, options.sampling, counting(images * side * side, hooks));
+  write_animation(options.output, tokens.view({images, side, side}), model->quantizer()->palette(), options.animation,
+                  [&] { throw_if_stopped(hooks); });
+  return {images, frame_count(side * side, options.animation.downsample)};
+}
+
+}  // namespace igpt::sampling

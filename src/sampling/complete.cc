@@ -1,0 +1,121 @@
+#include <algorithm>
+
+#include "igpt/data/split.h"
+#include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
+#include "igpt/formats/npy.h"
+#include "igpt/formats/png.h"
+#include "igpt/sampling/figure.h"
+#include "igpt/sampling/options.h"
+#include "igpt/training/token_dataset.h"
+#include "src/sampling/prepare.h"
+
+namespace igpt::sampling {
+namespace {
+
+using torch::Tensor;
+
+// What cannot be written is better known before the work than after.
+void check_writable(const CompletionOptions& options) {
+  formats::AtomicFile figure(options.output);
+  if (!options.tokens.empty()) formats::AtomicFile tokens(options.tokens);
+}
+
+int64_t context_rows(const CompletionOptions& options, int64_t side) {
+  const int64_t rows = options.context_rows.value_or(side / 2);
+  if (rows > side)
+    throw UsageError("--context_rows " + std::to_string(rows) + ": must be at most " + std::to_string(side) +
+                     ", the rows of the model's images");
+  return rows;
+}
+
+void check_picture(const CompletionOptions& options, size_t examples, int64_t side) {
+  constexpr double most = 1 << 28;
+  const auto scaled = static_cast<double>(scaled_side(side, options.scale));
+  if (static_cast<double>(examples) * scaled * static_cast<double>(options.num_samples + 2) * scaled > most)
+    throw UsageError("--scale " + std::to_string(options.scale) + ": the figure would be too large");
+}
+
+std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t count) {
+  if (options.indices.empty()) {
+    if (options.num_examples > count)
+      throw UsageError("--num_examples " + std::to_string(options.num_examples) + ": " + options.test_x + " has only " +
+                       std::to_string(count) + " images");
+    auto indices = training::shuffled_indices(count, options.sampling.seed, /*stream=*/0);
+    indices.resize(static_cast<size_t>(options.num_examples));
+    return indices;
+  }
+  for (const int64_t index : options.indices)
+    if (index >= count)
+      throw UsageError("--indices " + std::to_string(index) + ": must be at most " + std::to_string(count - 1) + "; " +
+                       options.test_x + " has " + std::to_string(count) + " images");
+  return options.indices;
+}
+
+data::Split read_images(const CompletionOptions& options, const ImageGPTOptions& model, const Hooks& hooks) {
+  const auto max_token = static_cast<uint8_t>(std::min<int64_t>(model.num_vocab - 1, 255));
+  auto split = data::read_split(options.test_x, /*y=*/"", max_token, [&] { throw_if_stopped(hooks); });
+  if (split.num_pixels != model.num_pixels) {
+    const auto size = [](int64_t side) { return std::to_string(side) + " x " + std::to_string(side); };
+    throw InputError(options.test_x + ": has images of " + size(split.num_pixels) + " pixels, the model draws " +
+                     size(model.num_pixels) + "; give --test_x images of the model's size");
+  }
+  return split;
+}
+
+// Sample k of test image i has a stream of its own, whatever else is drawn.
+std::vector<uint64_t> streams_of(const std::vector<int64_t>& indices, int64_t num_samples) {
+  std::vector<uint64_t> streams;
+  for (const int64_t index : indices)
+    for (int64_t k = 0; k < num_samples; ++k)
+      streams.push_back(static_cast<uint64_t>(index) << 32 | static_cast<uint64_t>(k));
+  return streams;
+}
+
+// (E, h, w) originals -> (E, K, h, w) samples.
+Tensor draw(const CompletionOptions& options, const ImageGPT& model, const Tensor& originals,
+            const CompletionResult& chosen, const Hooks& hooks) {
+  const int64_t side = model->options().num_pixels, rows = chosen.context_rows,
+                images = originals.size(0) * options.num_samples;
+  const auto context = originals.narrow(1, 0, rows).flatten(1).repeat_interleave(options.num_samples, /*dim=*/0);
+  return generate(model, context, streams_of(chosen.indices, options.num_samples), options.sampling,
+                  counting(images * (side - rows) * side, hooks))
+      .view({originals.size(0), options.num_samples, side, side});
+}
+
+void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_vocab) {
+  const auto shape = tokens.sizes().vec();
+  const auto count = static_cast<size_t>(tokens.numel());
+  if (num_vocab > 256) {
+    formats::write_npy(path, shape, std::span<const int64_t>(tokens.data_ptr<int64_t>(), count));
+  } else {
+    const auto bytes = tokens.to(torch::kUInt8);
+    formats::write_npy(path, shape, std::span<const uint8_t>(bytes.data_ptr<uint8_t>(), count));
+  }
+}
+
+}  // namespace
+
+CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) {
+  const auto device = prepare_device(options.device, options.threads, hooks);
+  const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
+  const int64_t side = checkpoint.model.num_pixels;
+  CompletionResult chosen;
+  chosen.context_rows = context_rows(options, side);
+  const data::Split split = read_images(options, checkpoint.model, hooks);
+  chosen.indices = chosen_images(options, split.count);
+  check_picture(options, chosen.indices.size(), side);
+  check_writable(options);
+
+  const ImageGPT model = prepare_model(checkpoint, device, hooks);
+  const auto originals = torch::tensor(split.tokens, torch::kUInt8)
+                             .view({-1, side, side})
+                             .index_select(0, torch::tensor(chosen.indices));  // (E, h, w)
+  const auto samples = draw(options, model, originals, chosen, hooks);         // (E, K, h, w)
+  formats::write_png(options.output,
+                     completion_figure(model->quantizer(), originals, samples, chosen.context_rows, options.scale));
+  if (!options.tokens.empty()) write_tokens(options.tokens, samples.flatten(0, 1), model->options().num_vocab);
+  return chosen;
+}
+
+}  // namespace igpt::sampling
