@@ -85,51 +85,54 @@ PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model) {
   return layer;
 }
 
-std::unique_ptr<const PackedModel> packed(const ImageGPTOptions& options, std::span<const float> parameters) {
+std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<const float> weights) {
   auto model = std::make_unique<PackedModel>();
   model->step = best_decoder_step();
-  model->embed_dim = static_cast<size_t>(options.embed_dim);
-  model->num_heads = static_cast<size_t>(options.num_heads);
-  model->head_dim = static_cast<size_t>(options.head_dim());
-  model->length = static_cast<size_t>(options.sequence_length());
-  model->num_vocab = static_cast<size_t>(options.num_vocab);
+  model->embed_dim = static_cast<size_t>(shape.embed_dim);
+  model->num_heads = static_cast<size_t>(shape.num_heads);
+  model->head_dim = static_cast<size_t>(shape.head_dim());
+  model->length = static_cast<size_t>(shape.sequence_length);
+  model->num_vocab = static_cast<size_t>(shape.num_vocab);
   model->unit = std::max(model->step.lanes, PackedModel::kRowsAtOnce);
   model->width = rounded_up(model->embed_dim, model->unit);
   model->hidden_width = rounded_up(4 * model->embed_dim, model->unit);
   model->vocab_width = rounded_up(model->num_vocab, model->unit);
 
-  Packing packing(*model, parameters);
+  Packing packing(*model, weights);
   model->sos = packing.vector(model->embed_dim);
   model->token_embeddings = packing.vectors(model->num_vocab, model->embed_dim);
   model->position_embeddings = packing.vectors(model->length, model->embed_dim);
-  for (int64_t i = 0; i < options.num_layers; ++i) model->layers.push_back(pack_layer(packing, *model));
+  for (int64_t i = 0; i < shape.num_layers; ++i) model->layers.push_back(pack_layer(packing, *model));
   packing.skip(2 * model->embed_dim);  // ln_f, which is not applied
   model->head = packing.transposed(model->num_vocab, model->embed_dim);
-  packing.skip(static_cast<size_t>(options.num_classes * (options.embed_dim + 1)));
+  packing.skip(static_cast<size_t>(shape.num_classes * (shape.embed_dim + 1)));
   if (!packing.complete()) throw Error("decoder: more parameters than the model has");
   return model;
 }
 
 }  // namespace
 
-bool Decoder::supports(const ImageGPTOptions& options) {
-  return options.embed_dim <= 128 && options.head_dim() >= 4 && options.head_dim() <= 32 && options.num_vocab <= 256;
-}
-
-Decoder::Decoder(const ImageGPTOptions& options, std::span<const float> parameters) {
-  if (!supports(options)) throw Error("decoder: needs embed_dim up to 128, heads of 4 to 32 and at most 256 tokens");
-  model_ = packed(options, parameters);
+Decoder::Decoder(const ModelShape& shape, std::span<const float> weights) {
+  if (!supports(shape)) throw Error("decoder: the model is too large for it");
+  model_ = packed(shape, weights);
 }
 
 Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 Decoder::~Decoder() = default;
 
-Decoder::State::State(const PackedModel& model)
-    : cache_(model.cache_floats()), scratch_(DecoderScratch::floats(model)) {}
+struct Decoder::State::Memory {
+  explicit Memory(const PackedModel& model) : cache(model.cache_floats()), scratch(DecoderScratch::floats(model)) {}
+  AlignedBuffer cache, scratch;
+};
+
+Decoder::State::State(std::unique_ptr<Memory> memory) : memory_(std::move(memory)) {}
+Decoder::State::State(State&&) noexcept = default;
+Decoder::State& Decoder::State::operator=(State&&) noexcept = default;
+Decoder::State::~State() = default;
 
 Decoder::State Decoder::make_state() const {
-  return State(*model_);
+  return State(std::make_unique<State::Memory>(*model_));
 }
 
 void Decoder::decode(State& state, int64_t previous, int64_t position, std::span<float> logits) const {
@@ -140,11 +143,12 @@ void Decoder::decode(State& state, int64_t previous, int64_t position, std::span
     throw Error("decoder: token " + std::to_string(previous) + " is outside the model");
   if (!logits.empty() && logits.size() != model.num_vocab) throw Error("decoder: room for another number of logits");
 
-  const DecoderScratch scratch(model, state.scratch_.data());
+  const State::Memory& memory = *state.memory_;
+  const DecoderScratch scratch(model, memory.scratch.data());
   const float* embedding = place == 0 ? model.sos : model.token_embeddings + token * model.width;
   const float* position_embedding = model.position_embeddings + place * model.width;
   for (size_t i = 0; i < model.width; ++i) scratch.h[i] = embedding[i] + position_embedding[i];
-  model.step.run(model, state.cache_.data(), state.scratch_.data(), place, /*with_logits=*/!logits.empty());
+  model.step.run(model, memory.cache.data(), memory.scratch.data(), place, /*with_logits=*/!logits.empty());
   std::copy_n(scratch.logits, logits.size(), logits.begin());
 }
 

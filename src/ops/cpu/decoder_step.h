@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "igpt/ops/cpu/aligned_floats.h"
+#include "src/ops/cpu/aligned_buffer.h"
 
 namespace igpt::ops::cpu {
 
@@ -35,7 +35,7 @@ struct PackedModel {
   size_t embed_dim, num_heads, head_dim, length, num_vocab;
   size_t unit;                              // of padding: whole vectors, and whole groups of rows in a product
   size_t width, hidden_width, vocab_width;  // D, 4D and V padded
-  std::vector<AlignedFloats> buffers;       // of the weights
+  std::vector<AlignedBuffer> buffers;       // of the weights
   const float *sos, *token_embeddings, *position_embeddings;  // (D), (V, D), (S, D)
   std::vector<Layer> layers;
   const float* head;  // (D, V)

@@ -9,38 +9,37 @@
 #include <tuple>
 
 #include "igpt/error.h"
-#include "ops/cpu/plain_model.h"
+#include "ops/cpu/reference_model.h"
 
 namespace igpt::ops::cpu {
 namespace {
 
-using testing::PlainModel;
-using testing::random_parameters;
+using testing::ReferenceModel;
 
-struct Shape {
-  int64_t embed_dim, num_heads, num_layers, num_pixels, num_vocab;
+struct Case {
+  ModelShape shape;
   float scale = 0.4f;  // of the weights
-
-  ImageGPTOptions options() const {
-    ImageGPTOptions options;
-    options.embed_dim = embed_dim;
-    options.num_heads = num_heads;
-    options.num_layers = num_layers;
-    options.num_pixels = num_pixels;
-    options.num_vocab = num_vocab;
-    return options;
-  }
 };
 
-std::ostream& operator<<(std::ostream& out, const Shape& s) {
-  return out << "D" << s.embed_dim << "_H" << s.num_heads << "_L" << s.num_layers << "_side" << s.num_pixels << "_V"
-             << s.num_vocab << "_scale" << s.scale;
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "D" << c.shape.embed_dim << "_H" << c.shape.num_heads << "_L" << c.shape.num_layers << "_S"
+             << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_scale" << c.scale;
 }
 
-std::vector<int64_t> random_tokens(const ImageGPTOptions& options) {
+const ModelShape kSmall{16, 2, 2, 36, 16};
+
+std::vector<float> random_weights(const ModelShape& shape, float scale = 0.4f) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> weights(static_cast<size_t>(parameter_count(shape)));
+  for (float& weight : weights) weight = normal(random);
+  return weights;
+}
+
+std::vector<int64_t> random_tokens(const ModelShape& shape) {
   std::mt19937 random(3);
-  std::vector<int64_t> tokens(static_cast<size_t>(options.sequence_length()));
-  for (auto& token : tokens) token = static_cast<int64_t>(random()) % options.num_vocab;
+  std::vector<int64_t> tokens(static_cast<size_t>(shape.sequence_length));
+  for (auto& token : tokens) token = static_cast<int64_t>(random()) % shape.num_vocab;
   return tokens;
 }
 
@@ -54,36 +53,38 @@ std::vector<std::vector<float>> decoded(const Decoder& decoder, Decoder::State& 
   return logits;
 }
 
-double relative_error(const std::vector<std::vector<float>>& actual, const std::vector<std::vector<double>>& expected) {
+double relative_error(const std::vector<std::vector<float>>& actual, const std::vector<double>& expected) {
   double error = 0, largest = 0;
-  for (size_t s = 0; s < expected.size(); ++s)
-    for (size_t token = 0; token < expected[s].size(); ++token) {
-      error =
-          std::max(error, std::isnan(actual[s][token]) ? INFINITY : std::abs(actual[s][token] - expected[s][token]));
-      largest = std::max(largest, std::abs(expected[s][token]));
+  size_t i = 0;
+  for (const auto& row : actual)
+    for (const float logit : row) {
+      const double wanted = expected[i++];
+      error = std::max(error, std::isnan(logit) ? INFINITY : std::abs(logit - wanted));
+      largest = std::max(largest, std::abs(wanted));
     }
   return error / largest;
 }
 
 // Makes Highway choose one of the targets that this machine has.
-class DecoderTargets : public ::testing::TestWithParam<std::tuple<int64_t, Shape>> {
+class DecoderTargets : public ::testing::TestWithParam<std::tuple<int64_t, Case>> {
  protected:
   void SetUp() override { hwy::SetSupportedTargetsForTest(std::get<0>(GetParam())); }
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 };
 
 TEST_P(DecoderTargets, LogitsEqualThePlainModels) {
-  const Shape shape = std::get<1>(GetParam());
-  const auto options = shape.options();
-  const auto parameters = random_parameters(options, shape.scale);
-  const auto x = random_tokens(options);
-  const Decoder decoder(options, parameters);
+  const auto& [shape, scale] = std::get<1>(GetParam());
+  const auto weights = random_weights(shape, scale);
+  const auto x = random_tokens(shape);
+  const Decoder decoder(shape, weights);
   auto state = decoder.make_state();
-  const auto logits = decoded(decoder, state, x, options.num_vocab);
-  EXPECT_LT(relative_error(logits, PlainModel(options, parameters).logits(x)), shape.scale > 1 ? 2e-3 : 1e-4);
+  const auto logits = decoded(decoder, state, x, shape.num_vocab);
+  const ReferenceModel reference(shape, {weights.begin(), weights.end()});
+  const auto expected = reference.run(std::vector<uint8_t>(x.begin(), x.end())).logits;
+  EXPECT_LT(relative_error(logits, expected), scale > 1 ? 2e-3 : 1e-4);
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::tuple<int64_t, Shape>>& info) {
+std::string test_name(const ::testing::TestParamInfo<std::tuple<int64_t, Case>>& info) {
   std::ostringstream name;
   name << hwy::TargetName(std::get<0>(info.param)) << "_" << std::get<1>(info.param);
   std::string text = name.str();
@@ -100,31 +101,32 @@ std::vector<int64_t> targets() {
 INSTANTIATE_TEST_SUITE_P(
     , DecoderTargets,
     ::testing::Combine(::testing::ValuesIn(targets()),
-                       ::testing::Values(Shape{16, 2, 2, 28, 16}, Shape{4, 1, 1, 1, 2}, Shape{8, 2, 3, 4, 3},
-                                         Shape{10, 2, 2, 5, 17}, Shape{16, 1, 2, 7, 16}, Shape{32, 1, 1, 6, 256},
-                                         Shape{36, 6, 2, 6, 100}, Shape{63, 7, 2, 5, 16}, Shape{128, 4, 2, 5, 16},
-                                         Shape{128, 32, 1, 5, 16}, Shape{24, 2, 9, 9, 16}, Shape{58, 2, 2, 5, 16},
-                                         // logits of attention in the hundreds
-                                         Shape{16, 2, 2, 7, 16, 4.0f})),
+                       ::testing::Values(Case{{16, 2, 2, 784, 16}}, Case{{4, 1, 1, 1, 2}}, Case{{8, 2, 3, 16, 3}},
+                                         Case{{10, 2, 2, 25, 17}}, Case{{16, 1, 2, 49, 16}}, Case{{32, 1, 1, 36, 256}},
+                                         Case{{36, 6, 2, 36, 100}}, Case{{63, 7, 2, 25, 16}}, Case{{128, 4, 2, 25, 16}},
+                                         Case{{128, 32, 1, 25, 16}}, Case{{24, 2, 9, 81, 16}}, Case{{58, 2, 2, 25, 16}},
+                                         Case{{6, 3, 2, 15, 16}}, Case{{7, 7, 2, 17, 16}},
+                                         // attention whose logits are in the hundreds
+                                         Case{{16, 2, 2, 49, 16}, 4.0f})),
     test_name);
 
 TEST(Decoder, AnImageLeavesNothingBehind) {
-  const auto options = Shape{16, 2, 2, 6, 16}.options();
-  const Decoder decoder(options, random_parameters(options));
+  const auto shape = kSmall;
+  const Decoder decoder(shape, random_weights(shape));
   auto state = decoder.make_state();
-  const auto x = random_tokens(options);
-  const auto first = decoded(decoder, state, x, options.num_vocab);
-  decoded(decoder, state, std::vector<int64_t>(x.rbegin(), x.rend()), options.num_vocab);
-  EXPECT_EQ(decoded(decoder, state, x, options.num_vocab), first);
+  const auto x = random_tokens(shape);
+  const auto first = decoded(decoder, state, x, shape.num_vocab);
+  decoded(decoder, state, std::vector<int64_t>(x.rbegin(), x.rend()), shape.num_vocab);
+  EXPECT_EQ(decoded(decoder, state, x, shape.num_vocab), first);
 }
 
 TEST(Decoder, APositionMayBeDecodedAgainWithoutItsPast) {
-  const auto options = Shape{16, 2, 2, 6, 16}.options();
-  const Decoder decoder(options, random_parameters(options));
+  const auto shape = kSmall;
+  const Decoder decoder(shape, random_weights(shape));
   auto state = decoder.make_state();
-  const auto x = random_tokens(options);
-  const auto expected = decoded(decoder, state, x, options.num_vocab);
-  std::vector<float> logits(static_cast<size_t>(options.num_vocab));
+  const auto x = random_tokens(shape);
+  const auto expected = decoded(decoder, state, x, shape.num_vocab);
+  std::vector<float> logits(static_cast<size_t>(shape.num_vocab));
   for (size_t s = 20; s < x.size(); ++s) {
     decoder.decode(state, x[s - 1], static_cast<int64_t>(s), logits);
     EXPECT_EQ(logits, expected[s]);
@@ -132,21 +134,21 @@ TEST(Decoder, APositionMayBeDecodedAgainWithoutItsPast) {
 }
 
 TEST(Decoder, PositionsWithoutLogitsCountTheSame) {
-  const auto options = Shape{16, 2, 2, 6, 16}.options();
-  const Decoder decoder(options, random_parameters(options));
+  const auto shape = kSmall;
+  const Decoder decoder(shape, random_weights(shape));
   auto state = decoder.make_state(), quiet = decoder.make_state();
-  const auto x = random_tokens(options);
-  const auto expected = decoded(decoder, state, x, options.num_vocab);
-  std::vector<float> logits(static_cast<size_t>(options.num_vocab));
+  const auto x = random_tokens(shape);
+  const auto expected = decoded(decoder, state, x, shape.num_vocab);
+  std::vector<float> logits(static_cast<size_t>(shape.num_vocab));
   for (size_t s = 0; s < x.size(); ++s) decoder.decode(quiet, s == 0 ? 0 : x[s - 1], static_cast<int64_t>(s), {});
   decoder.decode(quiet, x[x.size() - 2], static_cast<int64_t>(x.size()) - 1, logits);
   EXPECT_EQ(logits, expected.back());
 }
 
 TEST(Decoder, WhatDoesNotFitIsRefused) {
-  const auto options = Shape{16, 2, 2, 6, 16}.options();
-  const auto parameters = random_parameters(options);
-  const Decoder decoder(options, parameters);
+  const auto shape = kSmall;
+  const auto parameters = random_weights(shape);
+  const Decoder decoder(shape, parameters);
   auto state = decoder.make_state();
   std::vector<float> logits(16), few(15);
   EXPECT_THROW(decoder.decode(state, 0, 36, logits), Error);
@@ -154,21 +156,16 @@ TEST(Decoder, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(decoder.decode(state, 16, 1, logits), Error);
   EXPECT_THROW(decoder.decode(state, -1, 1, logits), Error);
   EXPECT_THROW(decoder.decode(state, 1, 1, few), Error);
-  EXPECT_THROW(Decoder(options, std::span(parameters).first(parameters.size() - 1)), Error);
+  EXPECT_THROW(Decoder(shape, std::span(parameters).first(parameters.size() - 1)), Error);
   auto more = parameters;
   more.push_back(0);
-  EXPECT_THROW(Decoder(options, more), Error);
+  EXPECT_THROW(Decoder(shape, more), Error);
 }
 
-TEST(Decoder, ShapesAreChosenByTheirSizes) {
-  EXPECT_TRUE(Decoder::supports({}));
-  EXPECT_TRUE(Decoder::supports(Shape{128, 4, 100, 64, 256}.options()));
-  EXPECT_FALSE(Decoder::supports(Shape{129, 43, 1, 28, 16}.options()));  // width
-  EXPECT_FALSE(Decoder::supports(Shape{66, 2, 1, 28, 16}.options()));    // heads of 33
-  EXPECT_FALSE(Decoder::supports(Shape{6, 2, 1, 28, 16}.options()));     // heads of 3
-  EXPECT_FALSE(Decoder::supports(Shape{16, 2, 1, 28, 257}.options()));   // palette
-  const auto options = Shape{6, 2, 1, 28, 16}.options();
-  EXPECT_THROW(Decoder(options, random_parameters(options)), Error);
+TEST(Decoder, LargerModelsAreRefused) {
+  const ModelShape shape{132, 4, 1, 16, 16};
+  EXPECT_FALSE(supports(shape));
+  EXPECT_THROW(Decoder(shape, random_weights(shape)), Error);
 }
 
 }  // namespace

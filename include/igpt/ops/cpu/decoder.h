@@ -4,8 +4,7 @@
 #include <memory>
 #include <span>
 
-#include "igpt/model/options.h"
-#include "igpt/ops/cpu/aligned_floats.h"
+#include "igpt/ops/cpu/fused_step.h"
 
 namespace igpt::ops::cpu {
 
@@ -15,12 +14,9 @@ struct PackedModel;
 /// values in that core's cache. Vector instructions are chosen for the machine when the decoder is made.
 class Decoder {
  public:
-  /// Whether there are kernels for this shape: embed_dim up to 128, heads of 4 to 32, up to 256 tokens.
-  static bool supports(const ImageGPTOptions& options);
-
-  /// `parameters`: all of the model's, one after the other in the order of parameter_shapes(options). They are copied.
-  /// Throws igpt::Error when the shape is not supported or the number of parameters is another.
-  Decoder(const ImageGPTOptions& options, std::span<const float> parameters);
+  /// `weights`: all of the model's parameters, one after the other in the order of igpt::parameter_shapes. They are
+  /// copied. Throws igpt::Error where supports(shape) is false or the number of weights is another.
+  Decoder(const ModelShape& shape, std::span<const float> weights);
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
   ~Decoder();
@@ -28,10 +24,16 @@ class Decoder {
   /// What one thread works on: the keys and values of one image (2 * num_layers * embed_dim * S floats). It can be used
   /// for one image after the other.
   class State {
+   public:
+    State(State&&) noexcept;
+    State& operator=(State&&) noexcept;
+    ~State();
+
    private:
     friend class Decoder;
-    explicit State(const PackedModel& model);
-    AlignedFloats cache_, scratch_;
+    struct Memory;
+    explicit State(std::unique_ptr<Memory> memory);
+    std::unique_ptr<Memory> memory_;
   };
   State make_state() const;
 
