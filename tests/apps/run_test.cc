@@ -91,8 +91,8 @@ TEST_F(Run, FineTunesAClassifier) {
 
 TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
   ASSERT_EQ(train({"--name", "first", "--steps", "12", "--learning_rate", "0.02"}).exit_code, 0);
-  const auto again =
-      run({"train", "--config", "logs/first/version_0/hparams.yaml", "--name", "again", "--device", "cpu"});
+  const auto again = run({"train", "--config", "logs/first/version_0/hparams.yaml", "--name", "again", "--device",
+                          "cpu", "--threads", "1"});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   const auto row = [&](const std::string& name) {
     const auto metrics = testing::read_bytes(folder_ / ("logs/" + name + "/version_0/metrics.csv"));
@@ -116,7 +116,7 @@ TEST_F(Run, SignalSavesAndResumeGoesOnWithoutOtherOptions) {
     const auto ending = process.wait();
     ASSERT_EQ(ending.exit_code, status) << ending.err;
     EXPECT_THAT(ending.err, HasSubstr("--resume " + checkpoint(name)));
-    const auto resumed = run({"train", "--resume", checkpoint(name)});
+    const auto resumed = run({"train", "--resume", checkpoint(name), "--threads", "1"});
     ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
     const auto metrics = [&](const std::string& run_name) {
       return testing::read_bytes(folder_ / ("logs/" + run_name + "/version_0/metrics.csv"));
