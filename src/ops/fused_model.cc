@@ -11,15 +11,6 @@ namespace {
 
 using torch::Tensor;
 
-cpu::ModelShape shape_of(const ImageGPTOptions& options) {
-  return {.embed_dim = options.embed_dim,
-          .num_heads = options.num_heads,
-          .num_layers = options.num_layers,
-          .sequence_length = options.sequence_length(),
-          .num_vocab = options.num_vocab,
-          .num_classes = options.num_classes};
-}
-
 template <class T>
 std::span<T> span_of(const Tensor& tensor) {
   return {tensor.data_ptr<std::remove_const_t<T>>(), static_cast<size_t>(tensor.numel())};
@@ -50,6 +41,15 @@ std::vector<Tensor> split(const Tensor& flat, const std::vector<std::vector<int6
 }
 
 }  // namespace
+
+cpu::ModelShape shape_of(const ImageGPTOptions& options) {
+  return {.embed_dim = options.embed_dim,
+          .num_heads = options.num_heads,
+          .num_layers = options.num_layers,
+          .sequence_length = options.sequence_length(),
+          .num_vocab = options.num_vocab,
+          .num_classes = options.num_classes};
+}
 
 bool FusedModel::supports(const ImageGPTOptions& options, c10::Device device) {
   return device.is_cpu() && kernels() == Kernels::fused && cpu::supports(shape_of(options));

@@ -75,12 +75,11 @@ std::vector<uint64_t> streams_of(const std::vector<int64_t>& indices, int64_t nu
 // (E, h, w) originals -> (E, K, h, w) samples.
 Tensor draw(const CompletionOptions& options, const ImageGPT& model, const Tensor& originals,
             const CompletionResult& chosen, const Hooks& hooks) {
-  const int64_t side = model->options().num_pixels, rows = chosen.context_rows,
-                images = originals.size(0) * options.num_samples;
-  const auto context = originals.narrow(1, 0, rows).flatten(1).repeat_interleave(options.num_samples, /*dim=*/0);
-  return generate(model, context, streams_of(chosen.indices, options.num_samples), options.sampling,
-                  counting(images * (side - rows) * side, hooks))
-      .view({originals.size(0), options.num_samples, side, side});
+  const auto context =
+      originals.narrow(1, 0, chosen.context_rows).flatten(1).repeat_interleave(options.num_samples, /*dim=*/0);
+  const auto streams = streams_of(chosen.indices, options.num_samples);
+  return draw_images(model, context, streams, options.sampling, hooks)
+      .view({originals.size(0), options.num_samples, originals.size(1), originals.size(2)});
 }
 
 void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_vocab) {

@@ -9,7 +9,7 @@
 
 #include "igpt/error.h"
 #include "igpt/ops/cpu/decoder.h"
-#include "igpt/ops/kernels.h"
+#include "igpt/ops/fused_model.h"
 #include "igpt/sampling/philox.h"
 
 namespace igpt::sampling {
@@ -125,11 +125,6 @@ void generate_with_model(Generation& generation, const ImageGPT& model) {
   at::set_num_threads(before);
 }
 
-ops::cpu::ModelShape shape_of(const ImageGPTOptions& options) {
-  return {options.embed_dim,         options.num_heads, options.num_layers,
-          options.sequence_length(), options.num_vocab, options.num_classes};
-}
-
 // An image at a time with the decoder.
 class ImageByImage {
  public:
@@ -174,11 +169,10 @@ class ImageByImage {
 
 void generate_with_decoder(Generation& generation, const ImageGPT& model) {
   std::vector<Tensor> parameters;
-  for (const auto& parameter : model->parameters())
-    parameters.push_back(parameter.detach().to(torch::kFloat32).flatten());
-  const auto flat = torch::cat(parameters);
-  const ops::cpu::Decoder decoder(shape_of(model->options()),
-                                  {flat.data_ptr<float>(), static_cast<size_t>(flat.numel())});
+  for (const auto& parameter : model->parameters()) parameters.push_back(parameter.detach().flatten());
+  const auto weights = torch::cat(parameters);  // (P)
+  const ops::cpu::Decoder decoder(ops::shape_of(model->options()),
+                                  {weights.data_ptr<float>(), static_cast<size_t>(weights.numel())});
   generation.run(/*chunk=*/1, at::get_num_threads(), [&]() -> Generation::Worker {
     const auto images = std::make_shared<ImageByImage>(generation, decoder, model->options());
     return [images](int64_t n, int64_t) { images->draw(n); };
@@ -192,8 +186,7 @@ Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<
   check(options);
   Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(), streams,
                         options, drawn);
-  const bool small_on_cpu = model->sos.device().is_cpu() && ops::cpu::supports(shape_of(model->options()));
-  if (small_on_cpu && ops::kernels() == ops::Kernels::fused)
+  if (ops::FusedModel::supports(model->options(), model->sos.device()))
     generate_with_decoder(generation, model);
   else
     generate_with_model(generation, model);

@@ -1,5 +1,8 @@
 #include "src/sampling/prepare.h"
 
+#include <chrono>
+#include <cstdio>
+
 #include "igpt/error.h"
 #include "igpt/ops/device.h"
 
@@ -28,12 +31,23 @@ ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device
   return model;
 }
 
-DrawnCallback counting(int64_t total, const Hooks& hooks) {
-  return [total, done = int64_t{0}, &hooks](const Drawn& drawn) mutable {
+torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
+                          const SamplingOptions& options, const Hooks& hooks) {
+  const int64_t total = context.size(0) * (model->options().sequence_length() - context.size(1));
+  int64_t done = 0;
+  const auto drawn = [&](const Drawn& now) {
     throw_if_stopped(hooks);
-    done += drawn.pixels();
+    done += now.pixels();
     if (hooks.progress) hooks.progress(total, done, "");
   };
+  const auto start = std::chrono::steady_clock::now();
+  const auto tokens = generate(model, context, streams, options, drawn);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  char line[80];
+  std::snprintf(line, sizeof line, "drew %lld images in %.4f s", static_cast<long long>(tokens.size(0)),
+                seconds.count());
+  if (hooks.detail) hooks.detail(line);
+  return tokens;
 }
 
 }  // namespace igpt::sampling

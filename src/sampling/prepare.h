@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/hooks.h"
@@ -16,7 +17,8 @@ void throw_if_stopped(const Hooks& hooks);
 /// The checkpoint's model on `device`.
 ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device, const Hooks& hooks);
 
-/// A callback that tells how many of `total` pixels are drawn, and stops.
-DrawnCallback counting(int64_t total, const Hooks& hooks);
+/// generate(), which tells how far it is and stops.
+torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
+                          const SamplingOptions& options, const Hooks& hooks);
 
 }  // namespace igpt::sampling

@@ -10,6 +10,9 @@
 
 namespace igpt::ops {
 
+/// A model's sizes as the kernels take them.
+cpu::ModelShape shape_of(const ImageGPTOptions& options);
+
 /// A small Image GPT as one operation on the CPU (igpt/ops/cpu/fused_step.h), for the parameters of the ordinary
 /// modules: `parameters` are those of ImageGPT::parameters(), fp32 on the CPU. Views of one flat buffer (training::
 /// FlatAdam) are used where they are, others are copied together. `x` is (B, S) tokens of an integer dtype. Throws

@@ -215,7 +215,7 @@ void store_key_and_value(const PackedModel& model, const DecoderScratch& scratch
 
 // Attention of the token at `position` to itself and all before it, lanes = keys.
 HWY_INLINE void attend(const PackedModel& model, const DecoderScratch& scratch, const float* cache, size_t position) {
-  const size_t d = model.head_dim, count = position + 1, blocks = (count + kLanes - 1) / kLanes;
+  const size_t d = model.head_dim, count = position + 1;
   for (size_t head = 0; head < model.num_heads; ++head) {
     const float* keys = cache + head * 2 * model.head_floats();
     Numerators numerators{scratch.scores, count,
