@@ -102,16 +102,16 @@ TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
 }
 
 TEST_F(Run, SignalSavesAndResumeGoesOnWithoutOtherOptions) {
-  ASSERT_EQ(train({"--name", "whole", "--steps", "400", "--val_interval", "100"}).exit_code, 0);
+  ASSERT_EQ(train({"--name", "whole", "--steps", "6000", "--val_interval", "1500"}).exit_code, 0);
   for (const auto& [signal, status] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143)}) {
     const std::string name = "stopped" + std::to_string(signal);
-    std::vector<std::string> arguments{testing::program("run"), "train", "--name", name, "--steps", "400",
-                                       "--val_interval",        "100"};
+    std::vector<std::string> arguments{testing::program("run"), "train", "--name", name, "--steps", "6000",
+                                       "--val_interval",        "1500"};
     arguments.insert(arguments.end(), kTinyModel.begin(), kTinyModel.end());
     testing::Process process(arguments, {}, folder_.path());
     while (!std::filesystem::exists(folder_ / ("logs/" + name)))
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
     process.signal(signal);
     const auto ending = process.wait();
     ASSERT_EQ(ending.exit_code, status) << ending.err;
