@@ -48,7 +48,7 @@ void draw_image(benchmark::State& state, ModelShape shape, int64_t target) {
   state.counters["cache/s"] = Counter(bytes, Counter::kIsIterationInvariantRate, Counter::kIs1024);
 }
 
-const bool registered = [] {
+void register_all() {
   const ModelShape shapes[] = {{16, 2, 8, 784, 16}, {32, 4, 8, 784, 16}, {64, 4, 8, 784, 16}, {128, 4, 8, 784, 16}};
   for (const int64_t target : hwy::SupportedAndGeneratedTargets())
     for (const ModelShape& shape : shapes) {
@@ -56,8 +56,14 @@ const bool registered = [] {
                                std::to_string(shape.embed_dim) + "_H" + std::to_string(shape.num_heads);
       benchmark::RegisterBenchmark(name.c_str(), draw_image, shape, target)->Unit(benchmark::kMillisecond);
     }
-  return true;
-}();
+}
 
 }  // namespace
 }  // namespace igpt::ops::cpu
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  igpt::ops::cpu::register_all();
+  benchmark::RunSpecifiedBenchmarks();
+}
