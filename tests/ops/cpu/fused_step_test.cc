@@ -16,7 +16,7 @@ namespace {
 
 using igpt::testing::ReferenceModel;
 
-constexpr double kTolerance = 1e-4;  // of the largest entry
+constexpr double kTolerance = 5e-5;  // of the largest entry, fp32 in another order of summation
 
 ImageGPTOptions options_of(const ModelShape& shape) {  // but for the positions, which need not be a square
   return {.embed_dim = shape.embed_dim,
