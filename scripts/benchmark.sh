@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/build.sh release >&2
+[[ " $* " == *" --bin "* || " $* " == *" --help "* ]] || scripts/build.sh release >&2
 for python in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" python3 .venv/bin/python; do
   if [ -n "$python" ] && "$python" -c 'import numpy, torch' 2>/dev/null; then exec "$python" scripts/python/benchmark.py "$@"; fi
 done
