@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to pictures: sets up, builds, prepares Fashion-MNIST, trains for some minutes, draws figure.png and
-# out.gif. Options go to `run train`: scripts/quickstart.sh --steps 1000
+# out.gif. Options go to `run train`: scripts/quickstart.sh --steps 5000
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ scripts/build.sh release
 bin=build/release/bin
 
 "$bin/prepare_data" --fashion
-result=$("$bin/run" train --name quickstart --steps 300 --json "$@")
+result=$("$bin/run" train --name quickstart --steps 1000 --json "$@")
 checkpoint=$(printf '%s' "$result" | python3 -c 'import json, sys; print(json.load(sys.stdin)["best_checkpoint"])')
 "$bin/sample" "$checkpoint"
 "$bin/gif" "$checkpoint"
