@@ -50,7 +50,7 @@ void report(const GifCommand& gif, const sampling::DrawingResult& result) {
     json.add("images", result.images);
     std::puts(json.text().c_str());
   } else {
-    std::printf("%s: %lld x %lld images in %lld frames, seed %lld\n", cli::printable(drawing.output).c_str(),
+    std::printf("%s: %lld x %lld images in %lld frames, seed %lld\n", cli::single_line(drawing.output).c_str(),
                 static_cast<long long>(drawing.animation.rows), static_cast<long long>(drawing.animation.columns),
                 static_cast<long long>(result.frames), static_cast<long long>(drawing.sampling.seed));
   }

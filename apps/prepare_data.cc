@@ -21,7 +21,7 @@ class Report {
 
   void note(const std::string& line) {
     finish();
-    if (!common_.quiet) std::fprintf(stderr, "%s\n", cli::printable(line).c_str());
+    if (!common_.quiet) std::fprintf(stderr, "%s\n", cli::single_line(line).c_str());
   }
 
   void progress(const std::string& file, uint64_t done, uint64_t total) {
@@ -45,11 +45,11 @@ class Report {
 
 void print(const data::DatasetSource& dataset, const std::string& folder, const data::PrepareResult& result) {
   std::printf("%s is %sin %s\n", dataset.title.c_str(), result.already_there ? "already " : "",
-              cli::printable(folder).c_str());
+              cli::single_line(folder).c_str());
   for (const data::PreparedFile& file : result.files) {
     std::string shape;
     for (const int64_t size : file.shape) shape += (shape.empty() ? "" : " x ") + std::to_string(size);
-    std::printf("  %s  %s  %s\n", cli::printable(file.path.string()).c_str(), file.dtype.c_str(), shape.c_str());
+    std::printf("  %s  %s  %s\n", cli::single_line(file.path.string()).c_str(), file.dtype.c_str(), shape.c_str());
   }
 }
 

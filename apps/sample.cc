@@ -63,7 +63,7 @@ void report(const SampleCommand& sample, const sampling::CompletionResult& resul
   } else {
     std::string list;
     for (const int64_t index : result.indices) list += (list.empty() ? "" : ", ") + std::to_string(index);
-    std::printf("%s: test images %s, %lld samples each, seed %lld\n", cli::printable(completion.output).c_str(),
+    std::printf("%s: test images %s, %lld samples each, seed %lld\n", cli::single_line(completion.output).c_str(),
                 list.c_str(), static_cast<long long>(completion.num_samples),
                 static_cast<long long>(completion.sampling.seed));
   }

@@ -33,11 +33,12 @@ class Ran:
     err: str
 
 
-def run(command, folder):
+def run(command, folder, variables=()):
     """Runs a command to its end. Its peak memory is at least this process's: hence no numpy and no torch here."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen([str(word) for word in command], cwd=folder, stdout=out, stderr=err)
+        process = subprocess.Popen([str(word) for word in command], cwd=folder, stdout=out, stderr=err,
+                                   env={**os.environ, **dict(variables)})
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - start
@@ -81,17 +82,17 @@ class Benchmark:
             write_npy(self.folder / f"{split}_x.npy", (images, 28, 28), 16)
             write_npy(self.folder / f"{split}_y.npy", (images,), 10)
 
-    def program(self, name, *options):
-        return run([self.arguments.bin / name, *options], self.folder)
+    def program(self, name, *options, variables=()):
+        return run([self.arguments.bin / name, *options], self.folder, variables)
 
-    def peer(self, *options):
+    def peer(self, *options, variables=()):
         peers = ROOT / "scripts" / "python" / "peers.py"
-        ran = run([sys.executable, peers, *options, "--threads", self.arguments.threads], self.folder)
+        ran = run([sys.executable, peers, *options, "--threads", self.arguments.threads], self.folder, variables)
         return [float(line) for line in ran.out.split()], ran.megabytes
 
-    def train(self, steps, precision="fp32"):
+    def train(self, steps, precision="fp32", variables=()):
         return self.program("run", "train", "--name", f"steps{steps}", "--steps", steps, "--val_interval", 1000000,
-                            "--precision", precision, "--seed", 1, *DATA, *self.device)
+                            "--precision", precision, "--seed", 1, *DATA, *self.device, variables=variables)
 
     def checkpoint(self):
         found = sorted(self.folder.glob("logs/*/version_0/checkpoints/last.ckpt"))
@@ -102,9 +103,9 @@ class Benchmark:
 
     # What is measured: each returns a list of seconds and the peak in MB.
 
-    def our_step(self, precision="fp32"):
+    def our_step(self, precision="fp32", variables=()):
         few, steps = 4, self.arguments.steps
-        short, long = self.train(few, precision), self.train(few + steps, precision)
+        short, long = self.train(few, precision, variables), self.train(few + steps, precision, variables)
         return [(long.seconds - short.seconds) / steps], long.megabytes
 
     def our_test(self, precision="fp32"):
@@ -125,7 +126,7 @@ class Benchmark:
 
     def measure(self, name, work, ours, sdpa=None, original=None, original_once=False):
         """A row, if it was asked for. Peers take turns with ours."""
-        if self.arguments.only and not any(word in name for word in self.arguments.only):
+        if self.arguments.only and not any(name.startswith(word) for word in self.arguments.only):
             return
         figures = {"original": Figure(), "sdpa": Figure(), "ours": Figure()}
         for repetition in range(self.arguments.repetitions):
@@ -140,6 +141,9 @@ class Benchmark:
         slow = None if a.quick else True
         self.measure("step", "training step, 64 images", self.our_step, lambda: self.peer("step", "--repeat", a.repeat),
                      lambda: self.peer("step", "--attention", "original", "--repeat", a.repeat))
+        avx2 = {"IGPT_VECTORS": "avx2", "ATEN_CPU_CAPABILITY": "avx2"}.items()
+        self.measure("avx2 step", "training step with AVX2 only", lambda: self.our_step(variables=avx2),
+                     lambda: self.peer("step", "--repeat", a.repeat, variables=avx2))
         self.measure("bf16 step", "training step, `--precision bf16`", lambda: self.our_step("bf16"),
                      lambda: self.peer("step", "--bf16", "--repeat", a.repeat))
         self.measure("evaluation", f"evaluation of {a.images} images", self.our_test,
@@ -187,7 +191,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer runs, without the slowest of PyTorch's")
     parser.add_argument("--only", nargs="+", metavar="WORD",
-                        help="only the works with one of these in their names: step, bf16, evaluation, sampling 25, gif, ...")
+                        help="only the works whose names begin with one of these: step, avx2, bf16, evaluation, "
+                        "'sampling 25', gif, ...")
     parser.add_argument("--repetitions", type=int, help="runs of each work (5, quick 2)")
     parser.add_argument("--repeat", type=int, default=3, help="training steps of PyTorch in each run")
     parser.add_argument("--steps", type=int, help="training steps of ours that are timed in each run (40, quick 15)")

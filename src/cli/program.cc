@@ -31,7 +31,7 @@ void occupy_standard_files() {
 }
 
 void complain(const std::string& name, std::string_view message) {
-  const std::string line = printable(name + ": " + std::string(message)) + "\n";
+  const std::string line = single_line(name + ": " + std::string(message)) + "\n";
   std::fputs(line.c_str(), stderr);
 }
 
@@ -98,7 +98,7 @@ void add_json_option(Options& options, CommonOptions& common) {
 }
 
 void note(const CommonOptions& common, std::string_view line) {
-  if (!common.quiet) std::fputs((printable(line) + "\n").c_str(), stderr);
+  if (!common.quiet) std::fputs((single_line(line) + "\n").c_str(), stderr);
 }
 
 int64_t draw_seed() {
@@ -121,7 +121,7 @@ int run_program(const std::string& name, const std::function<int()>& body) {
   ::_exit(status);
 }
 
-std::string printable(std::string_view text) {
+std::string single_line(std::string_view text) {
   static constexpr char digits[] = "0123456789abcdef";
   std::string line;
   for (size_t i = 0; i < text.size(); ++i) {

@@ -64,8 +64,14 @@ c10::Device choose_device(const std::string& text, std::string* why_not_cuda) {
   return c10::kCPU;
 }
 
-void set_threads(int64_t threads) {
+c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
+  std::string why_not_cuda;
+  const auto device = choose_device(text, &why_not_cuda);
+  if (!why_not_cuda.empty() && hooks.note) hooks.note("computing on the CPU: " + why_not_cuda);
+  if (hooks.detail)
+    hooks.detail("device " + device.str() + ", " + std::to_string(at::get_num_threads()) + " CPU threads");
+  return device;
 }
 
 std::string cuda_build() {

@@ -2,6 +2,7 @@
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
+#include "igpt/ops/device.h"
 #include "igpt/sampling/animation.h"
 #include "igpt/sampling/options.h"
 #include "src/sampling/prepare.h"
@@ -9,7 +10,7 @@
 namespace igpt::sampling {
 
 DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
-  const auto device = prepare_device(options.device, options.threads, hooks);
+  const auto device = ops::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side, checkpoint.model.num_vocab);

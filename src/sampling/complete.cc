@@ -5,6 +5,7 @@
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/npy.h"
 #include "igpt/formats/png.h"
+#include "igpt/ops/device.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/options.h"
 #include "igpt/training/token_dataset.h"
@@ -96,7 +97,7 @@ void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_voc
 }  // namespace
 
 CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) {
-  const auto device = prepare_device(options.device, options.threads, hooks);
+  const auto device = ops::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels;
   CompletionResult chosen;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "igpt/checkpoint/checkpoint.h"
@@ -8,11 +7,6 @@
 #include "igpt/sampling/generate.h"
 
 namespace igpt::sampling {
-
-/// The device to compute on, told to the user.
-torch::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks);
-
-void throw_if_stopped(const Hooks& hooks);
 
 /// The checkpoint's model on `device`.
 ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device, const Hooks& hooks);

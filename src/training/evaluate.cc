@@ -40,10 +40,7 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
   const auto dataset = read_test_set(options, checkpoint.model, classify);
-  std::string why_not_cuda;
-  const auto device = ops::choose_device(options.device, &why_not_cuda);
-  if (!why_not_cuda.empty() && hooks.note) hooks.note("computing on the CPU: " + why_not_cuda);
-  ops::set_threads(options.threads);
+  const auto device = ops::prepare_device(options.device, options.threads, hooks);
   auto model = make_model(checkpoint);
   model->to(device);
 
@@ -52,7 +49,7 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   scoring.batch_size = options.batch_size;
   scoring.bf16 = options.precision == "bf16";
   scoring.progress = [&](int64_t done) {
-    if (const int signal = hooks.stop_signal ? hooks.stop_signal() : 0) throw Interrupted(signal);
+    throw_if_stopped(hooks);
     if (hooks.progress) hooks.progress(dataset.size(), done, "");
   };
   std::vector<torch::Tensor> per_image;

@@ -18,14 +18,6 @@ using torch::Tensor;
 
 constexpr int64_t kLogInterval = 50;  // steps between rows of the training loss
 
-c10::Device prepare_device(const TrainOptions& options, const Hooks& hooks) {
-  std::string why_not_cuda;
-  const auto device = ops::choose_device(options.device, &why_not_cuda);
-  if (!why_not_cuda.empty() && hooks.note) hooks.note("training on the CPU: " + why_not_cuda);
-  ops::set_threads(options.threads);
-  return device;
-}
-
 // Takes over every weight whose shape fits: all, but a classifier head with another number of classes.
 void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
   torch::NoGradGuard no_grad;
@@ -37,7 +29,7 @@ void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
 }  // namespace
 
 Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
-    : options_(options), hooks_(hooks), device_(prepare_device(options, hooks)) {
+    : options_(options), hooks_(hooks), device_(ops::prepare_device(options.device, options.threads, hooks)) {
   check(options_);
   const auto start = starting_checkpoint(options_);
   const auto split = read_training_split(options_, start.has_value(), hooks_);
@@ -77,10 +69,10 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
 
 void Trainer::describe() const {
   if (!hooks_.detail) return;
-  hooks_.detail(
-      "model: " + std::to_string(adam_->gradients().numel()) + " parameters; data: " + std::to_string(train_.size()) +
-      " images to train, " + std::to_string(validation_.size()) + " to validate; device " + device_.str() + ", " +
-      std::to_string(at::get_num_threads()) + " CPU threads; " + (fused_ ? "fused kernels" : "LibTorch's kernels"));
+  hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) +
+                " parameters; data: " + std::to_string(train_.size()) + " images to train, " +
+                std::to_string(validation_.size()) + " to validate; " +
+                (fused_ ? std::string("fused kernels (") + fused_->vectors() + ")" : "LibTorch's kernels"));
 }
 
 TrainResult Trainer::run() {

@@ -122,9 +122,9 @@ TEST(CommonOptions, DeviceThreadsAndSeedAreChecked) {
 }
 
 TEST(Printable, KeepsTextAndEscapesControlCharacters) {
-  EXPECT_EQ(printable("Größe 5\t\n\x01"), "Größe 5\\t\\n\\x01");
-  EXPECT_EQ(printable("a\xC2\x9B!"), "a\\xc2\x9B!");
-  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+  EXPECT_EQ(single_line("Größe 5\t\n\x01"), "Größe 5\\t\\n\\x01");
+  EXPECT_EQ(single_line("a\xC2\x9B!"), "a\\xc2\x9B!");
+  EXPECT_EQ(single_line(std::string_view("\0", 1)), "\\x00");
 }
 
 TEST(Json, EveryKindOfMember) {

@@ -35,14 +35,14 @@ int64_t draw_seed();
 /// Argument list without the program's name.
 std::vector<std::string> arguments_of(int argc, char** argv);
 
-/// Runs a program's body and ends the process with its status, or the status of what it threw: UsageError 2,
-/// Interrupted 130 or 143, anything else 1, each told in one line on stderr; output that could not be written makes 1
-/// of 0. SIGINT and SIGTERM are caught meanwhile (signals.h). Leaves by _exit after flushing, which skips LibTorch's
-/// slow destructors.
+/// Runs a program's body (which may make `name`, told before each error, more exact) and ends the process with its
+/// status, or the status of what it threw: UsageError 2, Interrupted 130 or 143, anything else 1, each told in one line
+/// on stderr; output that could not be written makes 1 of 0. SIGINT and SIGTERM are caught meanwhile (signals.h).
+/// Leaves by _exit after flushing, which skips LibTorch's slow destructors.
 [[noreturn]] int run_program(const std::string& name, const std::function<int()>& body);
 
 /// One line without control characters: they become \n, \t or \xNN.
-std::string printable(std::string_view text);
+std::string single_line(std::string_view text);
 
 /// The versions of the toolkit, LibTorch and CUDA, a line each.
 std::string version_text();

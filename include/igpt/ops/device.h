@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "igpt/hooks.h"
+
 namespace igpt::ops {
 
 /// The device that `text` asks for: "cpu", "cuda", "cuda:N", or "auto" (the first CUDA device that works, else the
@@ -13,8 +15,9 @@ namespace igpt::ops {
 /// without a driver.
 c10::Device choose_device(const std::string& text, std::string* why_not_cuda = nullptr);
 
-/// Number of threads for LibTorch's operations; 0 leaves its default (one for each core).
-void set_threads(int64_t threads);
+/// The same for a command, which tells why "auto" became the CPU, and what it computes on. LibTorch's operations get
+/// `threads` threads; 0 leaves its default (one for each core).
+c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks);
 
 /// "CUDA 13.0" as built, or "no CUDA".
 std::string cuda_build();

@@ -42,6 +42,8 @@ class FusedModel {
   at::Tensor class_logits(const at::Tensor& x, at::TensorList parameters);    ///< (B, C)
   at::Tensor logits(const at::Tensor& x, at::TensorList parameters);          ///< (B, S, V)
 
+  const char* vectors() const { return step_->target(); }  ///< the instructions in use, for example AVX3
+
  private:
   struct Loss;
 

@@ -11,6 +11,7 @@
 #include "igpt/ops/cpu/decoder.h"
 #include "src/ops/cpu/decoder_step.h"
 #include "src/ops/cpu/vector-inl.h"
+#include "src/ops/cpu/vectors.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace igpt::ops::cpu {
@@ -270,6 +271,7 @@ namespace igpt::ops::cpu {
 HWY_EXPORT(step);
 
 DecoderStep best_decoder_step() {
+  choose_vectors();
   return HWY_DYNAMIC_DISPATCH(step)();
 }
 

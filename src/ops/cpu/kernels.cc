@@ -12,6 +12,7 @@
 
 #include "src/ops/cpu/block-inl.h"
 #include "src/ops/cpu/ends-inl.h"
+#include "src/ops/cpu/vectors.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace igpt::ops::cpu {
@@ -121,7 +122,7 @@ namespace igpt::ops::cpu {
 HWY_EXPORT(kernels_of_target);
 
 const ImageKernels& image_kernels() {
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  choose_vectors();
   return HWY_DYNAMIC_DISPATCH(kernels_of_target)();
 }
 
