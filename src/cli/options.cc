@@ -62,11 +62,12 @@ std::string join(const std::vector<std::string>& parts, const std::string& separ
   return text;
 }
 
-// As an error repeats it: an empty value must be seen, and a very long one must not bury the message.
+// As an error repeats it: an empty value must be seen, and one that is very long or of several lines must not bury the
+// message.
 std::string shown(const std::string& value) {
   constexpr size_t longest = 80;
   if (value.empty()) return "\"\"";
-  return value.size() <= longest ? value : value.substr(0, longest) + "...";
+  return printable(value.size() <= longest ? value : value.substr(0, longest) + "...");
 }
 
 // Levenshtein distance.

@@ -10,11 +10,12 @@
 
 #include "igpt/cli/options.h"
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
 
 namespace igpt::cli {
 namespace {
 
-constexpr size_t max_bytes = 1 << 20;
+constexpr size_t max_bytes = 64 << 10;  // the scanner takes some hundred times as much memory
 
 // Takes a flat mapping from the parser's events. No tree is built, so that anchors, aliases and nesting cost nothing:
 // the first of them ends the reading.
@@ -67,7 +68,7 @@ class FlatMapping : public YAML::EventHandler {
     refuse_anchor(mark, anchor);
     if (state_ == State::start) return;  // an empty file
     refuse(state_ == State::value ? key_mark_ : mark,
-           state_ == State::value ? key_ + " needs a value" : "an option's name is missing");
+           state_ == State::value ? formats::printable(key_) + " needs a value" : "an option's name is missing");
   }
 
  private:
@@ -99,7 +100,7 @@ std::string content_of(const std::string& path) {
   file.read(content.data(), static_cast<std::streamsize>(content.size()));
   content.resize(static_cast<size_t>(file.gcount()));
   if (!file.eof() && content.size() <= max_bytes) throw InputError(path + ": cannot be read: " + std::strerror(errno));
-  if (content.size() > max_bytes) throw InputError(path + ": is longer than 1 MB; is it a configuration file?");
+  if (content.size() > max_bytes) throw InputError(path + ": is longer than 64 KB; is it a configuration file?");
   return content;
 }
 
@@ -114,11 +115,12 @@ void Options::load_yaml(const std::string& path) {
   } catch (const UsageError& error) {
     throw UsageError(path + ": " + error.what());
   } catch (const YAML::Exception& error) {
-    throw InputError(path + ": line " + std::to_string(error.mark.line + 1) + ": is not YAML: " + error.msg);
+    throw InputError(path + ": line " + std::to_string(error.mark.line + 1) +
+                     ": is not YAML: " + formats::printable(error.msg));
   }
   std::set<std::string> seen;
   for (const auto& [name, text] : mapping.entries) {
-    if (!seen.insert(name).second) throw UsageError(path + ": " + name + " is given twice");
+    if (!seen.insert(name).second) throw UsageError(path + ": " + formats::printable(name) + " is given twice");
     const Option* option = find(name);
     const bool kept = option && option->origin == Option::Origin::command_line;
     if (!kept) set(name, text, path);

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
 #include "igpt/formats/input_file.h"
 
 namespace igpt::data {
@@ -25,7 +26,7 @@ constexpr const char* kLock = ".lock";
 constexpr const char* kIncoming = ".incoming";
 constexpr const char* kReady = ".ready";
 constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
-constexpr uint64_t kMaximumYaml = 256 * 1024;
+constexpr uint64_t kMaximumYaml = 64 * 1024;  // yaml-cpp takes some hundred times as much memory
 
 [[noreturn]] void fail(const fs::path& path, const std::string& action, int error) {
   throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) +
@@ -173,16 +174,14 @@ std::string to_yaml(const DatasetInfo& info) {
   return std::string(yaml.c_str()) + "\n";
 }
 
-std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
-  const fs::path path = folder / "dataset.yaml";
-  if (!is_there(path)) return std::nullopt;
+DatasetInfo parse_dataset_info(const std::string& text, const std::string& name) {
   const auto files = [&](const YAML::Node& map) {
-    if (!map.IsMap()) throw InputError(path.string() + ": lacks its SHA-256 sums; run prepare_data again");
+    if (!map.IsMap()) throw InputError(name + ": lacks its SHA-256 sums; run prepare_data again");
     std::vector<DatasetInfo::File> list;
     for (const auto& entry : map) list.push_back({entry.first.as<std::string>(), entry.second.as<std::string>()});
     return list;
   };
-  const std::string text = formats::read_file(path, kMaximumYaml);
+  if (text.size() > kMaximumYaml) throw InputError(name + ": is longer than 64 KB; run prepare_data again");
   try {
     const YAML::Node yaml = YAML::Load(text);
     DatasetInfo info;
@@ -192,20 +191,25 @@ std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
     info.classes = yaml["classes"].as<std::vector<std::string>>();
     info.palette.channels = yaml["palette"]["channels"].as<int64_t>();
     for (const int colour : yaml["palette"]["colours"].as<std::vector<int>>()) {
-      if (colour < 0 || colour > 255)
-        throw InputError(path.string() + ": its palette is damaged; run prepare_data again");
+      if (colour < 0 || colour > 255) throw InputError(name + ": its palette is damaged; run prepare_data again");
       info.palette.colours.push_back(static_cast<uint8_t>(colour));
     }
     info.raw = files(yaml["raw_sha256"]);
     info.files = files(yaml["sha256"]);
     info.made_by = yaml["made_by"].as<std::string>();
     if (info.palette.channels != 1 && info.palette.channels != 3)
-      throw InputError(path.string() + ": its palette is damaged; run prepare_data again");
+      throw InputError(name + ": its palette is damaged; run prepare_data again");
     return info;
   } catch (const YAML::Exception& error) {
-    throw InputError(path.string() + ": line " + std::to_string(error.mark.line + 1) + ": " + error.msg +
+    throw InputError(name + ": line " + std::to_string(error.mark.line + 1) + ": " + formats::printable(error.msg) +
                      "; run prepare_data again");
   }
+}
+
+std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
+  const fs::path path = folder / "dataset.yaml";
+  if (!is_there(path)) return std::nullopt;
+  return parse_dataset_info(formats::read_file(path, kMaximumYaml), path.string());
 }
 
 }  // namespace igpt::data

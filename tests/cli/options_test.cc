@@ -322,6 +322,8 @@ TEST_F(Configuration, ErrorsNameTheKeyAndTheCause) {
   EXPECT_EQ(refusal("steps: -1\n"), "steps -1: must be at least 1");
   EXPECT_EQ(refusal("steps: 0x10\n"), "steps 0x10: must be a whole number");
   EXPECT_EQ(refusal("steps:\n"), "line 1: steps needs a value");
+  EXPECT_EQ(refusal("steps: \"1\\n2\"\n"), "steps 1\\n2: must be a whole number");
+  EXPECT_EQ(refusal("name: \"\\\x1b\""), "line 1: is not YAML: unknown escape character: \\x1b");
   EXPECT_EQ(refusal("steps: 1\nsteps: 2\n"), "steps is given twice");
   EXPECT_EQ(refusal("- steps\n"), "line 1: must be lines such as `steps: 1000`");
   EXPECT_EQ(refusal("steps\n"), "line 1: must be lines such as `steps: 1000`");
@@ -344,7 +346,7 @@ TEST_F(Configuration, MissingFilesAndFoldersAreErrors) {
 TEST_F(Configuration, HostileYamlEndsSoon) {
   const auto repeated = [](std::string_view text) {
     std::string content;
-    while (content.size() + text.size() < (1 << 20)) content += text;
+    while (content.size() + text.size() < (64 << 10)) content += text;
     return content;
   };
   std::vector<std::string> contents;
@@ -355,17 +357,17 @@ TEST_F(Configuration, HostileYamlEndsSoon) {
     contents.push_back(repeated(text));
   contents.push_back("\"" + repeated("\\x41") + "\": 1");
   contents.push_back("indices: [" + repeated("1,") + "x]");
-  contents.push_back(std::string(1 << 19, '\0'));
+  contents.push_back(std::string(32 << 10, '\0'));
   contents.push_back("a: " + std::string("\xff\xfe\xfd"));
   contents.push_back("\xff\xfe");
-  contents.push_back(std::string((1 << 20) + 1, ' '));
+  contents.push_back(std::string((64 << 10) + 1, ' '));
   for (const std::string& content : contents) {
     const auto start = std::chrono::steady_clock::now();
     refusal(content);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     EXPECT_LT(took.count(), 2) << content.substr(0, 16);
   }
-  EXPECT_THAT(refusal(std::string((1 << 20) + 1, ' ')), HasSubstr("longer than 1 MB"));
+  EXPECT_THAT(refusal(std::string((64 << 10) + 1, ' ')), HasSubstr("longer than 64 KB"));
 }
 
 }  // namespace

@@ -225,14 +225,24 @@ TEST(DatasetInfo, AnyOtherYamlIsRefused) {
     return text.replace(text.find(from), from.size(), to);
   };
   for (const std::string& text :
-       {std::string(), std::string("just text"), std::string("[1, 2]"), std::string("{"), std::string(100'000, '['),
-        std::string(100'000, '{'), std::string(300'000, ' '), std::string("\xff\xfe\0\0", 4), std::string("a: *b"),
+       {std::string(), std::string("just text"), std::string("[1, 2]"), std::string("{"), std::string(50'000, '['),
+        std::string(50'000, '{'), std::string(100'000, ' '), std::string("\xff\xfe\0\0", 4), std::string("a: *b"),
         with("channels: 1", "channels: 0"), with("channels: 1", "channels: x"), with("255]", "256]"),
         with("255]", "-1]"), with("sha256:", "other:"), with("image_size: 28", "image_size: [28]"),
         with("palette:", "palette: 7\nx:")}) {
     write_bytes(folder / "dataset.yaml", text);
     EXPECT_THROW(read_dataset_info(folder.path()), InputError) << text.substr(0, 200);
   }
+}
+
+// yaml-cpp repeats bytes of the file in its messages.
+TEST(DatasetInfo, RefusalsAreOneLine) {
+  for (const std::string text : {"a: \"\\\n\"", "a: \"\\\x1b\"", "? {a: \"\\\n"}) try {
+      parse_dataset_info(text, "dataset.yaml");
+      ADD_FAILURE() << text;
+    } catch (const InputError& error) {
+      EXPECT_EQ(std::string(error.what()).find_first_of("\n\x1b"), std::string::npos) << error.what();
+    }
 }
 
 }  // namespace

@@ -63,8 +63,8 @@ class Options {
   void set(const std::string& name, const std::string& text, const std::string& origin);
 
   /// Sets what a YAML file says (option names to scalars, or to a list of whole numbers), except what the command line
-  /// gave. Throws InputError for a file that is missing, longer than 1 MB or not YAML, UsageError for an unknown key or
-  /// value; both name the file.
+  /// gave. Throws InputError for a file that is missing, longer than 64 KB or not YAML, UsageError for an unknown key
+  /// or value; both name the file.
   void load_yaml(const std::string& path);
 
   /// Throws UsageError "--name is required; <advice>" unless the option was given.

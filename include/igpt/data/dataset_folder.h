@@ -79,6 +79,9 @@ struct DatasetInfo {
 
 std::string to_yaml(const DatasetInfo& info);
 
+/// Reads what to_yaml writes; `name` starts messages. Throws igpt::InputError for anything else.
+DatasetInfo parse_dataset_info(const std::string& yaml, const std::string& name);
+
 /// Reads FOLDER/dataset.yaml; nothing where there is none. Throws igpt::InputError when it is not what to_yaml writes.
 std::optional<DatasetInfo> read_dataset_info(const std::filesystem::path& folder);
 
