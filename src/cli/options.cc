@@ -67,7 +67,7 @@ std::string join(const std::vector<std::string>& parts, const std::string& separ
 std::string shown(const std::string& value) {
   constexpr size_t longest = 80;
   if (value.empty()) return "\"\"";
-  return printable(value.size() <= longest ? value : value.substr(0, longest) + "...");
+  return single_line(value.size() <= longest ? value : value.substr(0, longest) + "...");
 }
 
 // Levenshtein distance.
