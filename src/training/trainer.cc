@@ -44,7 +44,8 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   model_ = ImageGPT(options_.model);
   if (start) load_weights(model_, *start);
   model_->to(device_);
-  adam_.emplace(model_->parameters(), FlatAdam::Options{});
+  parameters_ = model_->parameters();
+  adam_.emplace(parameters_, FlatAdam::Options{});
   if (options_.precision == "fp32" && ops::FusedModel::supports(options_.model, device_))
     fused_.emplace(options_.model);
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
@@ -114,9 +115,8 @@ void Trainer::add_gradients(const TokenDataset& batch) {
     return;
   }
   const double scale = 1 / static_cast<double>(options_.accumulate);
-  const auto parameters = model_->parameters();
-  loss_sum_ += options_.classify ? fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters, scale)
-                                 : fused_->add_generative_gradients(batch.tokens, parameters, scale);
+  loss_sum_ += options_.classify ? fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters_, scale)
+                                 : fused_->add_generative_gradients(batch.tokens, parameters_, scale);
 }
 
 Tensor Trainer::loss_of(const TokenDataset& batch) {

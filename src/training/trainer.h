@@ -45,6 +45,7 @@ class Trainer {
   c10::Device device_;
   TokenDataset train_, validation_;
   ImageGPT model_{nullptr};
+  std::vector<torch::Tensor> parameters_;  // the model's
   std::optional<FlatAdam> adam_;
   std::optional<ops::FusedModel> fused_;  // for small models on the CPU, instead of LibTorch's operations
   std::optional<BatchOrder> order_;
