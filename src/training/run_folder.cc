@@ -1,7 +1,11 @@
 #include "igpt/training/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <fstream>
@@ -58,6 +62,24 @@ int64_t next_version(const fs::path& folder) {
 }
 
 }  // namespace
+
+RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
+  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  // Some network file systems cannot lock a folder; there two trainings are the user's to keep apart.
+  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(lock_);
+  throw Error(path_.string() + ": another program is training in this folder; wait for its end or stop it first");
+}
+
+RunFolder::RunFolder(RunFolder&& other) noexcept
+    : path_(std::move(other.path_)),
+      lock_(std::exchange(other.lock_, -1)),
+      csv_(std::move(other.csv_)),
+      changed_(other.changed_) {}
+
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
 
 RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
   check_name(name);

@@ -51,7 +51,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
 
   if (options_.resume.empty()) {
-    folder_ = RunFolder::create(options_.log_dir, options_.name);
+    folder_.emplace(RunFolder::create(options_.log_dir, options_.name));
     folder_->write_hparams(options_.settings);
   } else {
     adam_->load_state(*start->optimizer);
@@ -59,7 +59,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     progress_ = *start->progress;
     loss_sum_.fill_(progress_.train_loss_sum);
     loss_count_ = progress_.train_loss_count;
-    folder_ = RunFolder::reopen(options_.resume, step_);
+    folder_.emplace(RunFolder::reopen(options_.resume, step_));
   }
   progress_.settings = options_.settings;
   progress_.total_steps = options_.steps;

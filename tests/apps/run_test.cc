@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "igpt/formats/npy.h"
 #include "process.h"
@@ -170,6 +171,36 @@ TEST_F(Run, ResumeRefusesOtherOptions) {
   const auto ending = run({"train", "--resume", checkpoint("run"), "--learning_rate", "0.5"});
   EXPECT_EQ(ending.exit_code, 2);
   EXPECT_THAT(ending.err, HasSubstr("--learning_rate"));
+}
+
+TEST_F(Run, SameNameAtTheSameMomentGivesAFolderToEach) {
+  std::vector<std::unique_ptr<testing::Process>> processes;
+  for (int i = 0; i < 4; ++i) {
+    std::vector<std::string> arguments{testing::program("run"), "train", "--name", "same", "--steps", "20"};
+    arguments.insert(arguments.end(), kTinyModel.begin(), kTinyModel.end());
+    processes.push_back(
+        std::make_unique<testing::Process>(arguments, std::map<std::string, std::string>(), folder_.path()));
+  }
+  for (auto& process : processes) {
+    const auto ending = process->wait();
+    EXPECT_EQ(ending.exit_code, 0) << ending.err;
+  }
+  for (int version = 0; version < 4; ++version)
+    EXPECT_TRUE(
+        std::filesystem::exists(folder_ / ("logs/same/version_" + std::to_string(version) + "/checkpoints/last.ckpt")));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "logs/same/version_4"));
+}
+
+TEST_F(Run, OneTrainingAtATimeInAFolder) {
+  ASSERT_EQ(train({"--name", "run", "--steps", "4"}).exit_code, 0);
+  testing::Process first({testing::program("run"), "train", "--resume", checkpoint("run"), "--steps", "100000000"}, {},
+                         folder_.path());
+  while (first.running() && first.err().find("writing to") == std::string::npos)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const auto second = run({"train", "--resume", checkpoint("run"), "--steps", "100"});
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.err, HasSubstr("logs/run/version_0: another program is training in this folder"));
+  EXPECT_TRUE(first.running()) << first.err();
 }
 
 TEST_F(Run, OptionsMayStandBeforeTheCommand) {

@@ -15,7 +15,8 @@ struct Metrics {
   std::optional<double> train_loss = {}, learning_rate = {}, val_loss = {}, val_acc = {};
 };
 
-/// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt.
+/// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt. Locked (flock)
+/// as long as the object lives, or its process: one training writes it at a time.
 class RunFolder {
  public:
   /// A new folder with the next free version number; two programs that ask at once get different ones. Throws
@@ -23,8 +24,13 @@ class RunFolder {
   static RunFolder create(const std::filesystem::path& log_dir, const std::string& name);
 
   /// The folder of a run's checkpoint (FOLDER/checkpoints/last.ckpt), as it was at `step`: later rows of its
-  /// metrics.csv are dropped. Throws igpt::InputError when the file does not lie in such a folder.
+  /// metrics.csv are dropped. Throws igpt::InputError when the file does not lie in such a folder, igpt::Error when
+  /// another program trains in it.
   static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step);
+
+  RunFolder(RunFolder&& other) noexcept;
+  RunFolder& operator=(RunFolder&&) = delete;
+  ~RunFolder();
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path best_checkpoint() const { return path_ / "checkpoints" / "best.ckpt"; }
@@ -39,9 +45,10 @@ class RunFolder {
   void publish_metrics();
 
  private:
-  explicit RunFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  explicit RunFolder(std::filesystem::path path);
 
   std::filesystem::path path_;
+  int lock_ = -1;
   std::string csv_;
   bool changed_ = true;
 };
