@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "igpt/error.h"
+#include "src/ops/cpu/attention_bf16.h"
 #include "src/ops/cpu/kernels.h"
 #include "src/ops/cpu/layout.h"
 #include "src/ops/cpu/ordered_sum.h"
@@ -27,6 +28,11 @@ void require(bool fits, const char* what) {
   if (!fits) throw Error(std::string("fused step: ") + what);
 }
 
+const AttentionKernels* bf16_attention(Precision precision) {
+  if (precision == Precision::fp32 || image_kernels().lanes != 16) return nullptr;
+  return precision == Precision::bf16 ? Bf16Attention::hardware() : Bf16Attention::emulated();
+}
+
 }  // namespace
 
 bool supports(const ModelShape& shape) {
@@ -44,9 +50,12 @@ int64_t parameter_count(const ModelShape& shape) {
 
 class FusedStep::Implementation {
  public:
-  Implementation(const ModelShape& shape, int threads)
+  Implementation(const ModelShape& shape, int threads, const AttentionKernels* bf16)
       : kernels(image_kernels()), layout(shape, kernels.lanes), pool(threads), weights(layout) {
-    for (int i = 0; i < threads; ++i) workspaces.push_back(std::make_unique<Workspace>(layout));
+    const bool on_tiles = bf16 && Bf16Attention::takes(layout);
+    for (int i = 0; i < threads; ++i)
+      workspaces.push_back(on_tiles ? std::make_unique<Workspace>(layout, *bf16, Bf16Attention::scratch_floats(layout))
+                                    : std::make_unique<Workspace>(layout, kernels.block.attention));
   }
 
   /// Number of images, after all sizes and tokens have been found right.
@@ -103,10 +112,12 @@ class FusedStep::Implementation {
   std::vector<double> nats;
 };
 
-FusedStep::FusedStep(const ModelShape& shape, int threads) {
+FusedStep::FusedStep(const ModelShape& shape, int threads, Precision precision) {
   require(supports(shape), "the model is too large for it");
   require(threads >= 1, "at least one thread is needed");
-  implementation_ = std::make_unique<Implementation>(shape, threads);
+  const AttentionKernels* const bf16 = bf16_attention(precision);
+  require(bf16 || precision == Precision::fp32, "this CPU lacks the instructions for bf16");
+  implementation_ = std::make_unique<Implementation>(shape, threads, bf16);
 }
 
 FusedStep::~FusedStep() = default;

@@ -53,7 +53,7 @@ void forward(const PackedWeights& weights, const uint8_t* tokens, Workspace& wor
   embed(weights, tokens, work.x);
   for (size_t l = 0; l < weights.blocks.size(); ++l) {
     dense_before(weights.blocks[l], work.blocks[l], work);
-    attention(work.blocks[l], work);
+    work.attention.forward(work.blocks[l], work);
     dense_after(weights.blocks[l], work.blocks[l], work);
   }
 }
@@ -61,7 +61,7 @@ void forward(const PackedWeights& weights, const uint8_t* tokens, Workspace& wor
 void backward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, Gradients& g) {
   for (size_t l = weights.blocks.size(); l-- > 0;) {
     dense_backward_to(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
-    attention_backward(work.blocks[l], work);
+    work.attention.backward(work.blocks[l], work);
     dense_backward_from(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
   }
   embed_backward(weights.layout, tokens, work.x, g);
@@ -108,7 +108,7 @@ const ImageKernels& kernels_of_target() {
       nats,
       class_logits,
       logits,
-      {dense_before, attention, dense_after, dense_backward_to, attention_backward, dense_backward_from}};
+      {dense_before, {attention, attention_backward}, dense_after, dense_backward_to, dense_backward_from}};
   return kernels;
 }
 

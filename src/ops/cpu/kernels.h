@@ -9,16 +9,15 @@ namespace igpt::ops::cpu {
 /// A transformer block's parts in the order in which a step runs them on one image, each on all tokens.
 struct BlockKernels {
   void (*dense_before)(const BlockWeights& weights, const BlockActivations& saved, Workspace& work);
-  void (*attention)(const BlockActivations& saved, Workspace& work);
+  AttentionKernels attention;  ///< in fp32
   void (*dense_after)(const BlockWeights& weights, const BlockActivations& saved, Workspace& work);
   void (*dense_backward_to)(const BlockWeights& weights, const BlockActivations& saved, Workspace& work,
                             BlockGradients& gradients);
-  void (*attention_backward)(const BlockActivations& saved, Workspace& work);
   void (*dense_backward_from)(const BlockWeights& weights, const BlockActivations& saved, Workspace& work,
                               BlockGradients& gradients);
 };
 
-/// The model on one image, for one kind of vectors. `tokens` (S).
+/// The model on one image, for one kind of vectors, with the workspace's attention. `tokens` (S).
 struct ImageKernels {
   const char* target;
   int lanes;
@@ -34,7 +33,7 @@ struct ImageKernels {
   void (*class_logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (C)
   void (*logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (S, V)
 
-  BlockKernels block;  ///< for benchmarks
+  BlockKernels block;
 };
 
 /// For the widest vectors that this machine has.

@@ -232,8 +232,9 @@ void Gradients::add_to(float* gradients) const {
   for (int64_t i = 0; i < s.shape.num_classes; ++i) gradients[at.clf_bias + i] += clf_bias[i];
 }
 
-Workspace::Workspace(const Layout& sizes) : layout(sizes), buffer(static_cast<size_t>(place(nullptr))) {
-  place(buffer.data());
+Workspace::Workspace(const Layout& sizes, const AttentionKernels& kernels, int64_t scratch_floats)
+    : layout(sizes), attention(kernels), buffer(static_cast<size_t>(place(nullptr, scratch_floats))) {
+  place(buffer.data(), scratch_floats);
 }
 
 int64_t Workspace::floats(const Layout& s) {
@@ -243,7 +244,7 @@ int64_t Workspace::floats(const Layout& s) {
   return tokens * (s.shape.num_layers * saved + passing);
 }
 
-int64_t Workspace::place(float* base) {
+int64_t Workspace::place(float* base, int64_t scratch_floats) {
   const Layout& s = layout;
   Arena arena(base);
   const auto rows = [&](int64_t count) { return arena.take(count * s.padded_tokens()); };
@@ -262,6 +263,7 @@ int64_t Workspace::place(float* base) {
   normed = tile(s.embed_rows), hidden = tile(s.hidden_rows), d_hidden = tile(s.hidden_rows);
   pairs = tile(2 * int64_t{s.heads} * s.head_rows), d_in = tile(3 * s.attention_rows), logits = tile(s.vocab_rows);
   class_logits = arena.take(s.shape.num_classes);
+  scratch = arena.take(scratch_floats);
   return arena.used();
 }
 

@@ -109,13 +109,24 @@ struct BlockActivations {
   float* log_sum_exp;                        // [tile][head][N], base 2
 };
 
+struct Workspace;
+
+/// Attention of all heads of one image. Forward from q and kv to `attended` and `log_sum_exp`; backward from these,
+/// q_do, d_attended and delta to dq and dkv.
+struct AttentionKernels {
+  void (*forward)(const BlockActivations& saved, Workspace& work);
+  void (*backward)(const BlockActivations& saved, Workspace& work);
+};
+
 /// Everything that a thread needs for one image.
 struct Workspace {
-  explicit Workspace(const Layout& layout);
+  /// `scratch_floats` as `attention` needs them.
+  Workspace(const Layout& layout, const AttentionKernels& attention, int64_t scratch_floats = 0);
 
   static int64_t floats(const Layout& layout);
 
   const Layout& layout;
+  const AttentionKernels attention;
   std::vector<BlockActivations> blocks;
   AlignedBuffer buffer;
   float *x, *x_2;              ///< [tile][embed_rows][N]: the residual stream, then its gradient
@@ -125,9 +136,10 @@ struct Workspace {
   float *q_do, *dkv;           ///< the same, see attention-inl.h
   float *normed, *hidden, *d_hidden, *pairs, *d_in, *logits;  ///< scratch of one tile
   float* class_logits;                                        ///< (C)
+  float* scratch;                                             ///< of attention
 
  private:
-  int64_t place(float* base);
+  int64_t place(float* base, int64_t scratch_floats);
 };
 
 /// Places of the parameters in the flat buffer.

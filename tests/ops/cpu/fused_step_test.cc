@@ -16,7 +16,17 @@ namespace {
 
 using igpt::testing::ReferenceModel;
 
-constexpr double kTolerance = 5e-5;  // of the largest entry, fp32 in another order of summation
+// Largest errors, relative to the largest entry.
+struct Tolerance {
+  double logits, loss, gradients;
+};
+constexpr Tolerance kFp32{5e-5, 5e-5, 5e-5};  // another order of summation
+
+// bf16: twice what was measured. Weights of attention have 8 bits, and here few of them come to a sum.
+Tolerance tolerance(Precision precision) {
+  if (precision == Precision::fp32) return kFp32;
+  return {0.018, 0.0013, 0.04};
+}
 
 ImageGPTOptions options_of(const ModelShape& shape) {  // but for the positions, which need not be a square
   return {.embed_dim = shape.embed_dim,
@@ -107,7 +117,7 @@ void expect_gradients(const Case& c, const std::vector<float>& actual,
   }
 }
 
-void expect_generative(const Case& c, FusedStep& step, double tolerance = kTolerance) {
+void expect_generative(const Case& c, FusedStep& step, const Tolerance& tolerance) {
   const auto images = c.reference(/*classify=*/false);
   const auto length = static_cast<double>(c.shape.sequence_length), batch = static_cast<double>(c.batch);
   std::vector<double> logits, nats;
@@ -117,19 +127,19 @@ void expect_generative(const Case& c, FusedStep& step, double tolerance = kToler
   }
   std::vector<float> actual_logits(logits.size());
   step.logits(c.tokens, c.weights, actual_logits);
-  EXPECT_LT(relative_error(actual_logits, logits), tolerance);
+  EXPECT_LT(relative_error(actual_logits, logits), tolerance.logits);
   std::vector<double> actual_nats(nats.size());
   step.nats(c.tokens, c.weights, actual_nats);
-  EXPECT_LT(relative_error(actual_nats, nats), tolerance);
+  EXPECT_LT(relative_error(actual_nats, nats), tolerance.loss);
 
   std::vector<float> gradients(c.weights.size());
   double mean = 0;
   for (const double of_image : nats) mean += of_image / (batch * length);
-  EXPECT_NEAR(step.generative(c.tokens, c.weights, 1, gradients), mean, tolerance * mean);
-  expect_gradients(c, gradients, images, batch * length, tolerance);
+  EXPECT_NEAR(step.generative(c.tokens, c.weights, 1, gradients), mean, tolerance.loss * mean);
+  expect_gradients(c, gradients, images, batch * length, tolerance.gradients);
 }
 
-void expect_classifier(const Case& c, FusedStep& step) {
+void expect_classifier(const Case& c, FusedStep& step, const Tolerance& tolerance) {
   const auto images = c.reference(/*classify=*/true);
   std::vector<double> logits;
   double mean = 0;
@@ -139,10 +149,10 @@ void expect_classifier(const Case& c, FusedStep& step) {
   }
   std::vector<float> actual_logits(logits.size());
   step.class_logits(c.tokens, c.weights, actual_logits);
-  EXPECT_LT(relative_error(actual_logits, logits), kTolerance);
+  EXPECT_LT(relative_error(actual_logits, logits), tolerance.logits);
   std::vector<float> gradients(c.weights.size());
-  EXPECT_NEAR(step.classifier(c.tokens, c.labels, c.weights, 1, gradients), mean, kTolerance * (1 + mean));
-  expect_gradients(c, gradients, images, static_cast<double>(c.batch), kTolerance);
+  EXPECT_NEAR(step.classifier(c.tokens, c.labels, c.weights, 1, gradients), mean, tolerance.logits * (1 + mean));
+  expect_gradients(c, gradients, images, static_cast<double>(c.batch), tolerance.gradients);
 }
 
 // Every kind of vectors that this machine has: the widest, and the narrower ones that other machines would use.
@@ -173,24 +183,51 @@ std::string name_of(const ShapeCase& c) {
          std::to_string(s.num_classes) + "B" + std::to_string(c.batch);
 }
 
-class FusedStepParity : public ::testing::TestWithParam<std::tuple<int64_t, ShapeCase>> {
+// Vectors and precision.
+struct Path {
+  int64_t target;  // 0: the machine's
+  Precision precision;
+
+  void choose() const {
+    hwy::SetSupportedTargetsForTest(target);
+    const std::string why = why_not(precision);
+    if (why.starts_with("this CPU has no")) GTEST_SKIP() << why;
+    EXPECT_EQ(why, "");
+  }
+};
+
+std::vector<Path> paths() {
+  std::vector<Path> all{{0, Precision::emulated_bf16}, {0, Precision::bf16}};
+  for (const int64_t target : targets()) all.push_back({target, Precision::fp32});
+  return all;
+}
+
+std::string name_of(const Path& path) {
+  if (path.precision == Precision::fp32) return hwy::TargetName(path.target);
+  return path.precision == Precision::bf16 ? "BF16" : "EMULATED_BF16";
+}
+
+class FusedStepParity : public ::testing::TestWithParam<std::tuple<Path, ShapeCase>> {
  protected:
-  void SetUp() override { hwy::SetSupportedTargetsForTest(std::get<0>(GetParam())); }
+  void SetUp() override { std::get<0>(GetParam()).choose(); }
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
+
+  Precision precision() const { return std::get<0>(GetParam()).precision; }
+  const ShapeCase& shape_case() const { return std::get<1>(GetParam()); }
 };
 
 TEST_P(FusedStepParity, LogitsLossAndEveryGradientEqualTheReference) {
-  const auto& [shape, batch] = std::get<1>(GetParam());
+  const auto& [shape, batch] = shape_case();
   const Case c(shape, batch);
-  FusedStep step(shape, 1);
-  expect_generative(c, step);
+  FusedStep step(shape, 1, precision());
+  expect_generative(c, step, tolerance(precision()));
 }
 
 TEST_P(FusedStepParity, ClassLogitsAndEveryGradientEqualTheReference) {
-  const auto& [shape, batch] = std::get<1>(GetParam());
+  const auto& [shape, batch] = shape_case();
   const Case c(shape, batch);
-  FusedStep step(shape, 1);
-  expect_classifier(c, step);
+  FusedStep step(shape, 1, precision());
+  expect_classifier(c, step, tolerance(precision()));
 }
 
 const ShapeCase kShapes[] = {
@@ -205,37 +242,78 @@ const ShapeCase kShapes[] = {
     {{1, 1, 1, 5, 1, 1}, 1},     {{16, 2, 1, 1, 16, 10}, 64},   {{16, 2, 2, 784, 16, 10}, 1}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
-                         ::testing::Combine(::testing::ValuesIn(targets()), ::testing::ValuesIn(kShapes)),
+                         ::testing::Combine(::testing::ValuesIn(paths()), ::testing::ValuesIn(kShapes)),
                          [](const auto& test) {
-                           return std::string(hwy::TargetName(std::get<0>(test.param))) +
-                                  name_of(std::get<1>(test.param));
+                           return name_of(std::get<0>(test.param)) + name_of(std::get<1>(test.param));
                          });
 
-// Weights whose logits of base 2 reach hundreds, as trained models have them, both ways. fp32 leaves such logits an
-// absolute error of 5e-5, and the probabilities a relative one.
-TEST(FusedStep, HugeLogitsEqualTheReference) {
-  for (const int64_t target : targets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    Case c({.num_layers = 1, .sequence_length = 100}, 2);
-    for (const auto& [name, first, count] : ranges(c.shape)) {
-      if (!name.ends_with("in_proj_weight")) continue;
-      for (size_t i = 0; i < count * 2 / 3; ++i) c.weights[first + i] *= 15;  // q and k
-    }
-    FusedStep step(c.shape, 1);
-    expect_generative(c, step, 1e-3);
-    hwy::SetSupportedTargetsForTest(0);
+class FusedStepOnPath : public ::testing::TestWithParam<Path> {
+ protected:
+  void SetUp() override { GetParam().choose(); }
+  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
+
+  Precision precision() const { return GetParam().precision; }
+};
+
+INSTANTIATE_TEST_SUITE_P(Paths, FusedStepOnPath, ::testing::ValuesIn(paths()),
+                         [](const auto& test) { return name_of(test.param); });
+
+// Of all layers: in_proj's rows for q (0), k (1) or v (2), of weights or biases.
+template <class Change>
+void change_in_proj(Case& c, const std::string& kind, size_t which, const Change& change) {
+  for (const auto& [name, first, count] : ranges(c.shape)) {
+    if (!name.ends_with("in_proj_" + kind)) continue;
+    for (size_t i = 0; i < count / 3; ++i) change(c.weights[first + which * count / 3 + i]);
   }
 }
 
-TEST(FusedStep, ResultsDoNotDependOnTheNumberOfThreads) {
+// fp32 leaves logits of hundreds an absolute error of 5e-5, and the probabilities a relative one; bf16 of 16 bits 1e-2.
+Tolerance huge_logits_tolerance(Precision precision) {
+  return precision == Precision::fp32 ? Tolerance{1e-3, 1e-3, 1e-3} : Tolerance{4e-3, 6e-4, 8e-2};
+}
+
+// Weights whose logits of base 2 reach hundreds, as trained models have them, both ways.
+TEST_P(FusedStepOnPath, HugeLogitsEqualTheReference) {
+  for (const ModelShape& shape :
+       {ModelShape{.num_layers = 1, .sequence_length = 100}, {32, 2, 1, 70, 16, 10}, {8, 2, 1, 70, 16, 10}}) {
+    Case c(shape, 2);
+    for (const size_t which : {0, 1}) change_in_proj(c, "weight", which, [](float& weight) { weight *= 15; });
+    FusedStep step(c.shape, 1, precision());
+    expect_generative(c, step, huge_logits_tolerance(precision()));
+  }
+}
+
+// Rows of logits that are all hundreds above or below zero.
+TEST_P(FusedStepOnPath, LogitsFarFromZeroEqualTheReference) {
+  for (const float far : {-12.0f, -4.7f, 12.0f, 40.0f})
+    for (const ModelShape& shape :
+         {ModelShape{.num_layers = 1, .sequence_length = 100}, {32, 2, 1, 70, 16, 10}, {8, 2, 1, 70, 16, 10}}) {
+      Case c(shape, 2);
+      change_in_proj(c, "bias", 0, [&](float& bias) { bias += std::abs(far); });
+      change_in_proj(c, "bias", 1, [&](float& bias) { bias += far; });
+      FusedStep step(c.shape, 1, precision());
+      expect_generative(c, step, huge_logits_tolerance(precision()));
+    }
+}
+
+TEST_P(FusedStepOnPath, EqualTokensEqualTheReference) {
+  Case c({.num_layers = 2, .sequence_length = 100}, 2);
+  for (const auto& [name, first, count] : ranges(c.shape))
+    if (name == "position_embeddings.weight") std::fill_n(c.weights.begin() + static_cast<int64_t>(first), count, 0.0f);
+  std::fill(c.tokens.begin(), c.tokens.end(), uint8_t{3});
+  FusedStep step(c.shape, 1, precision());
+  expect_generative(c, step, tolerance(precision()));
+}
+
+TEST_P(FusedStepOnPath, ResultsDoNotDependOnTheNumberOfThreads) {
   for (const int64_t batch : {1, 3, 64, 77}) {
     const Case c({.num_layers = 2, .sequence_length = 49}, batch);
-    FusedStep one(c.shape, 1);
+    FusedStep one(c.shape, 1, precision());
     std::vector<float> expected(c.weights.size()), expected_class(c.weights.size());
     const double loss = one.generative(c.tokens, c.weights, 1, expected);
     const double class_loss = one.classifier(c.tokens, c.labels, c.weights, 1, expected_class);
     for (const int threads : {2, 4}) {
-      FusedStep many(c.shape, threads);
+      FusedStep many(c.shape, threads, precision());
       for (int repeat = 0; repeat < 3; ++repeat) {
         std::vector<float> gradients(c.weights.size()), class_gradients(c.weights.size());
         EXPECT_EQ(many.generative(c.tokens, c.weights, 1, gradients), loss);
@@ -243,6 +321,19 @@ TEST(FusedStep, ResultsDoNotDependOnTheNumberOfThreads) {
         EXPECT_EQ(gradients, expected) << threads << " threads, batch " << batch;
         EXPECT_EQ(class_gradients, expected_class) << threads << " threads, batch " << batch;
       }
+    }
+  }
+}
+
+TEST_P(FusedStepOnPath, NaNWeightsGiveANaNLoss) {
+  for (const size_t which : {0, 1, 2}) {
+    Case c({.num_layers = 1, .sequence_length = 20}, 1);
+    for (const float sign : {1.0f, -1.0f}) {
+      if (sign < 0 && precision() == Precision::fp32) continue;  // lost by scalar maxima
+      change_in_proj(c, "weight", which, [&](float& weight) { weight = std::copysign(NAN, sign); });
+      FusedStep step(c.shape, 1, precision());
+      std::vector<float> gradients(c.weights.size());
+      EXPECT_TRUE(std::isnan(step.generative(c.tokens, c.weights, 1, gradients))) << which << ", sign " << sign;
     }
   }
 }
@@ -256,15 +347,6 @@ TEST(FusedStep, GradientsAreAddedAndScaled) {
   std::vector<double> expected;
   for (const float gradient : once) expected.push_back(1 + 3.0 * gradient);
   EXPECT_LT(relative_error(twice, expected), 1e-6);
-}
-
-TEST(FusedStep, NaNWeightsGiveANaNLoss) {
-  Case c({.num_layers = 1, .sequence_length = 20}, 1);
-  for (const auto& [name, first, count] : ranges(c.shape))
-    if (name.ends_with("in_proj_weight")) c.weights[first] = NAN;
-  FusedStep step(c.shape, 1);
-  std::vector<float> gradients(c.weights.size());
-  EXPECT_TRUE(std::isnan(step.generative(c.tokens, c.weights, 1, gradients)));
 }
 
 TEST(FusedStep, TokensLabelsAndSizesAreChecked) {
@@ -295,6 +377,16 @@ TEST(FusedStep, LargeModelsAreNotSupported) {
   EXPECT_FALSE(supports({.sequence_length = 1 << 20}));
   EXPECT_FALSE(supports({.num_layers = 0}));
   EXPECT_THROW(FusedStep({.num_vocab = 257}, 1), Error);
+}
+
+TEST(FusedStep, PrecisionThatTheCpuLacksIsRefused) {
+  hwy::SetSupportedTargetsForTest(HWY_SCALAR);
+  EXPECT_EQ(why_not(Precision::fp32), "");
+  for (const auto precision : {Precision::bf16, Precision::emulated_bf16}) {
+    EXPECT_NE(why_not(precision), "");
+    EXPECT_THROW(FusedStep({.num_layers = 1}, 1, precision), Error);
+  }
+  hwy::SetSupportedTargetsForTest(0);
 }
 
 }  // namespace

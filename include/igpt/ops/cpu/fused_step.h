@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 namespace igpt::ops::cpu {
 
@@ -23,6 +24,17 @@ struct ModelShape {
 /// image within 512 MB. Larger models keep vector units busy through LibTorch's own kernels.
 bool supports(const ModelShape& shape);
 
+/// What attention's matrix products are computed in; everything else is fp32.
+enum class Precision {
+  fp32,
+  bf16,           ///< on AMX tiles, for head dimensions up to 16; wider heads in fp32
+  emulated_bf16,  ///< the same on tiles in memory: to test bf16 where there is no AMX
+};
+
+/// Why this machine cannot compute in `precision`, as a note says it ("this CPU has no AMX"); empty where it can. The
+/// first question about bf16 compares a small model's gradients with fp32 ones, in a millisecond.
+std::string why_not(Precision precision);
+
 /// Number of floats in the flat buffer of weights: the sum over igpt::parameter_shapes.
 int64_t parameter_count(const ModelShape& shape);
 
@@ -36,8 +48,8 @@ int64_t parameter_count(const ModelShape& shape);
 class FusedStep {
  public:
   /// Allocates all memory but what grows with the batch (a few bytes an image). `threads` at least 1; throws
-  /// igpt::Error where supports(shape) is false.
-  FusedStep(const ModelShape& shape, int threads);
+  /// igpt::Error where supports(shape) is false or why_not(precision) has an answer.
+  FusedStep(const ModelShape& shape, int threads, Precision precision = Precision::fp32);
   FusedStep(const FusedStep&) = delete;
   FusedStep& operator=(const FusedStep&) = delete;
   ~FusedStep();
