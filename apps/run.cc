@@ -65,7 +65,8 @@ TrainCommand::TrainCommand() {
   o.add("val_interval", train.val_interval, "steps between validations (an epoch)", at_least(1));
   o.add("checkpoint_interval", train.checkpoint_interval, "steps between writings of last.ckpt (each validation)",
         at_least(1));
-  o.add("precision", train.precision, "of matrix products", one_of({"fp32", "bf16"}));
+  o.add("precision", train.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
+        one_of({"fp32", "bf16"}));
   add_seed_option(o, common);
   o.group("Data");
   o.add("train_x", train.data.train_x, "training images");
@@ -117,7 +118,8 @@ struct TestCommand {
     o.add("limit", evaluate.limit, "first images only (all)", at_least(1));
     o.add("per_image", evaluate.per_image, ".npy for the nats of each image, or a classifier's logits");
     o.add("batch_size", evaluate.batch_size, "images at a time", between(1, 1 << 20));
-    o.add("precision", evaluate.precision, "of matrix products", one_of({"fp32", "bf16"}));
+    o.add("precision", evaluate.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
+          one_of({"fp32", "bf16"}));
     o.add("test_x", evaluate.test_x, "test images");
     o.add("test_y", evaluate.test_y, "test labels");
     o.group("Program");

@@ -52,11 +52,25 @@ cpu::ModelShape shape_of(const ImageGPTOptions& options) {
 }
 
 bool FusedModel::supports(const ImageGPTOptions& options, c10::Device device) {
-  return device.is_cpu() && kernels() == Kernels::fused && cpu::supports(shape_of(options));
+  return device.is_cpu() && kernels() != Kernels::reference && cpu::supports(shape_of(options));
 }
 
-FusedModel::FusedModel(const ImageGPTOptions& options, int threads)
-    : step_(std::make_unique<cpu::FusedStep>(shape_of(options), threads > 0 ? threads : at::get_num_threads())) {
+cpu::Precision FusedModel::precision(const ImageGPTOptions& options, bool bf16, std::string* note) {
+  if (!bf16) return cpu::Precision::fp32;
+  const auto wanted = kernels() == Kernels::emulated ? cpu::Precision::emulated_bf16 : cpu::Precision::bf16;
+  std::string why = cpu::why_not(wanted);
+  if (!why.empty() && wanted == cpu::Precision::emulated_bf16)
+    throw UsageError("IGPT_KERNELS=emulated: " + why + "; use IGPT_KERNELS=fused");
+  if (why.empty() && shape_of(options).head_dim() > cpu::kLargestBf16HeadDim)
+    why = "AMX takes heads up to " + std::to_string(cpu::kLargestBf16HeadDim) + " wide";
+  if (why.empty()) return wanted;
+  if (note) *note = why + ": computing in fp32, which is faster than bf16 without AMX";
+  return cpu::Precision::fp32;
+}
+
+FusedModel::FusedModel(const ImageGPTOptions& options, int threads, cpu::Precision precision)
+    : step_(std::make_unique<cpu::FusedStep>(shape_of(options), threads > 0 ? threads : at::get_num_threads(),
+                                             precision)) {
   for (const auto& parameter : parameter_shapes(options)) sizes_.push_back(parameter.sizes);
 }
 

@@ -13,7 +13,8 @@ Kernels kernels() {
     const std::string text = variable ? variable : "fused";
     if (text == "reference") return Kernels::reference;
     if (text == "fused" || text.empty()) return Kernels::fused;
-    throw UsageError("IGPT_KERNELS=" + text + ": must be reference or fused");
+    if (text == "emulated") return Kernels::emulated;
+    throw UsageError("IGPT_KERNELS=" + text + ": must be reference, fused or emulated");
   }();
   return choice;
 }

@@ -15,7 +15,8 @@ class Forward {
  public:
   Forward(ImageGPT model, c10::Device device, const ScoringOptions& options)
       : model_(std::move(model)), device_(device), options_(options), parameters_(model_->parameters()) {
-    if (!options.bf16 && ops::FusedModel::supports(model_->options(), device)) fused_.emplace(model_->options());
+    if (!ops::FusedModel::supports(model_->options(), device)) return;
+    fused_.emplace(model_->options(), /*threads=*/0, ops::FusedModel::precision(model_->options(), options.bf16));
   }
 
   Tensor operator()(const Tensor& x) {

@@ -46,8 +46,12 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   model_->to(device_);
   parameters_ = model_->parameters();
   adam_.emplace(parameters_, FlatAdam::Options{});
-  if (options_.precision == "fp32" && ops::FusedModel::supports(options_.model, device_))
-    fused_.emplace(options_.model);
+  if (ops::FusedModel::supports(options_.model, device_)) {
+    std::string note;
+    const auto precision = ops::FusedModel::precision(options_.model, options_.precision == "bf16", &note);
+    if (!note.empty() && hooks_.note) hooks_.note(note);
+    fused_.emplace(options_.model, /*threads=*/0, precision);
+  }
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
 
   if (options_.resume.empty()) {

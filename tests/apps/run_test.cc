@@ -25,10 +25,10 @@ class Run : public ::testing::Test {
  protected:
   Run() { testing::write_tiny_dataset(folder_ / "data"); }
 
-  Ending run(std::vector<std::string> arguments, bool tiny_model = false) const {
+  Ending run(std::vector<std::string> arguments, bool tiny_model = false, const std::string& kernels = "") const {
     arguments.insert(arguments.begin(), testing::program("run"));
     if (tiny_model) arguments.insert(arguments.end(), kTinyModel.begin(), kTinyModel.end());
-    return testing::run(arguments, {{"IGPT_KERNELS", ""}}, folder_.path());
+    return testing::run(arguments, {{"IGPT_KERNELS", kernels}}, folder_.path());
   }
 
   Ending train(std::vector<std::string> arguments) const {
@@ -88,6 +88,32 @@ TEST_F(Run, FineTunesAClassifier) {
   EXPECT_EQ(formats::read_npy_header(folder_ / "logits.npy").shape, (std::vector<int64_t>{20, 2}));
   const auto hparams = testing::read_bytes(folder_ / "logs/clf/version_0/hparams.yaml");
   EXPECT_THAT(hparams, AllOf(HasSubstr("embed_dim: 8"), HasSubstr("schedule: constant"), HasSubstr("classify: true")));
+}
+
+double number_after(const std::string& text, const std::string& key) {
+  const auto at = text.find(key);
+  return at == std::string::npos ? NAN : std::strtod(text.c_str() + at + key.size(), nullptr);
+}
+
+TEST_F(Run, Bf16OnEmulatedTilesFollowsFp32) {
+  const auto loss = [&](const std::string& precision, const std::string& kernels) {
+    const auto trained = run({"train", "--name", precision + kernels, "--steps", "60", "--precision", precision},
+                             /*tiny_model=*/true, kernels);
+    if (trained.exit_code != 0) return std::pair(trained, double{NAN});
+    const auto tested =
+        run({"test", checkpoint(precision + kernels), "--device", "cpu", "--precision", precision, "--json"},
+            /*tiny_model=*/false, kernels);
+    return std::pair(tested, number_after(tested.out, "\"test_loss\": "));
+  };
+  const double fp32 = loss("fp32", "").second;
+  const auto [ending, emulated] = loss("bf16", "emulated");
+  if (ending.exit_code == 2 && ending.err.find("this CPU has no AVX-512") != std::string::npos) {
+    EXPECT_EQ(lines(ending.err), 1);
+    GTEST_SKIP() << ending.err;
+  }
+  ASSERT_EQ(ending.exit_code, 0) << ending.err;
+  EXPECT_NE(emulated, fp32);
+  EXPECT_NEAR(emulated, fp32, 0.02);
 }
 
 TEST_F(Run, HparamsOfARunAreAConfigurationFile) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "igpt/model/options.h"
@@ -22,8 +23,13 @@ class FusedModel {
   /// Whether there are kernels for the model on the device, and ops::kernels() is not `reference`.
   static bool supports(const ImageGPTOptions& options, c10::Device device);
 
+  /// What to compute in where bf16 is asked for or not: bf16 takes AMX (or emulation, see ops::kernels()). Without it
+  /// fp32 is faster; then `note` says so in one line. Throws igpt::UsageError where emulation is asked for and not
+  /// possible.
+  static cpu::Precision precision(const ImageGPTOptions& options, bool bf16, std::string* note = nullptr);
+
   /// On `threads` threads, or as many as LibTorch uses (0).
-  explicit FusedModel(const ImageGPTOptions& options, int threads = 0);
+  explicit FusedModel(const ImageGPTOptions& options, int threads = 0, cpu::Precision precision = cpu::Precision::fp32);
 
   /// Mean cross-entropy in nats per pixel, a scalar. Differentiable once: the gradients are computed with it, when
   /// gradients are enabled and a parameter requires them.

@@ -6,9 +6,10 @@ namespace igpt::ops {
 enum class Kernels {
   reference,  ///< written out with LibTorch's elementary operations
   fused,      ///< the fastest that the shape and device have
+  emulated,   ///< the same, but bf16 on a CPU as on one with AMX, on tiles in memory
 };
 
-/// From the environment variable IGPT_KERNELS (`reference` or `fused`, the default), read once.
+/// From the environment variable IGPT_KERNELS (`reference`, `emulated` or `fused`, the default), read once.
 /// Throws igpt::UsageError on another value.
 Kernels kernels();
 

@@ -12,7 +12,7 @@ namespace igpt::ops::cpu {
 /// backward 47 ms, fp32 92. One 32 x 32 block of queries and keys takes some 315 cycles forward: 96 of products, 160 of
 /// loading and storing tiles, and 9 vector instructions for each 32 weights, of which half are shuffles.
 struct Bf16Attention {
-  static bool takes(const Layout& layout) { return layout.lanes == 16 && layout.head_rows <= 16; }
+  static bool takes(const Layout& layout) { return layout.lanes == 16 && layout.head_rows <= kLargestBf16HeadDim; }
   static int64_t scratch_floats(const Layout& layout);  ///< of Workspace::scratch
 
   /// On the processor's tiles; nullptr where it has none.

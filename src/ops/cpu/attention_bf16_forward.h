@@ -34,6 +34,7 @@ class Bf16Forward {
   static constexpr float kMoves = 8;
   // v and the ones whose product is the sum of the weights stand side by side, or need two tiles.
   static constexpr int kColumns = kHead < 16 ? 1 : 2;
+  using ValueLanes = Lanes<(kHead < 16 ? kHead : 0), 1>;
 
  public:
   static int64_t scratch_floats(int tiles) { return int64_t{(tiles + 1) / 2} * (2 * Split::kTiles + 1) * 256; }
@@ -49,12 +50,11 @@ class Bf16Forward {
     for (int row = 0; row < 16; ++row) _mm512_store_si512(ones_[row], _mm512_set1_epi32(kOnesPair));
     for (int tile = 0; tile < 2 * blocks_; ++tile) pack_keys(tile);
     for (int block = 0; block < blocks_; ++block) {
-      pack_queries(block);
-      attend(block, /*by_first_keys=*/false);
-      if (finish(block, /*accept=*/false)) continue;
-      pack_queries(block);
-      attend(block, /*by_first_keys=*/true);
-      finish(block, /*accept=*/true);
+      for (const bool by_first_keys : {false, true}) {
+        pack_queries(block);
+        attend(block, by_first_keys);
+        if (finish(block, /*accept=*/by_first_keys)) break;
+      }
     }
   }
 
@@ -76,7 +76,7 @@ class Bf16Forward {
       }
     }
     for (int i = 0; i < 16; i += 2) {
-      __m512i pair = token_pair<kHead, 0>(v[i], v[i + 1], Lanes < kHead < 16 ? kHead : 0, 1 > ());
+      __m512i pair = token_pair<kHead, 0>(v[i], v[i + 1], ValueLanes());
       if constexpr (kColumns == 1) pair = pair | _mm512_maskz_set1_epi32(1 << kHead, kOnesPair);
       _mm512_store_si512(values[packed_row(tile & 1, i)], pair);
     }

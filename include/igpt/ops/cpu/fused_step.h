@@ -24,10 +24,12 @@ struct ModelShape {
 /// image within 512 MB. Larger models keep vector units busy through LibTorch's own kernels.
 bool supports(const ModelShape& shape);
 
+constexpr int64_t kLargestBf16HeadDim = 16;
+
 /// What attention's matrix products are computed in; everything else is fp32.
 enum class Precision {
   fp32,
-  bf16,           ///< on AMX tiles, for head dimensions up to 16; wider heads in fp32
+  bf16,           ///< on AMX tiles, for head dimensions up to kLargestBf16HeadDim; wider heads in fp32
   emulated_bf16,  ///< the same on tiles in memory: to test bf16 where there is no AMX
 };
 
