@@ -718,12 +718,19 @@ def large(folder):
     size = 4 << 30
     good = Checkpoint()
     starts = {"zeros.ckpt": b"", "zip.ckpt": b"PK\3\4", "zip_cut.ckpt": good.zip(), "legacy.ckpt": b"\x80\2", "legacy_zeros_behind.ckpt": good.legacy(),
-              "zeros.npy": b"", "npy_lies.npy": npy(npy_header()), "images.npy": npy(npy_header(f"({size - 74}, 1, 1)")),
+              "legacy_cut.ckpt": good.legacy()[:3000], "zeros.npy": b"", "npy_lies.npy": npy(npy_header()),
               "zeros.yaml": b"", "zeros.gz": b"\x1f\x8b\x08"}
     for name, start in starts.items():
         with open(folder / name, "wb") as file:
             file.write(start)
             file.truncate(size)
+    # A few weights in a storage of 4 GiB, all else right.
+    good.storages["0"] = good.storages.pop("0")
+    good.state["gpt.sos"].numel = 1 << 30
+    with open(folder / "small_part.ckpt", "wb") as file:
+        content = good.legacy(counts={"0": 1 << 30})
+        file.write(content)
+        file.truncate(len(content) - 16 + size)
 
 
 def main():

@@ -13,6 +13,7 @@ using formats::Value;
 using torch::Tensor;
 
 constexpr const char* kPrefix = "gpt.";
+constexpr uint64_t kStorageAllowance = uint64_t{64} << 20, kStorageShare = 64;
 
 // A checkpoint file's root with its path, which starts every message.
 struct Source {
@@ -102,6 +103,10 @@ Tensor load_float32(const Source& source, const std::string& name, const Value& 
   const auto type = formats::dtype_name(stored->dtype);
   if (!type.starts_with("float") && type != "bfloat16")
     source.fail(name + " has dtype " + std::string(type) + ", weights are floating-point numbers");
+  // A storage is read as a whole: gigabytes for a few weights are a trap.
+  if (stored->storage->size() > kStorageAllowance + kStorageShare * stored->nbytes())
+    source.fail(name + " is a small part of a storage of " + std::to_string(stored->storage->size()) +
+                " bytes; save a clone() of it with PyTorch");
   const std::vector<float> numbers = formats::to_vector<float>(*stored);
   for (const float number : numbers)
     if (!std::isfinite(number))

@@ -201,8 +201,8 @@ DatasetInfo parse_dataset_info(const std::string& text, const std::string& name)
       throw InputError(name + ": its palette is damaged; run prepare_data again");
     return info;
   } catch (const YAML::Exception& error) {
-    throw InputError(name + ": line " + std::to_string(error.mark.line + 1) + ": " + formats::printable(error.msg) +
-                     "; run prepare_data again");
+    const std::string line = error.mark.is_null() ? "" : "line " + std::to_string(error.mark.line + 1) + ": ";
+    throw InputError(name + ": " + line + formats::printable(error.msg) + "; run prepare_data again");
   }
 }
 

@@ -62,6 +62,19 @@ void InputFile::read_exactly(std::span<std::byte> into) {
                      "; is it complete?");
 }
 
+void InputFile::read_at(uint64_t offset, std::span<std::byte> into) const {
+  for (size_t filled = 0; filled < into.size();) {
+    const auto at = static_cast<off_t>(offset + filled);
+    const ssize_t got = ::pread(descriptor_, into.data() + filled, into.size() - filled, at);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw Error(path_.string() + ": cannot read: " + std::strerror(errno));
+    if (got == 0)
+      throw InputError(path_.string() + ": ends at byte " + std::to_string(at) + ", it became shorter while it was " +
+                       "read; try again");
+    filled += static_cast<size_t>(got);
+  }
+}
+
 namespace {
 
 template <class Bytes>

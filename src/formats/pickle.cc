@@ -1016,7 +1016,7 @@ void Pickler::write_storage(const Tensor& tensor, bool typed) {
       keys_.try_emplace(tensor.storage.get(), storages_.size(), typed ? tensor.dtype : DType::uint8);
   const auto [key, dtype] = place->second;
   if (added) storages_.push_back(tensor.storage);
-  if (dtype != (typed ? tensor.dtype : DType::uint8) || tensor.storage->bytes.size() % width)
+  if (dtype != (typed ? tensor.dtype : DType::uint8) || tensor.storage->size() % width)
     throw Error("a storage of two dtypes in a checkpoint");
   emit(Op::mark);
   write_string("storage");
@@ -1026,7 +1026,7 @@ void Pickler::write_storage(const Tensor& tensor, bool typed) {
     write_global("torch.storage", "UntypedStorage");
   write_string(std::to_string(key));
   write_string("cpu");
-  write_integer(static_cast<int64_t>(tensor.storage->bytes.size() / width));
+  write_integer(static_cast<int64_t>(tensor.storage->size() / width));
   emit(Op::tuple);
   emit(Op::binpersid);
 }

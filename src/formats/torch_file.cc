@@ -16,11 +16,12 @@
 namespace igpt::formats {
 namespace {
 
-using Bytes = std::shared_ptr<const std::vector<std::byte>>;
+using Source = std::shared_ptr<const ByteSource>;
 
 // All compressed entries together. torch.save does not compress; what zip made smaller must not fill the memory.
 constexpr uint64_t inflate_limit = uint64_t{16} << 20;
-constexpr uint64_t largest_file = uint64_t{1} << 36;
+// The pickles of a checkpoint are some hundred kilobytes; a larger file holds tensors, which are read later.
+constexpr uint64_t max_pickle_size = uint64_t{32} << 20;
 constexpr uint64_t tensor_allowance = uint64_t{16} << 20;
 constexpr size_t max_storage_key = 64;
 constexpr int64_t legacy_protocol = 1001;
@@ -55,23 +56,26 @@ Value whole(std::shared_ptr<const Storage> storage, DType dtype, uint64_t numel)
 // For the small pickles around the content.
 const UnpickleOptions small{.persistent_load = {}, .memory_limit = uint64_t{8} << 20};
 
-UnpickleOptions unpickle_options(size_t file_size) {
+UnpickleOptions unpickle_options(uint64_t file_size) {
   UnpickleOptions options;
-  options.tensor_limit = 2 * uint64_t{file_size} + tensor_allowance;
+  options.tensor_limit = 2 * file_size + tensor_allowance;
   return options;
 }
 
 class ZipContainer {
  public:
-  ZipContainer(Bytes bytes, std::string name)
-      : name_(name), file_size_(bytes->size()), zip_(bytes, name, inflate_limit) {}
+  ZipContainer(const Source& source, std::string name)
+      : name_(name), file_size_(source->size()), zip_(std::make_shared<const ZipReader>(source, name, inflate_limit)) {}
 
   Value read() {
     const auto& pickled = find_pickle();
     prefix_ = pickled.name.substr(0, pickled.name.size() - pickle_name.size());
     refuse_programs();
     check_byte_order();
-    const auto content = zip_.read(pickled);
+    if (pickled.size > max_pickle_size)
+      throw InputError(name_ + ": has a data.pkl of " + std::to_string(pickled.size) +
+                       " bytes, which no checkpoint needs; it was not loaded");
+    const auto content = zip_->read(pickled);
     ByteReader reader(content.bytes, name_ + ": data.pkl");
     auto options = unpickle_options(file_size_);
     options.persistent_load = [this](const Value& id) { return load(StorageId::parse(id, name_)); };
@@ -85,7 +89,7 @@ class ZipContainer {
 
   const ZipReader::Entry& find_pickle() const {
     const ZipReader::Entry* found = nullptr;
-    for (const auto& entry : zip_.entries()) {
+    for (const auto& entry : zip_->entries()) {
       const size_t slash = entry.name.find('/');
       if (entry.name.substr(slash == entry.name.npos ? 0 : slash + 1) != pickle_name) continue;
       if (found) throw InputError(name_ + ": has two data.pkl; do not trust this file");
@@ -96,16 +100,17 @@ class ZipContainer {
   }
 
   void refuse_programs() const {
-    for (const auto& entry : zip_.entries())
+    for (const auto& entry : zip_->entries())
       if (entry.name == prefix_ + "constants.pkl" || entry.name.starts_with(prefix_ + "code/"))
         throw InputError(name_ +
                          ": is a TorchScript program, which is not run; save the model's state_dict() with torch.save");
   }
 
   void check_byte_order() {
-    const auto* entry = zip_.find(prefix_ + "byteorder");
+    const auto* entry = zip_->find(prefix_ + "byteorder");
     if (!entry) return;
-    const auto content = zip_.read(*entry);
+    if (entry->size > 16) throw InputError(name_ + ": has an unknown byte order; the file is damaged");
+    const auto content = zip_->read(*entry);
     const std::string_view order(reinterpret_cast<const char*>(content.bytes.data()), content.bytes.size());
     if (order == "big")
       throw InputError(name_ + ": is from a big-endian machine; load and save it on another with PyTorch");
@@ -115,39 +120,41 @@ class ZipContainer {
   Value load(const StorageId& id) {
     auto& known = storages_[id.key];
     if (!known.second) {
-      const auto* entry = zip_.find(prefix_ + "data/" + id.key);
+      const auto* entry = zip_->find(prefix_ + "data/" + id.key);
       if (!entry)
         throw InputError(name_ + ": has no data/" + printable(id.key) + ", which a tensor needs; copy it again");
-      const auto content = zip_.read(*entry);
-      known = {id.dtype, std::make_shared<const Storage>(Storage{content.bytes, content.owner})};
+      known = {id.dtype,
+               std::make_shared<const Storage>(entry->size, [zip = zip_, entry] { return zip->read(*entry); })};
     }
     if (known.first != id.dtype)
       throw InputError(name_ + ": uses data/" + printable(id.key) + " as two dtypes; do not trust this file");
-    if (known.second->bytes.size() / element_size(id.dtype) != id.numel)
-      throw InputError(name_ + ": data/" + printable(id.key) + " has " + std::to_string(known.second->bytes.size()) +
+    if (known.second->size() / element_size(id.dtype) != id.numel)
+      throw InputError(name_ + ": data/" + printable(id.key) + " has " + std::to_string(known.second->size()) +
                        " bytes where a tensor needs " + std::to_string(id.numel) + " elements; the file is damaged");
     return whole(known.second, id.dtype, id.numel);
   }
 
   std::string name_, prefix_;
-  size_t file_size_;
-  ZipReader zip_;
+  uint64_t file_size_;
+  std::shared_ptr<const ZipReader> zip_;
   std::map<std::string, std::pair<DType, std::shared_ptr<const Storage>>> storages_;
 };
 
 // Five pickles (magic number, protocol, system, content, keys of the storages), then the storages: numel, elements.
 class LegacyContainer {
  public:
-  LegacyContainer(Bytes bytes, const std::string& name)
-      : name_(name), bytes_(std::move(bytes)), file_(*bytes_, name + ":") {}
+  LegacyContainer(Source source, const std::string& name)
+      : name_(name),
+        source_(std::move(source)),
+        head_(source_->read(0, std::min(source_->size(), max_pickle_size))),
+        file_(head_.bytes, name + ":") {}
 
   Value read() {
     read_head();
-    auto options = unpickle_options(bytes_->size());
+    auto options = unpickle_options(source_->size());
     options.persistent_load = [this](const Value& id) { return load(StorageId::parse(id, name_)); };
     Value root = unpickle(file_, options);
-    read_storages();
-    if (!file_.at_end()) file_.fail("has bytes behind its last storage; copy it again");
+    find_storages();
     return root;
   }
 
@@ -155,13 +162,13 @@ class LegacyContainer {
   struct Root {
     DType dtype;
     uint64_t numel;
-    std::shared_ptr<Storage> storage;
-    bool found = false;
+    std::shared_ptr<uint64_t> offset;  // in the file; unknown, 0, until the pickles are read
+    std::shared_ptr<const Storage> storage;
   };
   struct View {
     std::string root_key;
     uint64_t offset, numel;
-    std::shared_ptr<Storage> storage;
+    std::shared_ptr<const Storage> storage;
   };
 
   void read_head() {
@@ -176,24 +183,23 @@ class LegacyContainer {
       file_.fail("is from a big-endian machine; load and save it on another with PyTorch");
   }
 
-  // The storages' bytes follow later in the file; until then a storage shows the file's first ones, of as many.
-  std::shared_ptr<Storage> placeholder(uint64_t numel, DType dtype) const {
-    const auto size = checked_multiply<uint64_t>(numel, element_size(dtype));
-    if (!size || *size > file_.remaining())
-      file_.fail("is cut off: a storage of " + std::to_string(numel) + " elements does not fit; copy it again");
-    return std::make_shared<Storage>(Storage{std::span(*bytes_).first(*size), bytes_});
-  }
-
   Value load(const StorageId& id) {
-    const auto [place, added] = roots_.try_emplace(id.key, Root{id.dtype, id.numel, nullptr});
+    const auto [place, added] = roots_.try_emplace(id.key, Root{id.dtype, id.numel, nullptr, nullptr});
     Root& root = place->second;
-    if (added) root.storage = placeholder(id.numel, id.dtype);
+    if (added) {
+      const auto size = checked_multiply<uint64_t>(id.numel, element_size(id.dtype));
+      if (!size || *size > source_->size() - file_.position())
+        file_.fail("is cut off: a storage of " + std::to_string(id.numel) + " elements does not fit; copy it again");
+      root.offset = std::make_shared<uint64_t>(0);
+      root.storage = std::make_shared<const Storage>(
+          *size, [source = source_, offset = root.offset, size = *size] { return source->read(*offset, size); });
+    }
     if (root.dtype != id.dtype || root.numel != id.numel)
       file_.fail("describes storage " + printable(id.key) + " in two ways; do not trust this file");
-    return id.view ? load_view(id) : whole(root.storage, id.dtype, id.numel);
+    return id.view ? load_view(id, root) : whole(root.storage, id.dtype, id.numel);
   }
 
-  Value load_view(const StorageId& id) {
+  Value load_view(const StorageId& id, const Root& root) {
     const auto& items = id.view->items();
     const auto* key = items.size() == 3 ? items[0].as_string() : nullptr;
     const int64_t offset = key ? items[1].as_int().value_or(-1) : -1, numel = key ? items[2].as_int().value_or(-1) : -1;
@@ -203,39 +209,50 @@ class LegacyContainer {
     if (begin > id.numel || count > id.numel - begin) file_.fail("has a view beyond the end of its storage");
     const auto [place, added] = views_.try_emplace(*key, View{id.key, begin, count, nullptr});
     View& view = place->second;
-    if (added) view.storage = placeholder(count, id.dtype);
+    if (added) {
+      const size_t width = element_size(id.dtype);
+      view.storage = std::make_shared<const Storage>(count * width, [whole = root.storage, begin, count, width] {
+        return SharedBytes{whole->bytes().subspan(begin * width, count * width), whole};
+      });
+    }
     if (view.root_key != id.key || view.offset != begin || view.numel != count)
       file_.fail("describes storage " + printable(*key) + " in two ways; do not trust this file");
     return whole(view.storage, id.dtype, count);
   }
 
-  void read_storages() {
+  // Behind the pickles each storage is its number of elements, eight bytes, and they; then the file ends.
+  void find_storages() {
     const Value keys = unpickle(file_, small);
     if (keys.kind() != Value::Kind::list || keys.items().size() != roots_.size())
       file_.fail("lists other storages than its tensors need; copy it again");
+    uint64_t position = file_.position();
+    const auto skip = [&](uint64_t count) {
+      if (count > source_->size() - position)
+        file_.fail("is cut off at byte " + std::to_string(source_->size()) + "; copy it again");
+      return std::exchange(position, position + count);
+    };
     for (const auto& key : keys.items()) {
       const auto place = key.as_string() ? roots_.find(*key.as_string()) : roots_.end();
-      if (place == roots_.end() || place->second.found)
+      if (place == roots_.end() || *place->second.offset != 0)
         file_.fail("lists other storages than its tensors need; copy it again");
       Root& root = place->second;
-      if (file_.u64() != root.numel)
+      const auto counted = source_->read(skip(sizeof(uint64_t)), sizeof(uint64_t));
+      if (ByteReader(counted.bytes, file_.subject()).u64() != root.numel)
         file_.fail("gives storage " + printable(place->first) + " two sizes; the file is damaged");
-      root.storage->bytes = file_.take(root.numel * element_size(root.dtype));
-      root.found = true;
+      *root.offset = skip(root.storage->size());
     }
-    for (auto& [key, view] : views_) {
-      const Root& root = roots_.at(view.root_key);
-      const size_t width = element_size(root.dtype);
-      view.storage->bytes = root.storage->bytes.subspan(view.offset * width, view.numel * width);
-    }
+    if (position != source_->size()) file_.fail("has bytes behind its last storage; copy it again");
   }
 
   std::string name_;
-  Bytes bytes_;
+  Source source_;
+  SharedBytes head_;
   ByteReader file_;
   std::map<std::string, Root> roots_;
   std::map<std::string, View> views_;
 };
+
+constexpr uint64_t longest_signature = 512;
 
 // What people give by mistake, by its first bytes.
 [[noreturn]] void refuse(std::string_view bytes, const std::string& name) {
@@ -277,17 +294,21 @@ class LegacyContainer {
 
 }  // namespace
 
-TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, const std::string& name) {
-  const std::string_view text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
-  if (text.starts_with("PK\3\4")) return {TorchFile::Container::zip, ZipContainer(std::move(bytes), name).read()};
-  if (text.starts_with('\x80')) return {TorchFile::Container::legacy, LegacyContainer(std::move(bytes), name).read()};
+TorchFile parse_torch_file(std::shared_ptr<const ByteSource> source, const std::string& name) {
+  const auto start = source->read(0, std::min<uint64_t>(source->size(), longest_signature));
+  const std::string_view text(reinterpret_cast<const char*>(start.bytes.data()), start.bytes.size());
+  if (text.starts_with("PK\3\4")) return {TorchFile::Container::zip, ZipContainer(source, name).read()};
+  if (text.starts_with('\x80')) return {TorchFile::Container::legacy, LegacyContainer(source, name).read()};
   refuse(text, name);
+}
+
+TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, const std::string& name) {
+  return parse_torch_file(source_of(std::move(bytes)), name);
 }
 
 TorchFile read_torch_file(const std::filesystem::path& path) {
   try {
-    return parse_torch_file(std::make_shared<const std::vector<std::byte>>(read_bytes(path, largest_file)),
-                            path.string());
+    return parse_torch_file(open_source(path), path.string());
   } catch (const std::bad_alloc&) {
     throw InputError(path.string() + ": does not fit into memory; use a machine with more");
   }
@@ -301,7 +322,7 @@ void write_torch_file(const Sink& sink, const std::string& archive_name, const V
   zip.add(prefix + "data.pkl", pickled);
   zip.add(prefix + "byteorder", "little");
   for (size_t key = 0; key < storages.size(); ++key)
-    zip.add(prefix + "data/" + std::to_string(key), storages[key]->bytes);
+    zip.add(prefix + "data/" + std::to_string(key), storages[key]->bytes());
   zip.add(prefix + "version", "3\n");
   // PyTorch only reports it; zero, so that the same content gives the same file.
   zip.add(prefix + ".data/serialization_id", std::string(40, '0'));

@@ -86,7 +86,7 @@ bool Tensor::is_contiguous() const {
 std::optional<std::span<const std::byte>> Tensor::contiguous() const {
   if (!is_contiguous()) return std::nullopt;
   if (numel() == 0) return std::span<const std::byte>();
-  return storage->bytes.subspan(static_cast<uint64_t>(offset) * element_size(dtype), nbytes());
+  return storage->bytes().subspan(static_cast<uint64_t>(offset) * element_size(dtype), nbytes());
 }
 
 std::vector<int64_t> contiguous_strides(std::span<const int64_t> sizes) {
@@ -118,7 +118,7 @@ std::optional<std::string> tensor_fault(const Tensor& tensor) {
     last = last && reach ? checked_add(*last, *reach) : std::nullopt;
   }
   if (!bytes || !last) return "has more elements than can be counted";
-  const auto capacity = static_cast<int64_t>(tensor.storage->bytes.size() / element_size(tensor.dtype));
+  const auto capacity = static_cast<int64_t>(tensor.storage->size() / element_size(tensor.dtype));
   if (empty ? tensor.offset > capacity : *last >= capacity) return "reaches beyond the end of its storage";
   return std::nullopt;
 }
@@ -132,9 +132,10 @@ void for_each_element(const Tensor& tensor, Visit visit) {
   if (count == 0) return;
   const size_t dims = tensor.sizes.size(), width = element_size(tensor.dtype);
   std::vector<int64_t> index(dims, 0);
+  const std::byte* bytes = tensor.storage->bytes().data();
   int64_t element = tensor.offset;
   for (int64_t i = 0; i < count; ++i) {
-    visit(tensor.storage->bytes.data() + static_cast<size_t>(element) * width);
+    visit(bytes + static_cast<size_t>(element) * width);
     for (size_t d = dims; d-- > 0;) {
       element += tensor.strides[d];
       if (++index[d] < tensor.sizes[d]) break;
@@ -402,7 +403,7 @@ Value Value::tensor(DType dtype, std::vector<int64_t> sizes, std::vector<std::by
 
 Value Value::tensor(DType dtype, std::vector<int64_t> sizes, std::span<const std::byte> bytes,
                     std::shared_ptr<const void> owner) {
-  Tensor result{std::make_shared<const Storage>(Storage{bytes, std::move(owner)}), dtype, 0, sizes, {}};
+  Tensor result{std::make_shared<const Storage>(SharedBytes{bytes, std::move(owner)}), dtype, 0, sizes, {}};
   result.strides.assign(sizes.size(), 0);
   if (const auto fault = tensor_fault(result)) throw InputError("a tensor that " + *fault);
   result.strides = contiguous_strides(sizes);

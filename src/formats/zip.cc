@@ -21,7 +21,13 @@ constexpr uint16_t zip64_field = 1, padding_field = 'F' | 'B' << 8;
 constexpr uint16_t in_zip64_16 = 0xffff;
 constexpr uint32_t in_zip64_32 = 0xffffffff;
 constexpr uint64_t max_entries = 100'000;
-constexpr size_t end_size = 22, locator64_size = 20, data_alignment = 64;
+constexpr uint64_t max_directory_size = 64 << 20, max_end64_size = 64 << 10, max_descriptor_size = 24;
+constexpr uint64_t max_deflate_overhead = 4096;  // of what does not compress, beside a hundredth
+constexpr size_t local_size = 30, end_size = 22, end64_size = 56, locator64_size = 20, data_alignment = 64;
+
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 uint32_t crc_of(std::span<const std::byte> bytes) {
   return static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
@@ -59,9 +65,10 @@ bool is_safe_name(std::string_view name) {
 
 struct ZipReader::Directory {
   uint64_t offset, size, entries;
+  SharedBytes content;
 };
 
-ZipReader::ZipReader(std::shared_ptr<const std::vector<std::byte>> archive, std::string name, uint64_t inflate_limit)
+ZipReader::ZipReader(std::shared_ptr<const ByteSource> archive, std::string name, uint64_t inflate_limit)
     : archive_(std::move(archive)), name_(std::move(name)), inflate_limit_(inflate_limit) {
   const auto directory = find_directory();
   read_directory(directory);
@@ -73,48 +80,59 @@ ZipReader::ZipReader(std::shared_ptr<const std::vector<std::byte>> archive, std:
 }
 
 ZipReader::Directory ZipReader::find_directory() const {
-  ByteReader file(*archive_, name_ + ":");
-  const std::string_view text(reinterpret_cast<const char*>(archive_->data()), archive_->size());
-  const size_t end = text.rfind("PK\5\6");
   // A comment is at most 65,535 bytes long.
+  const uint64_t file_size = archive_->size();
+  const uint64_t tail_offset = file_size - std::min<uint64_t>(file_size, locator64_size + end_size + 0xffff);
+  const auto tail_bytes = archive_->read(tail_offset, file_size - tail_offset);
+  ByteReader tail(tail_bytes.bytes, name_ + ":");
+  const auto text = text_of(tail_bytes.bytes);
+  const size_t end = text.rfind("PK\5\6");
   if (end == text.npos || text.size() - end < end_size || text.size() - end > end_size + 0xffff)
-    file.fail("is cut off after " + std::to_string(text.size()) +
+    tail.fail("is cut off after " + std::to_string(file_size) +
               " bytes (a zip archive without its end); copy it again");
-  file.seek(end + 4);
-  const uint16_t disk = file.u16(), directory_disk = file.u16(), disk_entries = file.u16(), entries = file.u16();
-  const uint32_t size = file.u32(), offset = file.u32();
-  if (file.u16() != file.remaining()) file.fail("has bytes behind the end of its zip archive; copy it again");
-  if (disk != 0 || directory_disk != 0 || disk_entries != entries) file.fail("is one part of a split zip archive");
-  Directory directory{offset, size, entries};
-  uint64_t directory_end = end;
+  tail.seek(end + 4);
+  const uint16_t disk = tail.u16(), directory_disk = tail.u16(), disk_entries = tail.u16(), entries = tail.u16();
+  const uint32_t size = tail.u32(), offset = tail.u32();
+  if (tail.u16() != tail.remaining()) tail.fail("has bytes behind the end of its zip archive; copy it again");
+  if (disk != 0 || directory_disk != 0 || disk_entries != entries) tail.fail("is one part of a split zip archive");
+  Directory directory{offset, size, entries, {}};
+  uint64_t directory_end = tail_offset + end;
 
   const bool has_zip64 = end >= locator64_size && text.substr(end - locator64_size, 4) == "PK\6\7";
   if (has_zip64) {
-    file.seek(end - locator64_size + 8);
-    directory_end = file.u64();
-    file.seek(directory_end);
-    if (directory_end > end - locator64_size || file.u32() != end64_signature)
-      file.fail("has a broken zip64 end; copy it again");
-    if (file.u64() != end - locator64_size - file.position()) file.fail("has a broken zip64 end; copy it again");
-    file.take(2 + 2 + 4 + 4 + 8);
-    directory.entries = file.u64();
-    directory.size = file.u64();
-    directory.offset = file.u64();
+    const uint64_t locator = directory_end - locator64_size;
+    tail.seek(end - locator64_size + 8);
+    directory_end = tail.u64();
+    if (directory_end > locator || locator - directory_end < end64_size || locator - directory_end > max_end64_size)
+      tail.fail("has a broken zip64 end; copy it again");
+    const auto bytes = archive_->read(directory_end, locator - directory_end);
+    ByteReader end64(bytes.bytes, name_ + ":");
+    if (end64.u32() != end64_signature || end64.u64() != end64.remaining())
+      end64.fail("has a broken zip64 end; copy it again");
+    end64.take(2 + 2 + 4 + 4 + 8);
+    directory.entries = end64.u64();
+    directory.size = end64.u64();
+    directory.offset = end64.u64();
   }
   const bool agree = (entries == directory.entries || (has_zip64 && entries == in_zip64_16)) &&
                      (size == directory.size || (has_zip64 && size == in_zip64_32)) &&
                      (offset == directory.offset || (has_zip64 && offset == in_zip64_32));
   const auto reach = checked_add(directory.offset, directory.size);
   if (!agree || !reach || *reach != directory_end)
-    file.fail("has a zip directory that contradicts its end; copy it again");
-  if (text.substr(directory.offset, end - directory.offset).find("PK\5\6") != text.npos)
-    file.fail("has two ends of a zip archive; do not trust this file");
-  if (directory.entries > max_entries) file.fail("has more than 100000 zip entries, which no checkpoint needs");
+    tail.fail("has a zip directory that contradicts its end; copy it again");
+  if (directory.entries > max_entries) tail.fail("has more than 100000 zip entries, which no checkpoint needs");
+  if (directory.size > max_directory_size)
+    tail.fail("has a zip directory of more than 64 MiB, which no checkpoint needs");
+  const auto to_end = archive_->read(directory.offset, tail_offset + end - directory.offset);
+  if (text_of(to_end.bytes).find("PK\5\6") != text.npos)
+    tail.fail("has two ends of a zip archive; do not trust this file");
+  directory.content = {to_end.bytes.first(directory.size), to_end.owner};
   return directory;
 }
 
 void ZipReader::read_directory(const Directory& directory) {
-  ByteReader file{std::span(*archive_).subspan(directory.offset, directory.size), name_ + ": zip directory"};
+  directory_ = directory.content.owner;
+  ByteReader file{directory.content.bytes, name_ + ": zip directory"};
   uint64_t inflated = 0;
   for (uint64_t i = 0; i < directory.entries; ++i) {
     if (file.u32() != central_signature) file.fail("is damaged at entry " + std::to_string(i) + "; copy it again");
@@ -145,6 +163,8 @@ void ZipReader::read_directory(const Directory& directory) {
       file.fail("has the entry " + shown + " compressed in an unknown way; zip it again without compression");
     if (entry.method == stored && entry.size != entry.compressed_size)
       file.fail("gives the stored entry " + shown + " two sizes; do not trust this file");
+    if (entry.method == deflated && entry.compressed_size > entry.size + entry.size / 100 + max_deflate_overhead)
+      file.fail("gives the compressed entry " + shown + " impossible sizes; do not trust this file");
     if (entry.method == deflated && (entry.size > inflate_limit_ || (inflated += entry.size) > inflate_limit_))
       file.fail("has compressed entries of more than " + std::to_string(inflate_limit_ >> 20) +
                 " MiB; unpack it and zip it again without compression (zip -0)");
@@ -173,36 +193,52 @@ void ZipReader::check_local_headers(uint64_t directory_offset) {
             [](const Entry& a, const Entry& b) { return a.header_offset < b.header_offset; });
   // Entries before the directory, seamlessly: nothing overlaps and nothing hides between them.
   for (size_t i = 0; i < entries_.size(); ++i) {
-    Entry& entry = entries_[i];
-    const uint64_t next = i + 1 < entries_.size() ? entries_[i + 1].header_offset : directory_offset;
-    ByteReader file{std::span(*archive_).first(directory_offset), name_ + ": zip entry " + printable(entry.name)};
-    if (i == 0 && entry.header_offset != 0) file.fail("does not start the archive; do not trust this file");
-    file.seek(entry.header_offset);
-    if (file.u32() != local_signature) file.fail("has no header; copy the file again");
-    file.take(2);  // version
-    const uint16_t flags = file.u16(), method = file.u16();
-    file.take(2 + 2);
-    const uint32_t crc = file.u32(), compressed_size = file.u32(), size = file.u32();
-    const uint16_t name_size = file.u16(), extra_size = file.u16();
-    const auto name = file.take_text(name_size);
-    auto zip64 = Zip64Field::in(file.take(extra_size), file.subject());
-    const bool unknown_yet = entry.has_descriptor && crc == 0 && (size == 0 || size == in_zip64_32) &&
-                             (compressed_size == 0 || compressed_size == in_zip64_32);
-    const bool agree = name == entry.name && method == entry.method &&
-                       static_cast<bool>(flags & flag_descriptor) == entry.has_descriptor && !(flags & 1) &&
-                       (unknown_yet || (crc == entry.crc && zip64.widen(size) == entry.size &&
-                                        zip64.widen(compressed_size) == entry.compressed_size));
-    if (!agree) file.fail("contradicts the directory; do not trust this file");
-    entry.data_offset = file.position();
-    file.take(entry.compressed_size);
-    const uint64_t end = file.position();
-    if (end > next) file.fail("overlaps the next one; do not trust this file");
-    const auto rest = std::span(*archive_).subspan(end, next - end);
-    if (entry.has_descriptor ? !is_descriptor(rest, entry, file.subject()) : !rest.empty())
-      file.fail("is not followed by the next one; do not trust this file");
+    if (i == 0 && entries_[i].header_offset != 0)
+      throw InputError(name_ + ": zip entry " + printable(entries_[i].name) +
+                       " does not start the archive; do not trust this file");
+    check_local_header(entries_[i], directory_offset,
+                       i + 1 < entries_.size() ? entries_[i + 1].header_offset : directory_offset);
   }
   if (entries_.empty() && directory_offset != 0)
     throw InputError(name_ + ": has bytes before an empty zip directory; do not trust this file");
+}
+
+// Sets entry.data_offset.
+void ZipReader::check_local_header(Entry& entry, uint64_t directory_offset, uint64_t next) const {
+  const std::string subject = name_ + ": zip entry " + printable(entry.name);
+  uint64_t position = entry.header_offset;
+  const auto refuse = [&](const char* predicate) { throw InputError(subject + " " + predicate); };
+  const auto take = [&](uint64_t count) {
+    if (position > directory_offset || count > directory_offset - position)
+      throw InputError(subject + " is cut off at byte " + std::to_string(directory_offset) + "; copy it again");
+    return archive_->read(std::exchange(position, position + count), count);
+  };
+  const auto fixed = take(local_size);
+  ByteReader header(fixed.bytes, subject);
+  if (header.u32() != local_signature) refuse("has no header; copy the file again");
+  header.take(2);  // version
+  const uint16_t flags = header.u16(), method = header.u16();
+  header.take(2 + 2);
+  const uint32_t crc = header.u32(), compressed_size = header.u32(), size = header.u32();
+  const uint16_t name_size = header.u16(), extra_size = header.u16();
+  const auto names = take(uint64_t{name_size} + extra_size);
+  auto zip64 = Zip64Field::in(names.bytes.subspan(name_size), subject);
+  const bool unknown_yet = entry.has_descriptor && crc == 0 && (size == 0 || size == in_zip64_32) &&
+                           (compressed_size == 0 || compressed_size == in_zip64_32);
+  const bool agree = text_of(names.bytes.first(name_size)) == entry.name && method == entry.method &&
+                     static_cast<bool>(flags & flag_descriptor) == entry.has_descriptor && !(flags & 1) &&
+                     (unknown_yet || (crc == entry.crc && zip64.widen(size) == entry.size &&
+                                      zip64.widen(compressed_size) == entry.compressed_size));
+  if (!agree) refuse("contradicts the directory; do not trust this file");
+  entry.data_offset = position;
+  if (entry.compressed_size > directory_offset - position)
+    throw InputError(subject + " is cut off at byte " + std::to_string(directory_offset) + "; copy it again");
+  position += entry.compressed_size;
+  if (position > next) refuse("overlaps the next one; do not trust this file");
+  const uint64_t rest = next - position;
+  const bool seamless =
+      entry.has_descriptor ? rest <= max_descriptor_size && is_descriptor(take(rest).bytes, entry, subject) : rest == 0;
+  if (!seamless) refuse("is not followed by the next one; do not trust this file");
 }
 
 const ZipReader::Entry* ZipReader::find(std::string_view name) const {
@@ -211,16 +247,16 @@ const ZipReader::Entry* ZipReader::find(std::string_view name) const {
   return found != entries_.end() && found->name == name ? &*found : nullptr;
 }
 
-ZipReader::Content ZipReader::read(const Entry& entry) {
-  const auto data = std::span(*archive_).subspan(entry.data_offset, entry.compressed_size);
-  const Content content = entry.method == stored ? Content{data, archive_} : inflate(entry, data);
+SharedBytes ZipReader::read(const Entry& entry) const {
+  const auto data = archive_->read(entry.data_offset, entry.compressed_size);
+  const SharedBytes content = entry.method == stored ? data : inflate(entry, data.bytes);
   if (crc_of(content.bytes) != entry.crc)
     throw InputError(name_ + ": " + printable(entry.name) +
                      " does not have its checksum: the file is damaged; copy it again");
   return content;
 }
 
-ZipReader::Content ZipReader::inflate(const Entry& entry, std::span<const std::byte> compressed) {
+SharedBytes ZipReader::inflate(const Entry& entry, std::span<const std::byte> compressed) const {
   const auto inflated = std::make_shared<std::vector<std::byte>>(entry.size);
   // Another byte, so that a stream that is longer than the header says shows.
   std::byte surplus{};

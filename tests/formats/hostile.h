@@ -13,9 +13,7 @@
 
 namespace igpt::formats {
 
-using SharedBytes = std::shared_ptr<const std::vector<std::byte>>;
-
-inline SharedBytes shared_bytes(std::string_view text) {
+inline std::shared_ptr<const std::vector<std::byte>> shared_bytes(std::string_view text) {
   const auto bytes = std::as_bytes(std::span(text));
   return std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
 }

@@ -422,17 +422,23 @@ for mmap in (False, True):
   EXPECT_EQ(file_text(folder / "True.txt"), checkpoint_text(root));
 }
 
-TEST(TorchFile, FileLargerThanTheMemoryIsRefused) {
+// A legacy file of one storage of `numel` floats, all but the first of them a hole in the file.
+void write_sparse(const fs::path& path, int64_t numel) {
+  const std::string head = legacy_with(storage_id("FloatStorage", "0", numel), "]\x8c\0010a", little_endian(numel));
+  std::ofstream(path, std::ios::binary) << head;
+  fs::resize_file(path, head.size() + 4 * static_cast<uint64_t>(numel));
+}
+
+TEST(TorchFile, TensorLargerThanTheMemoryIsRefused) {
   const TemporaryFolder folder;
   if (sanitized) GTEST_SKIP() << "sanitizers need the address space";
-  std::ofstream(folder / "a.ckpt") << "PK\3\4";
-  std::filesystem::resize_file(folder / "a.ckpt", uint64_t{1} << 30);  // sparse
+  write_sparse(folder / "a.ckpt", 1 << 28);
   const pid_t child = fork();
   if (child == 0) {
     const rlimit limit{uint64_t{512} << 20, uint64_t{512} << 20};
     setrlimit(RLIMIT_AS, &limit);
     try {
-      read_torch_file(folder / "a.ckpt");
+      to_vector<float>(*read_torch_file(folder / "a.ckpt").root.as_tensor());
     } catch (const InputError& error) {
       _exit(std::string_view(error.what()).find("fit into memory") != std::string_view::npos ? 7 : 8);
     }
@@ -441,6 +447,27 @@ TEST(TorchFile, FileLargerThanTheMemoryIsRefused) {
   int status = 0;
   waitpid(child, &status, 0);
   EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
+TEST(TorchFile, TensorsAreReadWhenTheyAreLookedAt) {
+  const TemporaryFolder folder;
+  write_sparse(folder / "a.ckpt", int64_t{1} << 30);
+  expect_modest(64 << 20,
+                [&] { EXPECT_EQ(read_torch_file(folder / "a.ckpt").root.as_tensor()->numel(), int64_t{1} << 30); });
+  write_sparse(folder / "b.ckpt", 1000);
+  const Value root = read_torch_file(folder / "b.ckpt").root;
+  fs::resize_file(folder / "b.ckpt", 4000);
+  EXPECT_THAT(refusal([&] { to_vector<float>(*root.as_tensor()); }), HasSubstr("became shorter"));
+}
+
+TEST(TorchFile, HugeFilesThatAreNoneAreRefusedAtOnce) {
+  const TemporaryFolder folder;
+  for (const std::string& start :
+       {""s, "PK\3\4"s, zip_with(eight_floats), "\x80\2"s, legacy_with(eight_floats), "\x80\2X\xff\xff\xff\xff"s}) {
+    std::ofstream(folder / "a.ckpt", std::ios::binary) << start;
+    fs::resize_file(folder / "a.ckpt", uint64_t{4} << 30);
+    expect_modest(64 << 20, [&] { refusal([&] { read_torch_file(folder / "a.ckpt"); }); });
+  }
 }
 
 // Within 2 s, and with no more memory than twice the file plus 64 MiB.

@@ -87,7 +87,7 @@ TEST(Tensor, ContiguousOnesAreSeenInPlace) {
   EXPECT_FALSE(view({3, 2}, {1, 3}).contiguous());
   EXPECT_FALSE(view({3}, {0}).contiguous());
   const Tensor tail = view({2}, {1}, /*offset=*/3);
-  EXPECT_EQ(tail.contiguous()->data(), tail.storage->bytes.data() + 3 * sizeof(int32_t));
+  EXPECT_EQ(tail.contiguous()->data(), tail.storage->bytes().data() + 3 * sizeof(int32_t));
   EXPECT_EQ(tail.contiguous()->size(), 2 * sizeof(int32_t));
 }
 

@@ -5,7 +5,7 @@
 using namespace igpt::formats;
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  constexpr uint64_t max_bytes = 1 << 20;
+  constexpr uint64_t max_bytes = 64 << 10;
   const auto text = igpt::fuzz::text_of(data, size);
   igpt::fuzz::succeeds_or_refuses([&] {
     const std::string content = gunzip(text, max_bytes, "x.gz");

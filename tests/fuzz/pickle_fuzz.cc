@@ -9,7 +9,7 @@ using namespace igpt::formats;
 // A pickle whose persistent ids are all one storage of eight floats.
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static constexpr std::array<std::byte, 32> numbers{};
-  static const auto storage = std::make_shared<const Storage>(Storage{numbers, nullptr});
+  static const auto storage = std::make_shared<const Storage>(SharedBytes{numbers, nullptr});
   UnpickleOptions options;
   options.persistent_load = [](const Value& id) {
     if (!id.items().empty()) storage_dtype(id.items()[0]);

@@ -27,6 +27,9 @@ class InputFile {
   /// The next into.size() bytes; throws igpt::InputError when the file ends before.
   void read_exactly(std::span<std::byte> into);
 
+  /// The into.size() bytes from `offset` on; does not move the position. Throws as read_exactly.
+  void read_at(uint64_t offset, std::span<std::byte> into) const;
+
  private:
   std::filesystem::path path_;
   int descriptor_ = -1;

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,6 +12,8 @@
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "igpt/formats/byte_source.h"
 
 namespace igpt::formats {
 
@@ -41,10 +44,27 @@ size_t element_size(DType dtype);          ///< bytes
 std::string_view dtype_name(DType dtype);  ///< as torch has it: "float32", "bool"
 std::optional<DType> dtype_named(std::string_view name);
 
-/// Bytes that one or more tensors look at, little-endian. `owner` keeps them alive.
-struct Storage {
-  std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner;
+/// Bytes that one or more tensors look at, little-endian. Those of a file are read when they are looked at for the
+/// first time, which must not happen in two threads at once.
+class Storage {
+ public:
+  explicit Storage(SharedBytes bytes) : size_(bytes.bytes.size()), loaded_(std::move(bytes)) {}
+
+  /// `load` brings the `size` bytes; it may throw igpt::InputError.
+  Storage(uint64_t size, std::function<SharedBytes()> load) : size_(size), load_(std::move(load)) {}
+
+  uint64_t size() const { return size_; }
+
+  std::span<const std::byte> bytes() const {
+    if (load_) loaded_ = load_();
+    load_ = nullptr;
+    return loaded_.bytes;
+  }
+
+ private:
+  uint64_t size_;
+  mutable SharedBytes loaded_;
+  mutable std::function<SharedBytes()> load_;
 };
 
 /// A strided view of a storage, as torch.Tensor is one. Offset and strides count elements.

@@ -9,15 +9,17 @@
 #include <string_view>
 #include <vector>
 
+#include "igpt/formats/byte_source.h"
+
 namespace igpt::formats {
 
-/// The entries of a zip archive in memory: stored or deflated, zip64 or not. Everything that two readers could
-/// understand in two ways is refused: every byte of the archive belongs to exactly one entry, the directory or its end,
-/// and both copies of an entry's header agree. Format: PKWARE's APPNOTE.TXT 6.3.
+/// The entries of a zip archive: stored or deflated, zip64 or not. Everything that two readers could understand in two
+/// ways is refused: every byte of the archive belongs to exactly one entry, the directory or its end, and both copies
+/// of an entry's header agree. An entry's content is read when it is asked for. Format: PKWARE's APPNOTE.TXT 6.3.
 class ZipReader {
  public:
   struct Entry {
-    std::string_view name;  ///< in the archive's bytes
+    std::string_view name;  ///< lives as long as the reader
     uint64_t header_offset = 0;
     uint64_t data_offset = 0;
     uint64_t compressed_size = 0, size = 0;
@@ -27,27 +29,25 @@ class ZipReader {
   };
 
   /// `name` starts the messages. All deflated entries together may inflate to `inflate_limit` bytes. Throws InputError.
-  ZipReader(std::shared_ptr<const std::vector<std::byte>> archive, std::string name, uint64_t inflate_limit);
+  ZipReader(std::shared_ptr<const ByteSource> archive, std::string name, uint64_t inflate_limit);
 
   /// Sorted by name.
   const std::vector<Entry>& entries() const { return entries_; }
   const Entry* find(std::string_view name) const;
 
-  /// Content of an entry, checked against its CRC; `owner` keeps it alive.
-  struct Content {
-    std::span<const std::byte> bytes;
-    std::shared_ptr<const void> owner;
-  };
-  Content read(const Entry& entry);
+  /// Content of an entry, checked against its CRC.
+  SharedBytes read(const Entry& entry) const;
 
  private:
   struct Directory;
   Directory find_directory() const;
   void read_directory(const Directory& directory);
   void check_local_headers(uint64_t directory_offset);
-  Content inflate(const Entry& entry, std::span<const std::byte> compressed);
+  void check_local_header(Entry& entry, uint64_t directory_offset, uint64_t next) const;
+  SharedBytes inflate(const Entry& entry, std::span<const std::byte> compressed) const;
 
-  std::shared_ptr<const std::vector<std::byte>> archive_;
+  std::shared_ptr<const ByteSource> archive_;
+  std::shared_ptr<const void> directory_;
   std::string name_;
   uint64_t inflate_limit_;
   std::vector<Entry> entries_;
