@@ -507,6 +507,7 @@ def npys():
     yield "good_version_2", npy(npy_header(), values, (2, 0))
     yield "good_version_3", npy(npy_header(), values, (3, 0))
     yield "good_float64", npy(npy_header("(4,)", "<f8"), bytes(32))
+    yield "good_labels", npy(npy_header("(2,)"), b"\0\1")
     yield "good_scalar", npy(npy_header("()"), b"\3")
     yield "fortran_order", npy(npy_header(order="True"), values)
     for name, length in LENGTHS.items():

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ struct Ending {
   int exit_code = -1;  ///< -1 when a signal ended it
   int signal = 0;      ///< that signal, or 0
   std::string out, err;
+  uint64_t peak_memory = 0;  ///< bytes that it had in memory at most, at least what its parent had when it started it
+  double cpu_seconds = 0;    ///< of all its threads
 };
 
 /// The path of one of our programs: program("prepare_data").
@@ -84,7 +87,7 @@ class Process {
   std::string err() const { return content(err_); }
 
   bool running() {
-    if (!reaped_ && waitpid(pid_, &status_, WNOHANG) == pid_) reaped_ = true;
+    if (!reaped_ && wait4(pid_, &status_, WNOHANG, &usage_) == pid_) reaped_ = true;
     return !reaped_;
   }
 
@@ -98,6 +101,9 @@ class Process {
     Ending ending;
     if (WIFEXITED(status_)) ending.exit_code = WEXITSTATUS(status_);
     if (WIFSIGNALED(status_)) ending.signal = WTERMSIG(status_);
+    ending.peak_memory = static_cast<uint64_t>(usage_.ru_maxrss) * 1024;
+    for (const timeval& time : {usage_.ru_utime, usage_.ru_stime})
+      ending.cpu_seconds += static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
     ending.out = out();
     ending.err = err();
     return ending;
@@ -114,6 +120,7 @@ class Process {
 
   pid_t pid_ = -1;
   int out_ = -1, err_ = -1, status_ = 0;
+  rusage usage_{};
   bool reaped_ = false;
 };
 

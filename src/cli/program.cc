@@ -1,6 +1,7 @@
 #include "igpt/cli/program.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -112,6 +113,7 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
 int run_program(const std::string& name, const std::function<int()>& body) {
   occupy_standard_files();
   catch_stop_signals();
+  ::signal(SIGXFSZ, SIG_IGN);  // a file larger than `ulimit -f` is then an error like any other
   int status = status_of(name, body);
   if (!flush_output() && status == 0) {
     complain(name, "cannot write the output: " + std::string(std::strerror(errno)));

@@ -37,8 +37,12 @@ fs::path folder_of(const fs::path& target) {
 }  // namespace
 
 AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
-  if (target_.filename().empty() || fs::is_directory(target_))
+  std::error_code unknown;
+  if (target_.filename().empty() || fs::is_directory(target_, unknown))
     throw Error(target_.string() + ": is a folder; give the name of a file");
+  // A rename would put a file in the place of /dev/null.
+  if (fs::exists(target_, unknown) && !fs::is_regular_file(target_, unknown))
+    throw Error(target_.string() + ": is not a regular file; give the name of a file");
   for (int attempt = 0;; ++attempt) {
     temporary_ = folder_of(target_) /
                  (temporary_prefix(target_) + std::to_string(getpid()) + "." + std::to_string(attempt) + ".tmp");

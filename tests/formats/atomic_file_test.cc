@@ -95,6 +95,7 @@ TEST(AtomicFile, TargetsThatCannotBeAreNamed) {
   EXPECT_THAT(message_of([&] { write_atomically(folder / "", ""); }), HasSubstr("is a folder"));
   EXPECT_THAT(message_of([&] { write_atomically(folder / "none" / "a", ""); }), HasSubstr("create its folder first"));
   EXPECT_THAT(message_of([&] { write_atomically("/proc/igpt", ""); }), HasSubstr("/proc/igpt: cannot create"));
+  EXPECT_THAT(message_of([&] { write_atomically("/dev/full", ""); }), HasSubstr("/dev/full: is not a regular file"));
 }
 
 // RLIMIT_FSIZE stands for a full disk: both make write() fail after some bytes.
