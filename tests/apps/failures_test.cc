@@ -226,6 +226,30 @@ TEST_P(FailingTraining, KeepsTheLastGoodCheckpoints) {
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
 }
 
+TEST_F(Outputs, FoldersThatCannotBeMadeAreNamed) {
+  const SmallDisk disk(folder_ / "out");
+  if (!disk.mounted() || !disk.make_read_only()) GTEST_SKIP() << "may not mount a small disk";
+  testing::write_tiny_dataset(folder_ / "data", /*train_count=*/80, /*num_pixels=*/8);
+  const auto at = [&](std::vector<std::string> command) {
+    command[0] = program(command[0]);
+    return testing::run(command, {}, folder_.path());
+  };
+  testing::expect_refusal(at({"run", "train", "-q", "--name", "a", "--log_dir", "out/logs", "--num_pixels", "8"}),
+                          "run train", 1, "Read-only file system");
+  testing::expect_refusal(at({"prepare_data", "-q", "--source", "http://127.0.0.1:1", "--data_dir", "out/data"}),
+                          "prepare_data", 1, "Read-only file system");
+  EXPECT_TRUE(folder_.names("out").empty());
+}
+
+TEST_F(Outputs, EventsThatCannotBeWrittenEndATrainingOnOneLine) {
+  if (sanitized) GTEST_SKIP() << "a sanitizer wants to be loaded first";
+  testing::write_tiny_dataset(folder_ / "data", /*train_count=*/80, /*num_pixels=*/8);
+  const auto ending = testing::run({program("run"), "train", "-q", "--name", "a", "--steps", "4", "--num_pixels", "8"},
+                                   failing({"write", ENOSPC, 1, ""}, "events.out"), folder_.path());
+  testing::expect_refusal(ending, "run train", 1, "No space left on device");
+  EXPECT_THAT(ending.err, HasSubstr("events.out.tfevents."));
+}
+
 INSTANTIATE_TEST_SUITE_P(Calls, FailingTraining,
                          ::testing::Values(Failure{"write", ENOSPC, 0, "cannot write: No space left on device; free"},
                                            Failure{"fsync", EIO, 0, "cannot write: Input/output error"},

@@ -127,9 +127,10 @@ bool says_something_new(const std::string& kind, const std::string& name) {
   if (name.starts_with("good")) return false;
   if (kind == "torch_file") {
     if (name.starts_with("not_a_checkpoint")) return false;
-    if (name.starts_with("container_")) return !ends_with_any(name, {"_0", "_minus_1", "_2e31"});
+    if (name.starts_with("container_method_") || name.starts_with("container_name_x")) return false;
+    if (name.starts_with("container_")) return !ends_with_any(name, {"_0", "_minus_1", "_2e31", "_2e63"});
     const bool option = name.starts_with("num_") || name.starts_with("embed_dim_");
-    if (option) return ends_with_any(name, {"_2e31_zip", "_minus_1_zip", "_2e63_zip", "_text_zip"});
+    if (option) return ends_with_any(name, {"_2e31_zip", "_text_zip"});
     return !name.ends_with("_legacy");
   }
   if (kind == "yaml") return !ends_with_any(name, {"_in_a_value", "_short"});
