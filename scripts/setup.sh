@@ -4,6 +4,7 @@
 #
 # LibTorch is taken from CMAKE_PREFIX_PATH, Torch_DIR or the active Python environment (2.11 or newer), else PyPI's
 # torch==2.11.0 goes into .venv in the checkout.
+#   scripts/setup.sh [further Debian packages]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -82,5 +83,6 @@ install_libtorch() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "torch==$torch_version" numpy
 }
 
+packages+=("$@")
 install_packages
 install_libtorch

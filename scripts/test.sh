@@ -1,7 +1,41 @@
 #!/usr/bin/env bash
 # Sets up, builds the developer preset and runs all tests. Arguments go to ctest: scripts/test.sh -R Checkpoint
+#   scripts/test.sh --sanitize   instead: the layers that read files, take options and compute on threads (formats, data,
+#                                cli, kernels) with their tests and fuzzers under AddressSanitizer and
+#                                UndefinedBehaviorSanitizer, then under ThreadSanitizer; and clang-tidy over them
+#   scripts/test.sh --sanitize all   every test under the first two sanitizers as well
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+layers=(formats data cli kernels)
+
+sanitize() {
+  local all=$1 layer targets=()
+  for layer in "${layers[@]}"; do targets+=("${layer}_test"); done
+  for layer in pickle zip torch_file npy idx gzip yaml; do targets+=("${layer}_fuzz"); done
+  scripts/setup.sh clang-tidy
+  cmake --preset asan --log-level=WARNING
+  cmake --preset tsan --log-level=WARNING
+  if [ "$all" = all ]; then
+    cmake --build --preset asan
+    ctest --preset asan --parallel "$(nproc)"
+  else
+    cmake --build --preset asan --target "${targets[@]}"
+    ctest --preset asan --parallel "$(nproc)" -R '^(formats_test|data_test|cli_test|kernels_test|fuzz)\.'
+  fi
+  cmake --build --preset tsan --target "${targets[@]:0:${#layers[@]}}"
+  ctest --preset tsan --parallel "$(nproc)" -R '^(formats_test|data_test|cli_test|kernels_test)\.'
+  tidy
+}
+
+tidy() {
+  # Highway's targets are pasted together by macros that only the compiler follows: without ops/cpu.
+  printf '%s\0' src/{formats,data,cli}/*.cc | xargs -0 -n 4 -P "$(nproc)" clang-tidy -p build/asan --quiet
+}
+
+if [ "${1:-}" = --sanitize ]; then
+  sanitize "${2:-}"
+  exit
+fi
 scripts/build.sh dev
 ctest --preset dev --parallel "$(nproc)" "$@"

@@ -52,7 +52,8 @@ cpu::ModelShape shape_of(const ImageGPTOptions& options) {
 }
 
 bool FusedModel::supports(const ImageGPTOptions& options, c10::Device device) {
-  return device.is_cpu() && kernels() != Kernels::reference && cpu::supports(shape_of(options));
+  const bool ours = kernels() == Kernels::fused || kernels() == Kernels::emulated;
+  return device.is_cpu() && ours && cpu::supports(shape_of(options));
 }
 
 cpu::Precision FusedModel::precision(const ImageGPTOptions& options, bool bf16, std::string* note) {

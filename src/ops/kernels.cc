@@ -12,9 +12,10 @@ Kernels kernels() {
     const char* variable = std::getenv("IGPT_KERNELS");
     const std::string text = variable ? variable : "fused";
     if (text == "reference") return Kernels::reference;
+    if (text == "libtorch") return Kernels::libtorch;
     if (text == "fused" || text.empty()) return Kernels::fused;
     if (text == "emulated") return Kernels::emulated;
-    throw UsageError("IGPT_KERNELS=" + text + ": must be reference, fused or emulated");
+    throw UsageError("IGPT_KERNELS=" + text + ": must be reference, libtorch, fused or emulated");
   }();
   return choice;
 }

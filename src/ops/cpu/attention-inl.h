@@ -35,6 +35,8 @@ struct QueryTile {
 
   V q[kHeadDim], out[kHeadDim], sum, minus_reference;
 
+  HWY_INLINE QueryTile() {}  // NEON's vectors have a constructor, which an implicit one could not inline
+
   template <bool kFirst, bool kDiagonal>
   HWY_INLINE void attend(const float* kv, int first_key) {
     constexpr int kStride = kPairStride<kHeadDim>;

@@ -55,8 +55,11 @@ HWY_INLINE void add_to(float* p, V x) {
 /// NaN.
 HWY_INLINE V exp2(V x) {
   const Ints ints;
-  x = HWY_TARGET == HWY_SCALAR ? hn::IfThenElse(hn::Lt(x, all(-80.0f)), all(-80.0f), x)  // its Max loses NaN
-                               : hn::Max(all(-80.0f), x);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  x = hn::Max(all(-80.0f), x);  // NaN when its second operand is; other machines' Max loses it
+#else
+  x = hn::IfThenElse(hn::Lt(x, all(-80.0f)), all(-80.0f), x);
+#endif
   const V shifted = hn::Add(x, all(0x1.8p23f));  // its lowest bits are x, rounded
   const V f = hn::Sub(x, hn::Sub(shifted, all(0x1.8p23f)));
   V p = hn::MulAdd(f, all(0x1.5bba14p-10f), all(0x1.3cea88p-7f));
