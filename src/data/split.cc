@@ -1,5 +1,6 @@
 #include "igpt/data/split.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -24,11 +25,15 @@ formats::NpyHeader header_of(const fs::path& path) {
   return formats::read_npy_header(path);
 }
 
-void check_images(const fs::path& x, const std::vector<int64_t>& images) {
+void check_images(const fs::path& x, const std::vector<int64_t>& images, const ExpectedSplit& expected) {
   if (images.size() != 3 || images[1] != images[2])
     throw InputError(x.string() + ": has the shape " + in_words(images) +
                      ", images are N x h x h; was it made by prepare_data?");
   if (images[0] < 1 || images[1] < 1) throw InputError(x.string() + ": holds no images; run prepare_data again");
+  if (images[1] == expected.num_pixels.value_or(images[1])) return;
+  const auto side = [](int64_t pixels) { return std::to_string(pixels) + "x" + std::to_string(pixels); };
+  throw InputError(x.string() + ": its images are " + side(images[1]) + ", the model takes " +
+                   side(*expected.num_pixels) + "; " + expected.other_size_cure);
 }
 
 void check_labels(const fs::path& x, const std::vector<int64_t>& images, const fs::path& y,
@@ -43,14 +48,15 @@ void check_labels(const fs::path& x, const std::vector<int64_t>& images, const f
 
 }  // namespace
 
-Split read_split(const fs::path& x, const fs::path& y, uint8_t max_token, const WaitCallback& waiting) {
+Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expected, const WaitCallback& waiting) {
   const bool labelled = !y.empty();
   const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting);
   // All shapes are known to be right before memory is taken for the values.
   const std::vector<int64_t> image_shape = header_of(x).shape;
-  check_images(x, image_shape);
+  check_images(x, image_shape, expected);
   const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
   if (labelled) check_labels(x, image_shape, y, label_shape);
+  const auto max_token = static_cast<uint8_t>(std::clamp<int64_t>(expected.num_vocab, 1, 256) - 1);
   auto images = formats::read_npy_uint8(x, max_token);
   auto labels = labelled ? formats::read_npy_int64(y, /*minimum=*/0) : formats::NpyArray<int64_t>{};
   if (images.shape != image_shape || labels.shape != label_shape)

@@ -54,14 +54,11 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
 }
 
 data::Split read_images(const CompletionOptions& options, const ImageGPTOptions& model, const Hooks& hooks) {
-  const auto max_token = static_cast<uint8_t>(std::min<int64_t>(model.num_vocab - 1, 255));
-  auto split = data::read_split(options.test_x, /*y=*/"", max_token, [&] { throw_if_stopped(hooks); });
-  if (split.num_pixels != model.num_pixels) {
-    const auto size = [](int64_t side) { return std::to_string(side) + " x " + std::to_string(side); };
-    throw InputError(options.test_x + ": has images of " + size(split.num_pixels) + " pixels, the model draws " +
-                     size(model.num_pixels) + "; give --test_x images of the model's size");
-  }
-  return split;
+  return data::read_split(options.test_x, /*y=*/"",
+                          {.num_vocab = model.num_vocab,
+                           .num_pixels = model.num_pixels,
+                           .other_size_cure = "give --test_x images of the model's size"},
+                          [&] { throw_if_stopped(hooks); });
 }
 
 // Sample k of test image i has a stream of its own, whatever else is drawn.
@@ -112,9 +109,11 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) 
                              .view({-1, side, side})
                              .index_select(0, torch::tensor(chosen.indices));  // (E, h, w)
   const auto samples = draw(options, model, originals, chosen, hooks);         // (E, K, h, w)
-  formats::write_png(options.output,
-                     completion_figure(model->quantizer(), originals, samples, chosen.context_rows, options.scale));
+  formats::AtomicFile figure(options.output);  // replaced when the tokens are written too
+  figure.write(formats::encode_png(
+      completion_figure(model->quantizer(), originals, samples, chosen.context_rows, options.scale)));
   if (!options.tokens.empty()) write_tokens(options.tokens, samples.flatten(0, 1), model->options().num_vocab);
+  figure.publish();
   return chosen;
 }
 

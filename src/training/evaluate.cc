@@ -13,13 +13,10 @@ namespace igpt::training {
 namespace {
 
 TokenDataset read_test_set(const EvaluateOptions& options, const ImageGPTOptions& model, bool classify) {
-  const auto max_token = static_cast<uint8_t>(std::min<int64_t>(model.num_vocab, 256) - 1);
-  const auto split = data::read_split(options.test_x, options.test_y, max_token);
-  if (split.num_pixels != model.num_pixels) {
-    const auto side = [](int64_t pixels) { return std::to_string(pixels) + "x" + std::to_string(pixels); };
-    throw InputError(options.test_x + ": its images are " + side(split.num_pixels) + ", the model takes " +
-                     side(model.num_pixels) + "; give it images of that size with --test_x");
-  }
+  const auto split = data::read_split(options.test_x, options.test_y,
+                                      {.num_vocab = model.num_vocab,
+                                       .num_pixels = model.num_pixels,
+                                       .other_size_cure = "give it images of that size with --test_x"});
   for (const int64_t label : split.labels)
     if (classify && label >= model.num_classes)
       throw InputError(options.test_y + ": holds the label " + std::to_string(label) + ", the model has " +

@@ -97,17 +97,12 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
 data::Split read_training_split(TrainOptions& options, bool has_starting_checkpoint, const Hooks& hooks) {
   if (!has_starting_checkpoint) adopt_palette(options);
   check(options);
-  const auto waiting = [&] {
-    if (const int signal = hooks.stop_signal ? hooks.stop_signal() : 0) throw Interrupted(signal);
-  };
-  const auto max_token = static_cast<uint8_t>(options.model.num_vocab - 1);
-  auto split = data::read_split(options.data.train_x, options.data.train_y, max_token, waiting);
-  if (split.num_pixels != options.model.num_pixels) {
-    const std::string side = std::to_string(split.num_pixels);
-    throw InputError(options.data.train_x + ": its images are " + side + "x" + side + ", the model takes " +
-                     std::to_string(options.model.num_pixels) + "x" + std::to_string(options.model.num_pixels) +
-                     (has_starting_checkpoint ? "; give it images of that size" : "; use --num_pixels " + side));
-  }
+  auto split = data::read_split(options.data.train_x, options.data.train_y,
+                                {.num_vocab = options.model.num_vocab,
+                                 .num_pixels = options.model.num_pixels,
+                                 .other_size_cure = has_starting_checkpoint ? "give it images of that size"
+                                                                            : "name their size with --num_pixels"},
+                                [&] { throw_if_stopped(hooks); });
   if (split.count < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
                      " image; training needs at least 2, one of them for validation");

@@ -150,7 +150,7 @@ TEST_F(SampleProgram, FilesThatCannotBeUsedAreNamed) {
   refused({"model.ckpt", "-o", "data"}, 1, "data: is a folder");
   refused({"model.ckpt", "--tokens", "none/t.npy"}, 1, "none/t.npy: cannot create");
   testing::write_random_images(folder_ / "data/large.npy", 3, /*side=*/9);
-  refused({"model.ckpt", "--test_x", "data/large.npy"}, 1, "has images of 9 x 9 pixels, the model draws 8 x 8");
+  refused({"model.ckpt", "--test_x", "data/large.npy"}, 1, "its images are 9x9, the model takes 8x8");
   testing::write_random_images(folder_ / "data/bright.npy", 3, /*side=*/8, /*num_vocab=*/200);
   refused({"model.ckpt", "--test_x", "data/bright.npy"}, 1, "data/bright.npy: ");
 }

@@ -29,7 +29,7 @@ class ReadSplit : public ::testing::Test {
 TEST_F(ReadSplit, GivesTokensAndLabels) {
   put_x({3, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15});
   put_y({3}, {9, 0, 4});
-  const Split split = read_split(x_, y_, 15);
+  const Split split = read_split(x_, y_, {.num_vocab = 16});
   EXPECT_EQ(split.count, 3);
   EXPECT_EQ(split.num_pixels, 2);
   EXPECT_THAT(split.tokens, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15));
@@ -51,7 +51,7 @@ TEST_F(ReadSplit, MissingFilesSayHowToGetThem) {
 TEST_F(ReadSplit, TokensOutsideThePaletteAreRefused) {
   put_x({1, 2, 2}, {0, 1, 2, 16});
   put_y({1}, {0});
-  EXPECT_THAT([&] { read_split(x_, y_, 15); },
+  EXPECT_THAT([&] { read_split(x_, y_, {.num_vocab = 16}); },
               ThrowsMessage<InputError>(HasSubstr("x.npy: holds 16 at (0, 1, 1), allowed are 0 to 15")));
 }
 
@@ -59,6 +59,14 @@ TEST_F(ReadSplit, NegativeLabelsAreRefused) {
   put_x({1, 1, 1}, {0});
   put_y({1}, {-1});
   EXPECT_THAT([&] { read_split(x_, y_); }, ThrowsMessage<InputError>(HasSubstr("y.npy: holds -1 at (0,)")));
+}
+
+TEST_F(ReadSplit, ImagesOfAnotherSizeAreRefusedBeforeTheyAreRead) {
+  put_x({1, 2, 2}, {0, 0, 0, 200});  // which reading them would find
+  put_y({1}, {0});
+  const ExpectedSplit expected{.num_vocab = 16, .num_pixels = 3, .other_size_cure = "take others"};
+  EXPECT_THAT([&] { read_split(x_, y_, expected); },
+              ThrowsMessage<InputError>(HasSubstr("its images are 2x2, the model takes 3x3; take others")));
 }
 
 TEST_F(ReadSplit, ShapesThatDoNotFitAreRefused) {

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "igpt/data/dataset_folder.h"
@@ -16,11 +18,18 @@ struct Split {
   std::vector<int64_t> labels;  ///< (N), at least 0
 };
 
-/// Reads the files that prepare_data writes, or any like them: `x` (N, h, h) with any integer dtype and values in
-/// [0, max_token], `y` (N), or an empty path where the labels are not needed. Takes a ReadLock for the two; whoever
-/// reads several splits that belong together holds one for all of them. Throws igpt::InputError that names the file,
-/// the cause and the cure.
-Split read_split(const std::filesystem::path& x, const std::filesystem::path& y, uint8_t max_token = 255,
+/// What a model takes.
+struct ExpectedSplit {
+  int64_t num_vocab = 256;            ///< tokens are below it
+  std::optional<int64_t> num_pixels;  ///< pixels a side
+  std::string other_size_cure;        ///< ends the message about images of another size
+};
+
+/// Reads the files that prepare_data writes, or any like them: `x` (N, h, h) with any integer dtype, `y` (N), or an
+/// empty path where the labels are not needed. Shapes are checked before anything is read. Takes a ReadLock for the
+/// two; whoever reads several splits that belong together holds one for all of them. Throws igpt::InputError that names
+/// the file, the cause and the cure.
+Split read_split(const std::filesystem::path& x, const std::filesystem::path& y, const ExpectedSplit& expected = {},
                  const WaitCallback& waiting = {});
 
 }  // namespace igpt::data
