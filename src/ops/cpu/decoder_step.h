@@ -41,9 +41,14 @@ struct PackedModel {
   const float* head;  // (D, V)
 
   size_t blocks() const { return (length + step.lanes - 1) / step.lanes; }  // of keys, a vector each
-  /// The cache is (layer, head, {keys, values}, block, d, lane): what a head reads lies in one piece.
-  size_t head_floats() const { return blocks() * head_dim * step.lanes; }
-  size_t cache_floats() const { return layers.size() * num_heads * 2 * head_floats(); }
+  /// The cache is (layer, head), in each the keys (group of blocks, d, block, lane), then the values (block, d, lane):
+  /// what a head reads lies in one piece, in the order in which it is read, so that the core fetches it ahead.
+  static constexpr size_t kBlocksInGroup = 8;
+  size_t key_floats() const {
+    return (blocks() + kBlocksInGroup - 1) / kBlocksInGroup * kBlocksInGroup * head_dim * step.lanes;
+  }
+  size_t head_floats() const { return key_floats() + blocks() * head_dim * step.lanes; }
+  size_t cache_floats() const { return layers.size() * num_heads * head_floats(); }
 };
 
 /// Places in the scratch memory of a step.
