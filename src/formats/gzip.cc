@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kGzipOnly = 16 + MAX_WBITS;     // zlib's way to say: gzip header and trailer, largest window
 constexpr uint64_t kMaximumExpansion = 1032;  // of deflate: zlib.net/zlib_tech.html
-constexpr size_t kChunk = 64 * 1024;
+constexpr size_t kChunk = size_t{64} * 1024;
 
 bool starts_as_gzip(std::string_view bytes) {
   return bytes.starts_with("\x1f\x8b");

@@ -22,7 +22,7 @@ namespace {
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr uint32_t kMaximumHeader = 64 * 1024;
 constexpr size_t kMaximumDimensions = 32;  // NumPy's own limit before 2.0
-constexpr size_t kChunk = 1024 * 1024;
+constexpr size_t kChunk = size_t{1024} * 1024;
 
 // As Python writes a tuple: "(5,)", "(5, 28, 28)".
 std::string in_words(const std::vector<int64_t>& shape) {
