@@ -246,6 +246,7 @@ NpyArray<T> read_integers(const std::filesystem::path& path, T minimum, T maximu
       throw InputError(path.string() + ": holds " + std::to_string(value) + " at " + position_of(index, header.shape) +
                        ", allowed are " + std::to_string(minimum) + " to " + std::to_string(maximum) +
                        "; was it made for another palette or model?");
+    // NOLINTNEXTLINE(bugprone-signed-char-misuse,cert-str34-c): int8 is a number here, not a character
     array.values[static_cast<size_t>(index)] = static_cast<T>(value);
   });
   return array;
