@@ -63,7 +63,7 @@ int animate(const std::vector<std::string>& arguments) {
   auto& [drawing, common] = gif;
   drawing.device = common.device;
   drawing.threads = common.threads;
-  drawing.sampling.seed = common.seed ? *common.seed : cli::draw_seed();
+  drawing.sampling.seed = cli::seed_of(common);
   cli::Terminal terminal("pixels", common);
   const auto result = commands().animate(drawing, terminal.hooks());
   terminal.finish();

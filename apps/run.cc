@@ -92,8 +92,7 @@ void TrainCommand::complete() {
   }
   options.require("name", "it is the folder of the run, for example --name fmnist_gen");
   if (train.classify && !options.given("schedule")) train.schedule = "constant";
-  if (!common.seed) common.seed = cli::draw_seed();
-  train.seed = *common.seed;
+  common.seed = train.seed = cli::seed_of(common);  // a drawn one is a setting too
   train.device = common.device;
   train.threads = common.threads;
   for (const auto& [name, text] : options.values()) {

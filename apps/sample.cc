@@ -77,7 +77,7 @@ int sample_images(const std::vector<std::string>& arguments) {
   auto& [completion, common] = sample;
   completion.device = common.device;
   completion.threads = common.threads;
-  completion.sampling.seed = common.seed ? *common.seed : cli::draw_seed();
+  completion.sampling.seed = cli::seed_of(common);
   cli::Terminal terminal("pixels", common);
   const auto result = commands().complete(completion, terminal.hooks());
   terminal.finish();

@@ -106,6 +106,10 @@ int64_t draw_seed() {
   return static_cast<int64_t>(std::random_device{}() >> 1);
 }
 
+int64_t seed_of(const CommonOptions& common) {
+  return common.seed ? *common.seed : draw_seed();
+}
+
 std::vector<std::string> arguments_of(int argc, char** argv) {
   return argc > 1 ? std::vector<std::string>(argv + 1, argv + argc) : std::vector<std::string>();
 }

@@ -12,6 +12,7 @@
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/sha256.h"
 #include "process.h"
+#include "sanitized.h"
 #include "temporary_folder.h"
 #include "tiny_dataset.h"
 
@@ -24,13 +25,6 @@ using igpt::testing::program;
 using igpt::testing::read_bytes;
 using igpt::testing::TemporaryFolder;
 using ::testing::HasSubstr;
-
-constexpr bool sanitized =
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    true;
-#else
-    false;
-#endif
 
 /// A failure and the words that name it.
 struct Failure {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "igpt/error.h"
+#include "sanitized.h"
 
 namespace igpt::formats {
 
@@ -44,14 +45,6 @@ std::string refusal(Work work) {
   ADD_FAILURE() << "was accepted";
   return "";
 }
-
-/// Whether this build measures memory and time as users see them.
-constexpr bool sanitized =
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    true;
-#else
-    false;
-#endif
 
 /// Kilobytes of a field of /proc/self/status.
 inline uint64_t memory_field(const std::string& field) {

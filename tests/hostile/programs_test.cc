@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "process.h"
+#include "sanitized.h"
 #include "temporary_folder.h"
 
 namespace igpt {
@@ -20,12 +21,6 @@ const fs::path corpus = IGPT_CORPUS;
 
 constexpr uint64_t allowed_memory = uint64_t{64} << 20;  // beyond twice the file and what the program takes anyway
 constexpr double allowed_seconds = 2;                    // beyond what the program takes anyway
-constexpr bool sanitized =
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    true;
-#else
-    false;
-#endif
 
 // How a file comes to a program: lays it in `folder`, where the command then runs.
 using Command = std::vector<std::string> (*)(const fs::path& file, const TemporaryFolder& folder);

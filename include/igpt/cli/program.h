@@ -32,6 +32,9 @@ void note(const CommonOptions& common, std::string_view line);
 /// A seed from the operating system's random numbers, in [0, 2^31) so that it is easily typed again.
 int64_t draw_seed();
 
+/// The seed that was given, or a drawn one.
+int64_t seed_of(const CommonOptions& common);
+
 /// Argument list without the program's name.
 std::vector<std::string> arguments_of(int argc, char** argv);
 

@@ -55,28 +55,27 @@ void backward_of_heads(const BlockActivations& saved, Workspace& work) {
 
 IGPT_TILES_END
 
-template <class Tiles>
-void forward(const BlockActivations& saved, Workspace& work) {
-  switch (work.layout.head_rows) {
+/// Calls attend(std::integral_constant<int, head_rows>).
+template <class Attend>
+void for_head_rows(int head_rows, Attend attend) {
+  switch (head_rows) {
     case 4:
-      return forward_of_heads<Tiles, 4>(saved, work);
+      return attend(std::integral_constant<int, 4>());
     case 8:
-      return forward_of_heads<Tiles, 8>(saved, work);
+      return attend(std::integral_constant<int, 8>());
     default:
-      return forward_of_heads<Tiles, 16>(saved, work);
+      return attend(std::integral_constant<int, 16>());
   }
 }
 
 template <class Tiles>
+void forward(const BlockActivations& saved, Workspace& work) {
+  for_head_rows(work.layout.head_rows, [&](auto rows) { forward_of_heads<Tiles, rows>(saved, work); });
+}
+
+template <class Tiles>
 void backward(const BlockActivations& saved, Workspace& work) {
-  switch (work.layout.head_rows) {
-    case 4:
-      return backward_of_heads<Tiles, 4>(saved, work);
-    case 8:
-      return backward_of_heads<Tiles, 8>(saved, work);
-    default:
-      return backward_of_heads<Tiles, 16>(saved, work);
-  }
+  for_head_rows(work.layout.head_rows, [&](auto rows) { backward_of_heads<Tiles, rows>(saved, work); });
 }
 
 }  // namespace
