@@ -33,7 +33,7 @@ void occupy_standard_files() {
 
 void complain(const std::string& name, std::string_view message) {
   const std::string line = single_line(name + ": " + std::string(message)) + "\n";
-  std::fputs(line.c_str(), stderr);
+  (void)std::fputs(line.c_str(), stderr);
 }
 
 // c10::Error and others append a backtrace in lines of their own.
@@ -99,7 +99,7 @@ void add_json_option(Options& options, CommonOptions& common) {
 }
 
 void note(const CommonOptions& common, std::string_view line) {
-  if (!common.quiet) std::fputs((single_line(line) + "\n").c_str(), stderr);
+  if (!common.quiet) (void)std::fputs((single_line(line) + "\n").c_str(), stderr);
 }
 
 int64_t draw_seed() {
@@ -117,13 +117,13 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
 int run_program(const std::string& name, const std::function<int()>& body) {
   occupy_standard_files();
   catch_stop_signals();
-  ::signal(SIGXFSZ, SIG_IGN);  // a file larger than `ulimit -f` is then an error like any other
+  (void)::signal(SIGXFSZ, SIG_IGN);  // a file larger than `ulimit -f` is then an error like any other
   int status = status_of(name, body);
   if (!flush_output() && status == 0) {
     complain(name, "cannot write the output: " + std::string(std::strerror(errno)));
     status = 1;
   }
-  std::fflush(stderr);
+  (void)std::fflush(stderr);
   ::_exit(status);
 }
 

@@ -22,7 +22,7 @@ bool is_set(const char* variable) {
 
 std::string three_digits(double value) {
   char buffer[32];
-  std::snprintf(buffer, sizeof(buffer), value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f", value);
+  (void)std::snprintf(buffer, sizeof(buffer), value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f", value);
   return buffer;
 }
 
@@ -31,8 +31,8 @@ std::string three_digits(double value) {
 ProgressOutput standard_error() {
   ProgressOutput output;
   output.write = [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stderr);
-    std::fflush(stderr);
+    (void)std::fwrite(text.data(), 1, text.size(), stderr);
+    (void)std::fflush(stderr);
   };
   output.seconds = [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

@@ -26,7 +26,7 @@ constexpr const char* kLock = ".lock";
 constexpr const char* kIncoming = ".incoming";
 constexpr const char* kReady = ".ready";
 constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
-constexpr uint64_t kMaximumYaml = 64 * 1024;  // yaml-cpp takes some hundred times as much memory
+constexpr uint64_t kMaximumYaml = uint64_t{64} << 10;  // yaml-cpp takes some hundred times as much memory
 
 [[noreturn]] void fail(const fs::path& path, const std::string& action, int error) {
   throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) +

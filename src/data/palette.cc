@@ -56,7 +56,7 @@ Palette Palette::grey(int64_t size) {
     throw InputError("a grey palette has 2 to 256 colours, not " + std::to_string(size));
   Palette palette;
   for (int64_t k = 0; k < size; ++k)
-    palette.colours.push_back(static_cast<uint8_t>((2 * 255 * k + size - 1) / (2 * (size - 1))));
+    palette.colours.push_back(static_cast<uint8_t>((int64_t{2} * 255 * k + size - 1) / (2 * (size - 1))));
   return palette;
 }
 

@@ -184,7 +184,7 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
 
 // Writes an .npy file and returns its SHA-256.
 std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part) {
-  constexpr size_t kChunk = 64 * 1024;
+  constexpr size_t kChunk = size_t{64} << 10;
   formats::AtomicFile file(path);
   Sha256 hash;
   const auto write = [&](std::string_view bytes) {
@@ -222,7 +222,7 @@ DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options
 std::string sha256_of_file(const fs::path& path) {
   formats::InputFile file(path);
   Sha256 hash;
-  std::string chunk(256 * 1024, '\0');
+  std::string chunk(size_t{256} << 10, '\0');
   while (const size_t size = file.read(std::as_writable_bytes(std::span(chunk)))) hash.update({chunk.data(), size});
   return hash.hex();
 }

