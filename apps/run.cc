@@ -61,6 +61,15 @@ TrainCommand::TrainCommand() {
   o.add("hold", train.hold, "share of the steps before the rate falls", within(0, 1));
   o.add("warmup_steps", train.warmup_steps, "steps in which the rate rises from zero", at_least(0));
   o.add("grad_clip", train.grad_clip, "largest norm of the gradients (off)", greater_than(0));
+  o.add("beta1", train.beta1, "decay of Adam's first moment", half_open(0, 1));
+  o.add("beta2", train.beta2, "decay of Adam's second moment", half_open(0, 1));
+  o.add("weight_decay", train.weight_decay, "of AdamW", not_negative());
+  o.add("ema", train.ema, "decay of the weights' moving average, which is validated and saved; 0: none",
+        half_open(0, 1));
+  o.add("embedding_std", train.embedding_std, "spread of the embeddings' initial values", greater_than(0));
+  o.add("augment_shift", train.augment.shift, "pixels by which training images are shifted at most", at_least(0));
+  o.add("augment_flip", train.augment.flip, "mirror half of the training images, left to right");
+  o.add("generative_weight", train.generative_weight, "share of the generative loss in a classifier's", not_negative());
   o.add("patience", train.patience, "validations without a better val_acc before a classifier stops", at_least(1));
   o.add("val_interval", train.val_interval, "steps between validations (an epoch)", at_least(1));
   o.add("checkpoint_interval", train.checkpoint_interval, "steps between writings of last.ckpt (each validation)",

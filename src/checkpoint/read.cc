@@ -177,7 +177,20 @@ AdamState read_adam(const Source& source, const ImageGPTOptions& model) {
   return adam;
 }
 
-TrainingProgress read_progress(const Source& source, const Value& stored) {
+std::vector<Tensor> read_trained_weights(const Source& source, const Value& stored, const ImageGPTOptions& model) {
+  const Value* weights = stored.find("weights");
+  if (!weights) return {};
+  const auto shapes = parameter_shapes(model);
+  if (weights->items().size() != shapes.size())
+    source.fail("its training state has " + std::to_string(weights->items().size()) + " weights, the model " +
+                std::to_string(shapes.size()));
+  std::vector<Tensor> result;
+  for (const auto& [name, sizes] : shapes)
+    result.push_back(load_float32(source, "weight of " + name, weights->items()[result.size()], sizes));
+  return result;
+}
+
+TrainingProgress read_progress(const Source& source, const Value& stored, const ImageGPTOptions& model) {
   TrainingProgress progress;
   for (const auto& [key, value] : member(source, stored, "settings").entries())
     if (key.as_string() && value.as_string()) progress.settings.emplace_back(*key.as_string(), *value.as_string());
@@ -188,6 +201,7 @@ TrainingProgress read_progress(const Source& source, const Value& stored) {
   progress.bad_validations = integer(source, stored, "bad_validations", {});
   progress.train_loss_sum = real(source, stored, "train_loss_sum");
   progress.train_loss_count = integer(source, stored, "train_loss_count", {});
+  progress.weights = read_trained_weights(source, stored, model);
   return progress;
 }
 
@@ -206,7 +220,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   checkpoint.global_step = integer(source, source.root, "global_step", 0);
   read_weights(source, checkpoint);
   if (const Value* progress = source.root.find("igpt_progress")) {
-    checkpoint.progress = read_progress(source, *progress);
+    checkpoint.progress = read_progress(source, *progress, checkpoint.model);
     checkpoint.optimizer = read_adam(source, checkpoint.model);
     checkpoint.optimizer->step = checkpoint.global_step;
   }

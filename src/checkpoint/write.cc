@@ -79,8 +79,8 @@ Value adam_value(const AdamState& adam) {
   group.insert("betas", Value::tuple({adam.beta1, adam.beta2}));
   group.insert("eps", adam.eps);
   group.insert("weight_decay", adam.weight_decay);
-  for (const char* flag : {"amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay"})
-    group.insert(flag, false);
+  for (const char* flag : {"amsgrad", "maximize", "capturable", "differentiable"}) group.insert(flag, false);
+  group.insert("decoupled_weight_decay", adam.weight_decay > 0);
   group.insert("foreach", Value());
   group.insert("fused", Value());
   group.insert("initial_lr", adam.initial_learning_rate);
@@ -115,6 +115,11 @@ Value progress_value(const TrainingProgress& progress) {
   dict.insert("bad_validations", progress.bad_validations);
   dict.insert("train_loss_sum", progress.train_loss_sum);
   dict.insert("train_loss_count", progress.train_loss_count);
+  if (!progress.weights.empty()) {
+    auto weights = Value::list();
+    for (const auto& weight : progress.weights) weights.push(value_of(weight));
+    dict.insert("weights", weights);
+  }
   return dict;
 }
 

@@ -132,6 +132,13 @@ Allowed<double> within(double minimum, double maximum) {
   return {text_of(minimum) + " to " + text_of(maximum),
           [=](double value) { return minimum <= value && value <= maximum; }};
 }
+Allowed<double> half_open(double minimum, double bound) {
+  return {"at least " + text_of(minimum) + " and less than " + text_of(bound),
+          [=](double value) { return minimum <= value && value < bound; }};
+}
+Allowed<double> not_negative() {
+  return {"at least 0", [](double value) { return value >= 0; }};
+}
 
 Allowed<std::string> one_of(std::vector<std::string> choices) {
   std::string words = choices.front();

@@ -1,6 +1,7 @@
 #include "igpt/training/flat_adam.h"
 
 #include "igpt/error.h"
+#include "igpt/training/flat_parameters.h"
 
 namespace igpt::training {
 
@@ -8,29 +9,13 @@ using torch::Tensor;
 
 FlatAdam::FlatAdam(std::vector<Tensor> parameters, Options options)
     : options_(options), parameters_(std::move(parameters)) {
-  torch::NoGradGuard no_grad;
-  std::vector<Tensor> flattened;
-  for (const auto& parameter : parameters_) flattened.push_back(parameter.detach().flatten());
-  weights_ = torch::cat(flattened);  // (P)
+  weights_ = flatten_in_place(parameters_);
   gradients_ = torch::zeros_like(weights_);
   exp_avg_ = torch::zeros_like(weights_);
   exp_avg_sq_ = torch::zeros_like(weights_);
   step_ = torch::zeros({}, weights_.options());
-  const auto weights = split(weights_), gradients = split(gradients_);
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    parameters_[i].set_data(weights[i]);
-    parameters_[i].mutable_grad() = gradients[i];
-  }
-}
-
-std::vector<Tensor> FlatAdam::split(const Tensor& flat) const {
-  std::vector<Tensor> views;
-  int64_t offset = 0;
-  for (const auto& parameter : parameters_) {
-    views.push_back(flat.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
-    offset += parameter.numel();
-  }
-  return views;
+  const auto gradients = views_of(gradients_, parameters_);
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = gradients[i];
 }
 
 void FlatAdam::zero_grad() {
@@ -49,16 +34,16 @@ void FlatAdam::step(double learning_rate) {
   if (initial_learning_rate_ == 0) initial_learning_rate_ = learning_rate;
   learning_rate_ = learning_rate;
   step_ += 1;
-  at::_fused_adam_({weights_}, {gradients_}, {exp_avg_}, {exp_avg_sq_}, /*max_exp_avg_sqs=*/{}, {step_}, learning_rate,
-                   options_.beta1, options_.beta2, options_.weight_decay, options_.eps, /*amsgrad=*/false,
-                   /*maximize=*/false);
+  at::_fused_adamw_({weights_}, {gradients_}, {exp_avg_}, {exp_avg_sq_}, /*max_exp_avg_sqs=*/{}, {step_}, learning_rate,
+                    options_.beta1, options_.beta2, options_.weight_decay, options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false);
 }
 
 AdamState FlatAdam::state() const {
   AdamState state;
   state.step = static_cast<int64_t>(step_.item<double>());
-  for (const auto& moment : split(exp_avg_.cpu())) state.exp_avg.push_back(moment.clone());
-  for (const auto& moment : split(exp_avg_sq_.cpu())) state.exp_avg_sq.push_back(moment.clone());
+  for (const auto& moment : views_of(exp_avg_.cpu(), parameters_)) state.exp_avg.push_back(moment.clone());
+  for (const auto& moment : views_of(exp_avg_sq_.cpu(), parameters_)) state.exp_avg_sq.push_back(moment.clone());
   state.learning_rate = learning_rate_;
   state.initial_learning_rate = initial_learning_rate_;
   state.beta1 = options_.beta1;
@@ -74,7 +59,7 @@ void FlatAdam::load_state(const AdamState& state) {
     if (moments.size() != parameters_.size())
       throw InputError("the optimizer's state has " + std::to_string(moments.size()) + " parameters, the model " +
                        std::to_string(parameters_.size()));
-    const auto views = split(flat);
+    const auto views = views_of(flat, parameters_);
     for (size_t i = 0; i < views.size(); ++i) {
       if (views[i].sizes() != moments[i].sizes())
         throw InputError("the optimizer's state of parameter " + std::to_string(i) + " has another shape than it");
@@ -86,6 +71,11 @@ void FlatAdam::load_state(const AdamState& state) {
   step_.fill_(static_cast<double>(state.step));
   learning_rate_ = state.learning_rate;
   initial_learning_rate_ = state.initial_learning_rate;
+}
+
+void FlatAdam::load_weights(const std::vector<Tensor>& weights) {
+  torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < weights.size(); ++i) parameters_[i].copy_(weights[i]);
 }
 
 }  // namespace igpt::training

@@ -80,6 +80,11 @@ void check(const TrainOptions& options) {
   if (options.warmup_steps > options.steps)
     throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
                      std::to_string(options.steps));
+  if (options.augment.shift >= options.model.num_pixels)
+    throw UsageError("--augment_shift " + std::to_string(options.augment.shift) +
+                     ": must be less than the images' side, " + std::to_string(options.model.num_pixels));
+  if (options.generative_weight > 0 && !options.classify)
+    throw UsageError("--generative_weight: is for --classify; without it the loss is the generative one anyway");
 }
 
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {

@@ -8,6 +8,7 @@
 #include "igpt/ops/device.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
+#include "igpt/training/augment.h"
 #include "igpt/training/schedule.h"
 #include "start.h"
 
@@ -26,6 +27,13 @@ void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
     if (parameters[name].sizes() == tensor.sizes()) parameters[name].copy_(tensor);
 }
 
+// Smaller embeddings than torch's N(0, 1), whose sum drowns what the first blocks add.
+void scale_embeddings(ImageGPT& model, double std) {
+  torch::NoGradGuard no_grad;
+  for (auto weights : {model->sos, model->token_embeddings->weight, model->position_embeddings->weight})
+    weights.mul_(std);
+}
+
 }  // namespace
 
 Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
@@ -42,10 +50,14 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
 
   torch::manual_seed(static_cast<uint64_t>(options_.seed));
   model_ = ImageGPT(options_.model);
+  scale_embeddings(model_, options_.embedding_std);
   if (start) load_weights(model_, *start);
   model_->to(device_);
+  if (options_.ema > 0) average_.emplace(model_, options_.ema);
   parameters_ = model_->parameters();
-  adam_.emplace(parameters_, FlatAdam::Options{});
+  adam_.emplace(
+      parameters_,
+      FlatAdam::Options{.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = options_.weight_decay});
   if (ops::FusedModel::supports(options_.model, device_)) {
     std::string note;
     const auto precision = ops::FusedModel::precision(options_.model, options_.precision == "bf16", &note);
@@ -61,6 +73,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     adam_->load_state(*start->optimizer);
     step_ = start->global_step;
     progress_ = *start->progress;
+    adam_->load_weights(std::exchange(progress_.weights, {}));
     loss_sum_.fill_(progress_.train_loss_sum);
     loss_count_ = progress_.train_loss_count;
     folder_.emplace(RunFolder::reopen(options_.resume, step_));
@@ -100,13 +113,19 @@ void Trainer::update() {
   adam_->zero_grad();
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const int64_t position = (step_ * options_.accumulate + i) * options_.batch_size;
-    const auto batch = train_.select(order_->batch(position, options_.batch_size));
-    add_gradients(batch);
+    add_gradients(next_batch(position));
   }
   if (options_.grad_clip) adam_->clip_grad_norm(*options_.grad_clip);
   adam_->step(learning_rate(options_, step_));
   ++step_;
+  if (average_) average_->add(adam_->weights(), step_);
   check_loss();
+}
+
+TokenDataset Trainer::next_batch(int64_t position) {
+  auto batch = train_.select(order_->batch(position, options_.batch_size));
+  if (options_.augment.any()) batch.tokens = augment(batch.tokens, options_.augment, options_.seed, position);
+  return batch;
 }
 
 // Adds the batch's share of the gradients, and its loss to the sum for the log.
@@ -118,16 +137,30 @@ void Trainer::add_gradients(const TokenDataset& batch) {
     loss_sum_ += loss.detach().to(torch::kFloat64);
     return;
   }
-  const double scale = 1 / static_cast<double>(options_.accumulate);
-  loss_sum_ += options_.classify ? fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters_, scale)
-                                 : fused_->add_generative_gradients(batch.tokens, parameters_, scale);
+  loss_sum_ += add_fused_gradients(batch, 1 / static_cast<double>(options_.accumulate));
+}
+
+double Trainer::add_fused_gradients(const TokenDataset& batch, double scale) {
+  if (!options_.classify) return fused_->add_generative_gradients(batch.tokens, parameters_, scale);
+  const double weight = options_.generative_weight;
+  const double loss = fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters_, scale);
+  return weight == 0 ? loss
+                     : loss + weight * fused_->add_generative_gradients(batch.tokens, parameters_, weight * scale);
 }
 
 Tensor Trainer::loss_of(const TokenDataset& batch) {
   const ops::Bf16Autocast autocast(device_.type(), options_.precision == "bf16");
-  if (options_.classify)
-    return torch::nn::functional::cross_entropy(model_->classify(batch.tokens).to(torch::kFloat32), batch.labels);
-  return generative_loss(model_->forward(batch.tokens).to(torch::kFloat32), batch.tokens);
+  const auto h = model_->features(batch.tokens);  // (B, S, D)
+  const auto generative = [&] { return generative_loss(model_->head->forward(h).to(torch::kFloat32), batch.tokens); };
+  if (!options_.classify) return generative();
+  const auto logits = model_->clf_head->forward(h).to(torch::kFloat32);  // (B, C)
+  const auto loss = torch::nn::functional::cross_entropy(logits, batch.labels);
+  return options_.generative_weight == 0 ? loss : loss + options_.generative_weight * generative();
+}
+
+// The model that is validated, drawn from and saved.
+const ImageGPT& Trainer::trained() const {
+  return average_ ? average_->model() : model_;
 }
 
 // On the CPU every step; on CUDA only where the loss is read anyway, since reading waits for the device.
@@ -170,7 +203,7 @@ void Trainer::validate() {
   scoring.batch_size = options_.batch_size;
   scoring.bf16 = options_.precision == "bf16";
   scoring.progress = [this](int64_t) { stop_if_asked(); };
-  const Score result = score(model_, validation_, scoring);
+  const Score result = score(trained(), validation_, scoring);
   Metrics metrics{.step = step_, .epoch = epoch_of(step_), .val_loss = result.loss};
   events_->scalar("val_loss", result.loss, step_);
   if (options_.classify) {
@@ -207,7 +240,7 @@ void Trainer::draw_samples() {
   sampling::SamplingOptions sampling;
   sampling.seed = options_.seed;
   const auto nothing = torch::zeros({kSide * kSide, 0}, torch::kUInt8);
-  const auto tokens = sampling::generate(model_, nothing, streams, sampling,
+  const auto tokens = sampling::generate(trained(), nothing, streams, sampling,
                                          [this](const sampling::Drawn&) { stop_if_asked(); });  // (25, S)
   const int64_t side = options_.model.num_pixels;
   const auto pixels = model_->quantizer()->decode(tokens.view({kSide, kSide, side, side}));  // (5, 5, h, w, C)
@@ -222,7 +255,7 @@ void Trainer::save_last() {
 Checkpoint Trainer::checkpoint() const {
   Checkpoint result;
   result.model = options_.model;
-  result.state_dict = copy_state_dict(model_);
+  result.state_dict = copy_state_dict(trained());
   result.classify = options_.classify;
   result.epoch = epoch_of(step_);
   result.global_step = step_;
@@ -231,6 +264,8 @@ Checkpoint Trainer::checkpoint() const {
   result.progress = progress_;
   result.progress->train_loss_sum = loss_sum_.item<double>();
   result.progress->train_loss_count = loss_count_;
+  if (average_)
+    for (const auto& weight : parameters_) result.progress->weights.push_back(weight.detach().cpu().clone());
   return result;
 }
 

@@ -12,6 +12,7 @@
 #include "igpt/training/run_folder.h"
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
+#include "igpt/training/weight_average.h"
 
 namespace igpt::training {
 
@@ -25,8 +26,11 @@ class Trainer {
  private:
   void describe() const;
   void update();
+  TokenDataset next_batch(int64_t position);
   void add_gradients(const TokenDataset& batch);
+  double add_fused_gradients(const TokenDataset& batch, double scale);
   torch::Tensor loss_of(const TokenDataset& batch);
+  const ImageGPT& trained() const;
   void validate();
   void draw_samples();
   void log_training();
@@ -46,6 +50,7 @@ class Trainer {
   TokenDataset train_, validation_;
   ImageGPT model_{nullptr};
   std::vector<torch::Tensor> parameters_;  // the model's
+  std::optional<WeightAverage> average_;   // what is validated and saved in place of the model
   std::optional<FlatAdam> adam_;
   std::optional<ops::FusedModel> fused_;  // for small models on the CPU, instead of LibTorch's operations
   std::optional<BatchOrder> order_;

@@ -4,9 +4,12 @@
 #include <numeric>
 #include <set>
 
+#include "igpt/training/augment.h"
 #include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_parameters.h"
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
+#include "igpt/training/weight_average.h"
 
 namespace igpt::training {
 namespace {
@@ -87,12 +90,14 @@ TEST(FlatAdam, ClipsToTheCommonNorm) {
   EXPECT_NEAR(a.grad()[1].item<double>(), 1 + 3 / std::sqrt(34), 1e-5);
 }
 
-TEST(FlatAdam, EqualsPyTorchsAdam) {
+// One body for Adam and AdamW of LibTorch.
+template <class Reference, class ReferenceOptions>
+void expect_equal_updates(FlatAdam::Options options, ReferenceOptions reference_options) {
   torch::manual_seed(2);
   const auto start = torch::randn({3, 4});
   auto ours = start.clone().requires_grad_(), theirs = start.clone().requires_grad_();
-  FlatAdam adam({ours}, {});
-  torch::optim::Adam reference({theirs}, torch::optim::AdamOptions(0.02));
+  FlatAdam adam({ours}, options);
+  Reference reference({theirs}, reference_options);
   for (int step = 0; step < 20; ++step) {
     adam.zero_grad();
     reference.zero_grad();
@@ -102,6 +107,68 @@ TEST(FlatAdam, EqualsPyTorchsAdam) {
     reference.step();
   }
   EXPECT_LT((ours - theirs).abs().max().item<double>(), 2e-6);
+}
+
+TEST(FlatAdam, EqualsPyTorchsAdam) {
+  expect_equal_updates<torch::optim::Adam>({}, torch::optim::AdamOptions(0.02));
+}
+
+TEST(FlatAdam, EqualsPyTorchsAdamWWithDecayAndOtherBetas) {
+  expect_equal_updates<torch::optim::AdamW>({.beta1 = 0.8, .beta2 = 0.95, .weight_decay = 0.3},
+                                            torch::optim::AdamWOptions(0.02).betas({0.8, 0.95}).weight_decay(0.3));
+}
+
+TEST(WeightAverage, KeepsLittleOfTheStartAndDecayLater) {
+  ImageGPT model(ImageGPTOptions{
+      .embed_dim = 8, .num_heads = 2, .num_layers = 1, .num_pixels = 2, .num_vocab = 4, .num_classes = 2});
+  WeightAverage average(model, 0.9);
+  auto parameters = model->parameters();
+  const auto weights = flatten_in_place(parameters);
+  auto expected = weights.to(torch::kFloat64);
+  for (int64_t update = 1; update <= 100; ++update) {
+    {
+      torch::NoGradGuard no_grad;
+      weights.normal_();
+    }
+    const double kept = std::min(0.9, (1.0 + static_cast<double>(update)) / (10.0 + static_cast<double>(update)));
+    expected = kept * expected + (1 - kept) * weights.to(torch::kFloat64);
+    average.add(weights, update);
+  }
+  auto averaged = average.model()->parameters();
+  EXPECT_LT((flatten_in_place(averaged) - expected).abs().max().item<double>(), 1e-5);
+  EXPECT_GT((weights - expected).abs().max().item<double>(), 0.1);  // the model itself is left alone
+}
+
+TEST(Augment, ShiftsAndFlipsAndFillsWithTheBorder) {
+  const auto image = torch::arange(16, torch::kUInt8).reshape({4, 4});
+  const auto images = image.flatten().expand({400, 16});
+  const auto result = augment(images, {.shift = 1, .flip = true}, 3, 0);
+  EXPECT_EQ(result.scalar_type(), torch::kUInt8);
+  std::set<std::vector<int>> expected, found;
+  for (const bool flip : {false, true})
+    for (int64_t down = -1; down <= 1; ++down)
+      for (int64_t right = -1; right <= 1; ++right) {
+        std::vector<int> pixels;
+        for (int64_t row = 0; row < 4; ++row)
+          for (int64_t column = 0; column < 4; ++column) {
+            const auto r = std::clamp<int64_t>(row - down, 0, 3), c = std::clamp<int64_t>(column - right, 0, 3);
+            pixels.push_back(static_cast<int>(4 * r + (flip ? 3 - c : c)));
+          }
+        expected.insert(pixels);
+      }
+  for (int64_t b = 0; b < 400; ++b) {
+    const auto row = result[b].contiguous();
+    found.emplace(row.data_ptr<uint8_t>(), row.data_ptr<uint8_t>() + 16);
+  }
+  EXPECT_EQ(found, expected);  // each of the 18, and nothing else
+}
+
+TEST(Augment, DependsOnTheSeedAndTheImagesPlaceAlone) {
+  const auto images = torch::randint(0, 16, {10, 49}, torch::kUInt8);
+  const Augmentation augmentation{.shift = 2};
+  const auto whole = augment(images, augmentation, 7, 100);
+  EXPECT_TRUE(torch::equal(augment(images.narrow(0, 4, 6), augmentation, 7, 104), whole.narrow(0, 4, 6)));
+  EXPECT_FALSE(torch::equal(augment(images, augmentation, 8, 100), whole));
 }
 
 }  // namespace

@@ -8,9 +8,12 @@
 #include <sstream>
 
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/ops/fused_model.h"
 #include "igpt/training/options.h"
+#include "igpt/training/scoring.h"
+#include "igpt/training/token_dataset.h"
 #include "temporary_folder.h"
 #include "tiny_dataset.h"
 
@@ -56,6 +59,9 @@ void expect_equal(const std::string& actual, const std::string& expected) {
     EXPECT_TRUE(torch::equal(a.optimizer->exp_avg[i], e.optimizer->exp_avg[i])) << e.state_dict[i].first;
     EXPECT_TRUE(torch::equal(a.optimizer->exp_avg_sq[i], e.optimizer->exp_avg_sq[i])) << e.state_dict[i].first;
   }
+  ASSERT_EQ(a.progress->weights.size(), e.progress->weights.size());
+  for (size_t i = 0; i < e.progress->weights.size(); ++i)
+    EXPECT_TRUE(torch::equal(a.progress->weights[i], e.progress->weights[i])) << e.state_dict[i].first;
   EXPECT_EQ(a.progress->best_score, e.progress->best_score);
   EXPECT_EQ(a.progress->best_step, e.progress->best_step);
   EXPECT_EQ(a.progress->train_loss_sum, e.progress->train_loss_sum);
@@ -99,6 +105,9 @@ TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
   o.checkpoint_interval = 7;
   o.grad_clip = 0.5;
   o.warmup_steps = 20;
+  o.beta2 = 0.95;
+  o.weight_decay = 0.01;
+  o.augment = {.shift = 1, .flip = true};
   const auto whole = train(o, {});
 
   // Stopped at every kind of moment: between updates, at a validation, within one (its hook comes after each batch).
@@ -120,6 +129,51 @@ TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
   expect_equal(last, whole.last_checkpoint);
   expect_equal((folder_ / "logs/parts/version_0/checkpoints/best.ckpt").string(), whole.best_checkpoint);
   EXPECT_EQ(metrics_beside(last), metrics_beside(whole.last_checkpoint));
+}
+
+TEST_F(Train, SavesAndValidatesTheAverageOfTheWeights) {
+  auto o = options("averaged", 60);
+  o.schedule = "constant";
+  const auto averaged = train(o, {});
+  const auto checkpoint = read_checkpoint(averaged.last_checkpoint);
+  ASSERT_EQ(checkpoint.progress->weights.size(), checkpoint.state_dict.size());
+  EXPECT_FALSE(torch::equal(checkpoint.progress->weights[0], checkpoint.state_dict[0].second));
+  o.name = "plain";
+  o.ema = 0;
+  const auto plain = train(o, {});
+  const auto same_run = read_checkpoint(plain.last_checkpoint);
+  EXPECT_TRUE(same_run.progress->weights.empty());
+  for (size_t i = 0; i < same_run.state_dict.size(); ++i)  // the average changes nothing of the training itself
+    EXPECT_TRUE(torch::equal(checkpoint.progress->weights[i], same_run.state_dict[i].second));
+  EXPECT_NE(plain.best_score, averaged.best_score);
+}
+
+TEST_F(Train, EmbeddingsStartWithTheSpreadAskedFor) {
+  auto o = options("spread", 1);
+  o.ema = 0;
+  o.learning_rate = 1e-9;
+  const auto embeddings = [&](double spread) {
+    o.embedding_std = spread;
+    const auto checkpoint = read_checkpoint(train(o, {}).last_checkpoint);
+    for (const auto& [name, tensor] : checkpoint.state_dict)
+      if (name == "position_embeddings.weight") return tensor;
+    throw Error("no position embeddings");
+  };
+  const auto wide = embeddings(1), narrow = embeddings(0.1);
+  EXPECT_LT((0.1 * wide - narrow).abs().max().item<double>(), 1e-6);
+}
+
+TEST_F(Train, GenerativeShareKeepsAClassifierGenerative) {
+  auto o = options("joint", 150);
+  o.classify = true;
+  o.patience = 1000;
+  const auto nats = [&](double weight) {
+    o.generative_weight = weight;
+    const auto checkpoint = read_checkpoint(train(o, {}).last_checkpoint);
+    const auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
+    return score(make_model(checkpoint), make_token_dataset(split), {}).loss;
+  };
+  EXPECT_LT(nats(1), nats(0) - 0.2);
 }
 
 TEST_F(Train, ResumeFromAnOlderCheckpointDropsLaterMetrics) {

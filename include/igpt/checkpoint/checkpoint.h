@@ -34,6 +34,9 @@ struct TrainingProgress {
   int64_t bad_validations = 0;                                ///< since the best one
   double train_loss_sum = 0;                                  ///< since the last row of metrics.csv
   int64_t train_loss_count = 0;
+  /// The weights as Adam has them, in the order of ImageGPT::parameters(), where state_dict holds their moving average;
+  /// otherwise empty.
+  std::vector<torch::Tensor> weights;
 };
 
 /// The content of a checkpoint file: zip or legacy torch.save, of this project or of the original.

@@ -20,7 +20,9 @@ struct Allowed {
 Allowed<int64_t> at_least(int64_t minimum);
 Allowed<int64_t> between(int64_t minimum, int64_t maximum);
 Allowed<double> greater_than(double bound);
-Allowed<double> within(double minimum, double maximum);  ///< in [minimum, maximum]
+Allowed<double> within(double minimum, double maximum);   ///< in [minimum, maximum]
+Allowed<double> half_open(double minimum, double bound);  ///< in [minimum, bound)
+Allowed<double> not_negative();
 Allowed<std::string> one_of(std::vector<std::string> choices);
 
 /// The options of one command. Each is declared once, bound to the field that holds its value and its default; parsing,

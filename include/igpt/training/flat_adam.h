@@ -12,7 +12,8 @@ namespace igpt::training {
 
 /// Adam (Kingma and Ba 2015), as torch.optim.Adam computes it, over one flat buffer that holds all parameters and one
 /// that holds all gradients: an update is a single call, clipping a single norm, and data parallel training needs a
-/// single reduction. The parameters become views of the buffer; their gradients are kept and added to in place.
+/// single reduction. The parameters become views of the buffer; their gradients are kept and added to in place. A
+/// weight decay is AdamW's (Loshchilov and Hutter 2019, algorithm 2).
 class FlatAdam {
  public:
   struct Options {
@@ -35,10 +36,10 @@ class FlatAdam {
 
   AdamState state() const;                  ///< copies on the CPU
   void load_state(const AdamState& state);  ///< throws igpt::InputError when the shapes are not those of the parameters
+  /// Sets the parameters, given in their order and shapes; none: they stay.
+  void load_weights(const std::vector<torch::Tensor>& weights);
 
  private:
-  std::vector<torch::Tensor> split(const torch::Tensor& flat) const;
-
   Options options_;
   std::vector<torch::Tensor> parameters_;
   torch::Tensor weights_, gradients_, exp_avg_, exp_avg_sq_;  // (P) each

@@ -8,6 +8,7 @@
 
 #include "igpt/hooks.h"
 #include "igpt/model/options.h"
+#include "igpt/training/augmentation.h"
 
 namespace igpt::training {
 
@@ -36,7 +37,13 @@ struct TrainOptions {
   int64_t patience = 3;                        ///< validations without a better val_acc before a classifier stops
   std::optional<int64_t> val_interval;         ///< steps; an epoch if not given
   std::optional<int64_t> checkpoint_interval;  ///< steps between writings of last.ckpt; each validation if not given
-  std::string precision = "fp32";              ///< fp32 or bf16
+  double beta1 = 0.9, beta2 = 0.999;           ///< of Adam's moments
+  double weight_decay = 0;                     ///< AdamW's
+  double ema = 0.99;               ///< decay of the weights' moving average, which is validated and saved; 0: none
+  double embedding_std = 1;        ///< spread of the embeddings' and sos' initial values
+  Augmentation augment;            ///< of the training images
+  double generative_weight = 0;    ///< share of the generative loss in a classifier's
+  std::string precision = "fp32";  ///< fp32 or bf16
   std::string log_dir = "logs";
   DataFiles data;
   std::string device = "auto";

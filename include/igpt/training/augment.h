@@ -1,0 +1,15 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+
+#include "igpt/training/augmentation.h"
+
+namespace igpt::training {
+
+/// tokens (B, S) of square images -> the same shape and dtype, augmented. The image at place `b` depends on `seed` and
+/// `position` + b alone, so that a training repeats and resumes exactly.
+torch::Tensor augment(const torch::Tensor& tokens, const Augmentation& augmentation, int64_t seed, int64_t position);
+
+}  // namespace igpt::training

@@ -1,0 +1,21 @@
+#include "igpt/training/weight_average.h"
+
+#include <algorithm>
+
+#include "igpt/training/flat_parameters.h"
+
+namespace igpt::training {
+
+WeightAverage::WeightAverage(const ImageGPT& model, double decay)
+    : model_(std::dynamic_pointer_cast<ImageGPTImpl>(model->clone())), decay_(decay) {
+  auto parameters = model_->parameters();
+  average_ = flatten_in_place(parameters);
+}
+
+void WeightAverage::add(const torch::Tensor& weights, int64_t update) {
+  torch::NoGradGuard no_grad;
+  const auto n = static_cast<double>(update);
+  average_.lerp_(weights, 1 - std::min(decay_, (1 + n) / (10 + n)));
+}
+
+}  // namespace igpt::training
