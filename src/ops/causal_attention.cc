@@ -6,6 +6,7 @@
 
 #include "igpt/error.h"
 #include "igpt/ops/kernels.h"
+#include "src/ops/attention_kernels.h"
 
 namespace igpt::ops {
 namespace {
@@ -23,6 +24,8 @@ void check_shapes(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
   check_shapes(q, k, v);
   if (kernels() == Kernels::reference) return causal_attention_reference(q, k, v, scale);
+  if (auto* const own = attention_kernels(q.device().type()); own && kernels() != Kernels::libtorch)
+    if (const auto out = (*own)(q, k, v, scale)) return *out;
   return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, scale);
 }
 

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "igpt/error.h"
+#include "src/ops/attention_kernels.h"
 
 namespace igpt::ops {
 namespace {
@@ -31,9 +32,12 @@ std::string probe_cuda(int index) {
   static void* library = dlopen("libigpt_cuda.so", RTLD_NOW | RTLD_GLOBAL);
   if (!library) return std::string("its library cannot be loaded: ") + dlerror();
   const auto probe = reinterpret_cast<CudaProbe>(dlsym(library, "igpt_cuda_probe"));
-  if (!probe) return "libigpt_cuda.so is of another version; build and install again";
-  const char* cause = probe(index);
-  return cause ? cause : "";
+  const auto attention = static_cast<const AttentionKernels*>(dlsym(library, "igpt_cuda_attention"));
+  if (!probe || !attention) return "libigpt_cuda.so is of another version; build and install again";
+  if (const char* cause = probe(index)) return cause;
+  static auto* const checked = new CheckedAttention(*attention);  // for as long as there may be graphs with it
+  use_attention_kernels(c10::kCUDA, checked);
+  return "";
 #else
   (void)index;
   return "this program was built without CUDA; build it where a CUDA compiler (nvcc) is";

@@ -1,0 +1,173 @@
+// Chooses and launches the kernels of causal attention. Compiled by nvcc for the device, and by the tests for the
+// emulator (simt.h).
+
+#include "src/ops/cuda/attention.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "src/ops/cuda/attention_fp32.cuh"
+#include "src/ops/cuda/attention_mma.cuh"
+
+namespace igpt::ops::cuda {
+namespace {
+
+template <class T>
+bool aligned(const Heads<T>& heads) {
+  return reinterpret_cast<uintptr_t>(heads.data) % 16 == 0 && heads.batch_stride % 4 == 0 &&
+         heads.head_stride % 4 == 0 && heads.row_stride % 4 == 0;
+}
+
+const char* refuse(const AttentionSizes& sizes, bool is_aligned) {
+  constexpr int64_t kLongest = 1 << 24, kBlocks = INT32_MAX;
+  if (!attention_supports(sizes.head_dim)) return "there is no kernel for this head dimension";
+  if (sizes.batch < 1 || sizes.heads < 1 || sizes.length < 1) return "an empty tensor";
+  if (sizes.length > kLongest || sizes.batch > kBlocks / sizes.heads / (sizes.length / 64 + 1))
+    return "too many rows for one launch";
+  if (!is_aligned) return "rows that do not begin at a multiple of 16 bytes";
+  return nullptr;
+}
+
+template <class T>
+DeviceHeads<T> on_device(const Heads<T>& heads) {
+  return {simt::device_ptr(heads.data), heads.batch_stride, heads.head_stride, heads.row_stride};
+}
+
+ForwardArguments on_device(const AttentionForward& a) {
+  return {static_cast<int>(a.sizes.heads),
+          static_cast<int>(a.sizes.length),
+          a.sizes.scale,
+          on_device(a.q),
+          on_device(a.k),
+          on_device(a.v),
+          on_device(a.out),
+          simt::device_ptr(a.log_sum_exp)};
+}
+
+BackwardArguments on_device(const AttentionBackward& a) {
+  return {static_cast<int>(a.sizes.heads),
+          static_cast<int>(a.sizes.length),
+          a.sizes.scale,
+          on_device(a.q),
+          on_device(a.k),
+          on_device(a.v),
+          on_device(a.out),
+          on_device(a.d_out),
+          simt::device_ptr(a.log_sum_exp),
+          simt::device_ptr(a.delta),
+          on_device(a.dq),
+          on_device(a.dk),
+          on_device(a.dv)};
+}
+
+int64_t divided_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// How many rows, a multiple of 16, a block holds in shared memory at a time.
+struct Chunk {
+  int rows = 0;
+
+  /// Of rows of `row_bytes`, no more than the sequence has or was asked for, beside `fixed_bytes`.
+  const char* choose(const AttentionSizes& sizes, const AttentionLaunch& launch, int fixed_bytes, int row_bytes,
+                     int most_bytes = INT32_MAX) {
+    simt::Limits limits;
+    if (const char* cause = simt::limits(limits)) return cause;
+    if (!limits.bf16_tensor_cores) return "the device has no bf16 tensor cores";
+    const int64_t fit = (std::min(limits.shared_bytes, most_bytes) - fixed_bytes) / row_bytes / kTile * kTile;
+    if (fit <= 0) return "the device has too little shared memory";
+    rows = static_cast<int>(std::min(fit, divided_up(sizes.length, kTile) * kTile));
+    if (launch.chunk > 0) rows = std::min(rows, std::max(launch.chunk / kTile, 1) * kTile);
+    return nullptr;
+  }
+};
+
+template <int kHeadDim>
+const char* forward_fp32(const AttentionForward& a, const AttentionLaunch& launch) {
+  const auto blocks_per_head = divided_up(a.sizes.length, rows_of_block<kHeadDim>);
+  const simt::Config config{a.sizes.batch * a.sizes.heads * blocks_per_head, kRowThreads, forward_fp32_bytes<kHeadDim>,
+                            launch.stream};
+  return simt::launch(config, attention_forward_fp32<kHeadDim>, on_device(a), static_cast<int>(blocks_per_head));
+}
+
+template <int kHeadDim>
+const char* backward_fp32(const AttentionBackward& a, const AttentionLaunch& launch) {
+  const auto blocks_per_head = divided_up(a.sizes.length, rows_of_block<kHeadDim>);
+  simt::Config config{a.sizes.batch * a.sizes.heads * blocks_per_head, kRowThreads, forward_fp32_bytes<kHeadDim>,
+                      launch.stream};
+  if (const char* cause = simt::launch(config, attention_backward_queries_fp32<kHeadDim>, on_device(a),
+                                       static_cast<int>(blocks_per_head)))
+    return cause;
+  config.shared_bytes = backward_keys_fp32_bytes<kHeadDim>;
+  return simt::launch(config, attention_backward_keys_fp32<kHeadDim>, on_device(a), static_cast<int>(blocks_per_head));
+}
+
+template <int kHeadDim, int kPlanes>
+const char* forward_mma(const AttentionForward& a, const AttentionLaunch& launch) {
+  using Kernel = ForwardMma<kHeadDim, kPlanes>;
+  constexpr int kEnough = 64 * 1024;  // leaves room for a second block
+  Chunk chunk;
+  if (const char* cause = chunk.choose(a.sizes, launch, 0, Kernel::bytes(1), kEnough)) return cause;
+  const auto blocks_per_head = divided_up(a.sizes.length, Kernel::Block::kRows);
+  const simt::Config config{a.sizes.batch * a.sizes.heads * blocks_per_head, Kernel::Block::kThreads,
+                            Kernel::bytes(chunk.rows), launch.stream};
+  return simt::launch(config, attention_forward_mma<kHeadDim, kPlanes>, on_device(a), static_cast<int>(blocks_per_head),
+                      chunk.rows);
+}
+
+template <int kHeadDim, int kPlanes>
+const char* backward_mma(const AttentionBackward& a, const AttentionLaunch& launch) {
+  using Kernel = BackwardMma<kHeadDim, kPlanes>;
+  Chunk chunk;
+  if (const char* cause = chunk.choose(a.sizes, launch, Kernel::bytes(0), Kernel::bytes(1) - Kernel::bytes(0)))
+    return cause;
+  const simt::Config config{a.sizes.batch * a.sizes.heads, Kernel::Block::kThreads, Kernel::bytes(chunk.rows),
+                            launch.stream};
+  return simt::launch(config, attention_backward_mma<kHeadDim, kPlanes>, on_device(a), chunk.rows);
+}
+
+template <int kHeadDim>
+const char* forward(const AttentionForward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
+  switch (precision) {
+    case AttentionPrecision::fp32:
+      return forward_fp32<kHeadDim>(a, launch);
+    case AttentionPrecision::split_bf16:
+      return forward_mma<kHeadDim, 3>(a, launch);
+    default:
+      return forward_mma<kHeadDim, 2>(a, launch);
+  }
+}
+
+template <int kHeadDim>
+const char* backward(const AttentionBackward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
+  switch (precision) {
+    case AttentionPrecision::fp32:
+      return backward_fp32<kHeadDim>(a, launch);
+    case AttentionPrecision::split_bf16:
+      return backward_mma<kHeadDim, 3>(a, launch);
+    default:
+      return backward_mma<kHeadDim, 2>(a, launch);
+  }
+}
+
+}  // namespace
+
+const char* attention_forward(const AttentionForward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
+  const bool is_aligned = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out);
+  if (const char* cause = refuse(a.sizes, is_aligned)) return cause;
+  if (a.sizes.head_dim == 8) return forward<8>(a, precision, launch);
+  if (a.sizes.head_dim == 16) return forward<16>(a, precision, launch);
+  return forward<32>(a, precision, launch);
+}
+
+const char* attention_backward(const AttentionBackward& a, AttentionPrecision precision,
+                               const AttentionLaunch& launch) {
+  const bool is_aligned = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out) && aligned(a.d_out) &&
+                          aligned(a.dq) && aligned(a.dk) && aligned(a.dv);
+  if (const char* cause = refuse(a.sizes, is_aligned)) return cause;
+  if (a.sizes.head_dim == 8) return backward<8>(a, precision, launch);
+  if (a.sizes.head_dim == 16) return backward<16>(a, precision, launch);
+  return backward<32>(a, precision, launch);
+}
+
+}  // namespace igpt::ops::cuda

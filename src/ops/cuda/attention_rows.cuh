@@ -1,0 +1,105 @@
+#pragma once
+
+// What all attention kernels take, and rows of a head in registers.
+
+#include "src/ops/cuda/simt.h"
+
+namespace igpt::ops::cuda {
+
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+constexpr float kMasked = -1e30f;  // a logit whose weight is zero
+
+/// The rows of one head: (S, d).
+template <class T>
+struct Rows {
+  simt::ptr<T> first;
+  int64_t stride;
+
+  SIMT_DEVICE simt::ptr<T> operator[](int row) const { return first + row * stride; }
+};
+
+/// attention.h's Heads, as kernels take it.
+template <class T>
+struct DeviceHeads {
+  simt::ptr<T> data;
+  int64_t batch_stride, head_stride, row_stride;
+
+  SIMT_DEVICE Rows<T> of(int batch, int head) const {
+    return {data + (batch * batch_stride + head * head_stride), row_stride};
+  }
+};
+
+struct ForwardArguments {
+  int heads, length;
+  float scale;
+  DeviceHeads<const float> q, k, v;
+  DeviceHeads<float> out;
+  simt::ptr<float> log_sum_exp;
+};
+
+struct BackwardArguments {
+  int heads, length;
+  float scale;
+  DeviceHeads<const float> q, k, v, out, d_out;
+  simt::ptr<const float> log_sum_exp;
+  simt::ptr<float> delta;
+  DeviceHeads<float> dq, dk, dv;
+};
+
+/// Block `simt::block()` of a grid that has `blocks_per_head` for each head of each image.
+struct BlockPlace {
+  int batch, head, part;
+  int64_t statistics;  // where the head's log_sum_exp and delta begin
+
+  SIMT_DEVICE BlockPlace(int blocks_per_head, int heads, int length) {
+    const int number = simt::block() / blocks_per_head;
+    batch = number / heads;
+    head = number % heads;
+    part = simt::block() % blocks_per_head;
+    statistics = int64_t{number} * length;
+  }
+};
+
+template <int kHeadDim>
+struct Row {
+  float x[kHeadDim];
+};
+
+template <int kHeadDim>
+SIMT_DEVICE Row<kHeadDim> load_row(simt::ptr<const float> from, float factor = 1.0f) {
+  Row<kHeadDim> row;
+#pragma unroll
+  for (int i = 0; i < kHeadDim; i += 4) {
+    const float4 four = simt::load_as<float4>(from + i);
+    row.x[i] = four.x * factor;
+    row.x[i + 1] = four.y * factor;
+    row.x[i + 2] = four.z * factor;
+    row.x[i + 3] = four.w * factor;
+  }
+  return row;
+}
+
+template <int kHeadDim>
+SIMT_DEVICE void store_row(simt::ptr<float> to, const Row<kHeadDim>& row, float factor) {
+#pragma unroll
+  for (int i = 0; i < kHeadDim; i += 4)
+    simt::store_as(to + i,
+                   float4{row.x[i] * factor, row.x[i + 1] * factor, row.x[i + 2] * factor, row.x[i + 3] * factor});
+}
+
+template <int kHeadDim>
+SIMT_DEVICE float dot(const Row<kHeadDim>& a, const Row<kHeadDim>& b) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kHeadDim; ++i) sum = fmaf(a.x[i], b.x[i], sum);
+  return sum;
+}
+
+/// to += factor * row
+template <int kHeadDim>
+SIMT_DEVICE void add_scaled(Row<kHeadDim>& to, float factor, const Row<kHeadDim>& row) {
+#pragma unroll
+  for (int i = 0; i < kHeadDim; ++i) to.x[i] = fmaf(factor, row.x[i], to.x[i]);
+}
+
+}  // namespace igpt::ops::cuda

@@ -1,0 +1,28 @@
+#pragma once
+
+// What our kernels are written against, instead of CUDA's own names: nvcc makes the real instruction of each, any other
+// compiler the emulator of tests/simt, in which every CUDA thread is a fiber whose accesses are checked. Blocks and
+// grids have one dimension, a block whole warps.
+//
+//   SIMT_KERNEL(threads)               begins a kernel of at most that many threads a block
+//   SIMT_DEVICE                        begins a function that kernels call
+//   thread() lane() warp() block()     where one is; block_threads() is the block's size
+//   sync_threads() sync_warp()         barriers; nothing else orders accesses to memory
+//   ptr<T>                             to global or shared memory; load_as<V>(p), store_as(p, v) move vectors of T
+//   Arena                              hands out the block's dynamic shared memory, in the same order in every thread
+//   shuffle_xor() any()                exchange within a warp, by all its lanes
+//   exp2_approx()                      2^x to 2 ulp; results below 2^-126 are zero
+//   pack_bf16()                        two floats, rounded to nearest even, in one register (first: lower half)
+//   mma_bf16_k16() mma_bf16_k8()       c (16 x 8) += a (16 x 16 or 8) b, fragments as in the PTX ISA, "Matrix Fragments
+//   for mma.m16n8k16" load_matrices<transposed>()        ldmatrix: four 8 x 8 matrices from the rows at which the lanes
+//   point transpose_matrix()                 movmatrix: an 8 x 8 matrix, spread over the lanes, transposed
+//   kBf16TensorCores                   whether the device compiled for has the two mma (sm_80 and later)
+//   rarely(condition)                  the condition of a branch that is hardly ever taken
+//
+// and by the host: Config and launch(), device_ptr() (of a host's pointer to device memory), limits().
+
+#ifdef __CUDACC__
+#include "src/ops/cuda/simt_device.h"
+#else
+#include "tests/simt/emulator.h"
+#endif

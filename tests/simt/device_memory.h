@@ -1,0 +1,89 @@
+#pragma once
+
+// Device memory for tests that run emulated and, compiled with IGPT_ON_GPU, on a GPU.
+
+#ifdef IGPT_ON_GPU
+#include <cuda_runtime.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace igpt::simt {
+
+inline void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+}
+
+/// tests/simt/emulator.h's Buffer, on a GPU.
+template <class T>
+class Buffer {
+ public:
+  Buffer(std::string /*name*/, size_t count) : host_(count) {
+    check(cudaMalloc(&device_, count * sizeof(T)));
+    check(cudaMemset(device_, 0xff, count * sizeof(T)));
+  }
+  Buffer(std::string name, const std::vector<T>& values) : Buffer(std::move(name), values.size()) {
+    check(cudaMemcpy(device_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { cudaFree(device_); }
+
+  T* data() { return device_; }
+  const std::vector<T>& values() {
+    check(cudaMemcpy(host_.data(), device_, host_.size() * sizeof(T), cudaMemcpyDeviceToHost));
+    return host_;
+  }
+  /// Elements whose bytes are those that nobody wrote.
+  size_t unwritten() {
+    T never;
+    std::memset(&never, 0xff, sizeof never);
+    size_t count = 0;
+    for (const T& value : values()) count += std::memcmp(&value, &never, sizeof never) == 0;
+    return count;
+  }
+
+ private:
+  T* device_ = nullptr;
+  std::vector<T> host_;
+};
+
+/// Why there is nothing to test on; empty with a GPU.
+inline std::string why_not_here() {
+  int devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  return error != cudaSuccess ? cudaGetErrorString(error) : devices == 0 ? "no CUDA device" : "";
+}
+inline bool has_bf16_tensor_cores() {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  return major >= 8;
+}
+/// The order in which threads run is the GPU's own.
+inline void set_order(unsigned) {}
+inline void wait_for_device() {
+  check(cudaDeviceSynchronize());
+}
+
+}  // namespace igpt::simt
+
+#else
+#include "simt/emulator.h"
+
+namespace igpt::simt {
+
+inline std::string why_not_here() {
+  return "";
+}
+inline bool has_bf16_tensor_cores() {
+  return true;
+}
+inline void set_order(unsigned seed) {
+  device().order = seed;
+}
+inline void wait_for_device() {}
+
+}  // namespace igpt::simt
+#endif

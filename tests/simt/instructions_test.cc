@@ -1,0 +1,158 @@
+// The emulator's warp-wide operations against descriptions that are not its own: where the PTX ISA ("Matrix Fragments
+// for mma.m16n8k16 / mma.m16n8k8 with floating point type", "ldmatrix", "movmatrix") says that each element lies.
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "simt/emulator.h"
+
+namespace igpt::simt {
+namespace {
+
+// The PTX ISA's formulas, as printed there: groupID = %laneid >> 2, threadID_in_group = %laneid % 4.
+struct Place {
+  int row, column;
+};
+
+/// Element a_i of A (16 x 16).
+Place place_of_a(int laneid, int i) {
+  const int group = laneid >> 2, in_group = laneid % 4;
+  const int row = (0 <= i && i < 2) || (4 <= i && i < 6) ? group : group + 8;
+  const int column = i < 4 ? in_group * 2 + (i & 1) : in_group * 2 + (i & 1) + 8;
+  return {row, column};
+}
+
+/// Element b_i of B (16 x 8).
+Place place_of_b(int laneid, int i) {
+  const int group = laneid >> 2, in_group = laneid % 4;
+  const int row = i < 2 ? in_group * 2 + (i & 1) : in_group * 2 + (i & 1) + 8;
+  return {row, group};
+}
+
+/// Element c_i of C and D (16 x 8).
+Place place_of_c(int laneid, int i) {
+  const int group = laneid >> 2, in_group = laneid % 4;
+  return {i < 2 ? group : group + 8, in_group * 2 + (i & 1)};
+}
+
+/// Small whole numbers, exact in bf16 as in the sums.
+struct Matrices {
+  float a[16][16], b[16][8], c[16][8];
+
+  Matrices() {
+    std::mt19937 random(7);
+    const auto draw = [&](auto& matrix) {
+      for (auto& row : matrix)
+        for (float& x : row) x = static_cast<float>(static_cast<int>(random() % 31) - 15);
+    };
+    draw(a), draw(b), draw(c);
+  }
+};
+
+void multiply(const Matrices& m, int depth, ptr<float> result) {
+  float c[4];
+  const auto at = [&](auto& matrix, Place place) { return matrix[place.row][place.column]; };
+  const auto a = [&](int i) {
+    return pack_bf16(at(m.a, place_of_a(lane(), 2 * i)), at(m.a, place_of_a(lane(), 2 * i + 1)));
+  };
+  const auto b = [&](int i) {
+    return pack_bf16(at(m.b, place_of_b(lane(), 2 * i)), at(m.b, place_of_b(lane(), 2 * i + 1)));
+  };
+  for (int i = 0; i < 4; ++i) c[i] = at(m.c, place_of_c(lane(), i));
+  // m16n8k8's fragments are those of the first eight columns of A and rows of B.
+  if (depth == 16) {
+    mma_bf16_k16(c, {a(0), a(1), a(2), a(3)}, b(0), b(1));
+  } else {
+    mma_bf16_k8(c, a(0), a(1), b(0));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const Place place = place_of_c(lane(), i);
+    result[place.row * 8 + place.column] = c[i];
+  }
+}
+
+class EmulatedMma : public ::testing::TestWithParam<int> {};
+
+TEST_P(EmulatedMma, HasTheFragmentsOfThePtxIsa) {
+  const int depth = GetParam();
+  const Matrices m;
+  Buffer<float> result("result", 16 * 8);
+  ASSERT_EQ(launch({}, multiply, m, depth, device_ptr(result.data())), nullptr);
+  for (int row = 0; row < 16; ++row)
+    for (int column = 0; column < 8; ++column) {
+      float expected = m.c[row][column];
+      for (int k = 0; k < depth; ++k) expected += m.a[row][k] * m.b[k][column];
+      EXPECT_EQ(result.values()[row * 8 + column], expected) << row << ", " << column;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Depths, EmulatedMma, ::testing::Values(8, 16));
+
+TEST(EmulatedMma, TruncatesItsSums) {
+  const auto add = +[](ptr<float> to) {
+    const uint32_t ones = pack_bf16(1.0f, 0.0f);
+    float c[4] = {16777216.0f, -16777216.0f, 0.0f, 1.0f};  // 2^24: one more cannot be represented
+    mma_bf16_k8(c, lane() % 4 == 0 ? ones : 0, 0, lane() % 4 == 0 ? pack_bf16(1.75f, 0.0f) : 0);
+    for (int i = 0; i < 4; ++i)
+      if (lane() == 0) to[i] = c[i];
+  };
+  Buffer<float> result("result", 4);
+  ASSERT_EQ(launch({}, add, device_ptr(result.data())), nullptr);
+  EXPECT_EQ(result.values()[0], 16777216.0f);   // rounding to nearest would give 16777218
+  EXPECT_EQ(result.values()[1], -16777214.0f);  // -16777214.25
+}
+
+void load(ptr<uint32_t> wrong) {
+  Arena arena;
+  const auto rows = arena.take<uint16_t>(32 * 8, "rows");
+  for (int i = 0; i < 8; ++i) rows[lane() * 8 + i] = static_cast<uint16_t>(lane() * 8 + i);
+  sync_warp();
+  uint32_t plain[4], transposed[4];
+  load_matrices<false>(plain, rows + lane() * 8);
+  load_matrices<true>(transposed, rows + lane() * 8);
+  uint32_t mistakes = 0;
+  for (int i = 0; i < 4; ++i) {
+    // "Each thread loads a fragment of a row": thread 4 r + c has elements 2 c and 2 c + 1 of row r. Rows of matrix i
+    // are where threads 8 i ... 8 i + 7 point; element e of row r is 64 i + 8 r + e here.
+    for (int half = 0; half < 2; ++half) {
+      const int row = lane() / 4, element = lane() % 4 * 2 + half;
+      mistakes += (plain[i] >> 16 * half & 0xffff) != static_cast<uint32_t>(64 * i + 8 * row + element);
+      mistakes += (transposed[i] >> 16 * half & 0xffff) != static_cast<uint32_t>(64 * i + 8 * element + row);
+    }
+    mistakes += transpose_matrix(plain[i]) != transposed[i];
+    mistakes += transpose_matrix(transposed[i]) != plain[i];
+  }
+  wrong[lane()] = mistakes;
+}
+
+TEST(EmulatedMatrices, LieAsThePtxIsaSays) {
+  Buffer<uint32_t> wrong("wrong", 32);
+  ASSERT_EQ(launch({.shared_bytes = 512}, load, device_ptr(wrong.data())), nullptr);
+  EXPECT_EQ(wrong.values(), std::vector<uint32_t>(32));
+}
+
+TEST(EmulatedArithmetic, RoundsBf16ToNearestEven) {
+  EXPECT_EQ(pack_bf16(1.0f, -2.0f), 0xc0003f80u);
+  EXPECT_EQ(pack_bf16(1.00390625f, 1.01171875f), 0x3f823f80u);  // halfway between neighbours: to the even one
+  EXPECT_EQ(pack_bf16(INFINITY, -INFINITY), 0xff807f80u);
+  EXPECT_TRUE(std::isnan(float_of_bits(pack_bf16(NAN, 0.0f) << 16)));
+}
+
+TEST(EmulatedArithmetic, Exp2IsWithinTwoUlpAndNotExact) {
+  int exact = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const float x = -60.0f + 0.12f * static_cast<float>(i);
+    const double expected = std::exp2(static_cast<double>(x));
+    EXPECT_LT(std::fabs(exp2_approx(x) - expected), 3.0 * 1.2e-7 * expected);
+    exact += exp2_approx(x) == static_cast<float>(expected);
+  }
+  EXPECT_LT(exact, 500);
+  EXPECT_EQ(exp2_approx(-127.0f), 0.0f);
+  EXPECT_EQ(exp2_approx(-INFINITY), 0.0f);
+  EXPECT_EQ(exp2_approx(INFINITY), INFINITY);
+  EXPECT_TRUE(std::isnan(exp2_approx(NAN)));
+}
+
+}  // namespace
+}  // namespace igpt::simt
