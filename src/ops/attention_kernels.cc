@@ -93,7 +93,7 @@ std::optional<at::Tensor> CheckedAttention::operator()(const at::Tensor& q, cons
 }
 
 std::optional<AttentionPrecision> CheckedAttention::precision_for(const at::Tensor& q) const {
-  if (!cuda::attention_supports(q.size(-1)) || q.numel() == 0) return {};
+  if (!cuda::attention_supports({q.size(0), q.size(1), q.size(2), q.size(3)})) return {};
   if (q.scalar_type() == at::kBFloat16 && kernels_.has_precision(q, AttentionPrecision::bf16))
     return AttentionPrecision::bf16;
   if (q.scalar_type() != at::kFloat) return {};

@@ -100,8 +100,8 @@ const char* attention_forward(const AttentionForward& a, AttentionPrecision prec
   for (int64_t b = 0; b < sizes.batch; ++b)
     for (int64_t h = 0; h < sizes.heads; ++h) {
       const auto q = rows(a.q, sizes, b, h), k = rows(a.k, sizes, b, h), v = rows(a.v, sizes, b, h);
-      const testing::HeadReference head(q, k, v, /*d_out=*/q, static_cast<int>(sizes.length), sizes.head_dim,
-                                        sizes.scale);
+      const testing::HeadReference head(q, k, v, /*d_out=*/q, static_cast<int>(sizes.length),
+                                        static_cast<int>(sizes.head_dim), sizes.scale);
       store(a.out, sizes, b, h, head.out.values, behaviour.wrong_output);
       for (int64_t s = 0; s < sizes.length; ++s)
         a.log_sum_exp[(b * sizes.heads + h) * sizes.length + s] =
@@ -117,8 +117,8 @@ const char* attention_backward(const AttentionBackward& a, AttentionPrecision, c
   for (int64_t b = 0; b < sizes.batch; ++b)
     for (int64_t h = 0; h < sizes.heads; ++h) {
       const testing::HeadReference head(rows(a.q, sizes, b, h), rows(a.k, sizes, b, h), rows(a.v, sizes, b, h),
-                                        rows(a.d_out, sizes, b, h), static_cast<int>(sizes.length), sizes.head_dim,
-                                        sizes.scale);
+                                        rows(a.d_out, sizes, b, h), static_cast<int>(sizes.length),
+                                        static_cast<int>(sizes.head_dim), sizes.scale);
       store(a.dq, sizes, b, h, head.dq.values, 0);
       store(a.dk, sizes, b, h, head.dk.values, behaviour.wrong_gradient);
       store(a.dv, sizes, b, h, head.dv.values, 0);

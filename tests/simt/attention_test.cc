@@ -227,19 +227,19 @@ TEST(CudaAttentionArguments, WhatHasNoKernelIsRefusedInWords) {
   EXPECT_EQ(refused(good), "");
   auto other = good;
   other.sizes.head_dim = 12;
-  EXPECT_THAT(refused(other), ::testing::HasSubstr("head dimension"));
+  EXPECT_THAT(refused(other), ::testing::HasSubstr("sizes"));
   other = good;
   other.sizes.batch = 0;
-  EXPECT_THAT(refused(other), ::testing::HasSubstr("empty"));
+  EXPECT_THAT(refused(other), ::testing::HasSubstr("sizes"));
   other = good;
-  other.sizes.batch = int64_t{1} << 40;
-  EXPECT_THAT(refused(other), ::testing::HasSubstr("too many"));
+  other.sizes.batch = 65536;
+  EXPECT_THAT(refused(other), ::testing::HasSubstr("sizes"));
   other = good;
   other.q.row_stride += 1;
-  EXPECT_THAT(refused(other), ::testing::HasSubstr("16 bytes"));
+  EXPECT_THAT(refused(other), ::testing::HasSubstr("multiples of 16 bytes"));
   other = good;
   other.q.data += 1;
-  EXPECT_THAT(refused(other), ::testing::HasSubstr("16 bytes"));
+  EXPECT_THAT(refused(other), ::testing::HasSubstr("multiples of 16 bytes"));
 }
 
 }  // namespace

@@ -43,6 +43,7 @@ struct Block {
 struct Machine {
   Device device;
   uint32_t launches = 0;
+  Grid grid;
   int32_t block_number = 0;
   Block block;
   std::vector<std::unique_ptr<Thread>> threads;
@@ -161,7 +162,13 @@ int thread() {
   return machine().running->access.thread;
 }
 int block() {
-  return machine().block_number;
+  return static_cast<int>(machine().block_number % machine().grid.x);
+}
+int block_y() {
+  return static_cast<int>(machine().block_number / machine().grid.x % machine().grid.y);
+}
+int block_z() {
+  return static_cast<int>(machine().block_number / (machine().grid.x * machine().grid.y));
 }
 int block_threads() {
   return machine().block.threads;
@@ -243,17 +250,21 @@ CheckedMemory* find_global(const void* at) {
 
 const char* run(const Config& config, const std::function<void()>& kernel) {
   Machine& m = machine();
-  if (config.threads % kWarp != 0 || config.threads < kWarp || config.threads > 1024 || config.blocks < 1 ||
-      config.blocks > INT32_MAX || config.shared_bytes > m.device.shared_bytes)
+  const Grid& grid = config.blocks;
+  constexpr int64_t kMost = 65535;
+  if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > INT32_MAX || grid.y > kMost || grid.z > kMost ||
+      config.threads % kWarp != 0 || config.threads < kWarp || config.threads > 1024 ||
+      config.shared_bytes > m.device.shared_bytes)
     return "invalid configuration argument";
   m.device.shared_bytes_of_launch = config.shared_bytes;
+  m.grid = grid;
   ++m.launches;
   m.fault.clear();
   m.kernel = &kernel;
   std::mt19937 random(m.device.order);
   std::vector<int> order(static_cast<size_t>(config.threads / kWarp));
   std::iota(order.begin(), order.end(), 0);
-  for (int32_t number = 0; number < config.blocks; ++number) {
+  for (int32_t number = 0; number < grid.x * grid.y * grid.z; ++number) {
     start_block(config, number);
     for (bool progress = true; progress;) {
       progress = false;

@@ -45,6 +45,8 @@ using Where = std::source_location;
 // What the scheduler does for a thread (emulator.cc).
 int thread();
 int block();
+int block_y();
+int block_z();
 int block_threads();
 void sync_threads(Where where = Where::current());
 void sync_warp(Where where = Where::current());
@@ -216,7 +218,7 @@ inline bool rarely(bool condition) {
   return condition;
 }
 inline void keep_branch() {}
-inline float opaque(float x) {
+inline float changed_rarely(float x) {
   return x;
 }
 
@@ -231,8 +233,12 @@ inline const char* limits(Limits& of_device) {
   return nullptr;
 }
 
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
 struct Config {
-  int64_t blocks = 1;
+  Grid blocks;
   int threads = 32;
   int shared_bytes = 0;
   void* stream = nullptr;

@@ -78,7 +78,7 @@ std::vector<std::string> findings(Bug bug, Buffer<float>& values, Buffer<float>&
   for (int order = 1; order <= kOrders; ++order) {
     device().order = static_cast<unsigned>(order);
     try {
-      const Config config{.blocks = 3, .threads = kThreads, .shared_bytes = 1024};
+      const Config config{.blocks = {3}, .threads = kThreads, .shared_bytes = 1024};
       EXPECT_EQ(launch(config, sum_kernel, device_ptr<const float>(values.data()), device_ptr(sums.data()), bug),
                 nullptr);
       all.emplace_back();
@@ -160,7 +160,7 @@ TEST(Emulator, RefusesWhatADeviceRefuses) {
   const auto nothing = +[] {};
   EXPECT_NE(launch({.threads = 33}, nothing), nullptr);
   EXPECT_NE(launch({.threads = 2048}, nothing), nullptr);
-  EXPECT_NE(launch({.blocks = 0}, nothing), nullptr);
+  EXPECT_NE(launch({.blocks = {0}}, nothing), nullptr);
   EXPECT_NE(launch({.shared_bytes = 228 * 1024}, nothing), nullptr);
   EXPECT_EQ(launch({.shared_bytes = 227 * 1024}, nothing), nullptr);
   float loose = 0;
@@ -233,7 +233,7 @@ TEST(RaceDetector, AgreesWithBruteForceOnRandomPrograms) {
     device().order = static_cast<unsigned>(i);
     bool found = false;
     try {
-      launch({.blocks = 2, .threads = 64, .shared_bytes = 64}, interpret, program, device_ptr(words.data()),
+      launch({.blocks = {2}, .threads = 64, .shared_bytes = 64}, interpret, program, device_ptr(words.data()),
              use_global);
     } catch (const Fault&) {
       found = true;

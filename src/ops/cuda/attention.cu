@@ -13,24 +13,20 @@ namespace igpt::ops::cuda {
 namespace {
 
 template <class T>
-bool aligned(const Heads<T>& heads) {
-  return reinterpret_cast<uintptr_t>(heads.data) % 16 == 0 && heads.batch_stride % 4 == 0 &&
-         heads.head_stride % 4 == 0 && heads.row_stride % 4 == 0;
+bool readable(const Heads<T>& heads) {
+  return heads.row_stride >= 0 && heads.row_stride <= INT32_MAX && reinterpret_cast<uintptr_t>(heads.data) % 16 == 0 &&
+         heads.batch_stride % 4 == 0 && heads.head_stride % 4 == 0 && heads.row_stride % 4 == 0;
 }
 
-const char* refuse(const AttentionSizes& sizes, bool is_aligned) {
-  constexpr int64_t kLongest = 1 << 24, kBlocks = INT32_MAX;
-  if (!attention_supports(sizes.head_dim)) return "there is no kernel for this head dimension";
-  if (sizes.batch < 1 || sizes.heads < 1 || sizes.length < 1) return "an empty tensor";
-  if (sizes.length > kLongest || sizes.batch > kBlocks / sizes.heads / (sizes.length / 64 + 1))
-    return "too many rows for one launch";
-  if (!is_aligned) return "rows that do not begin at a multiple of 16 bytes";
+const char* refuse(const AttentionSizes& sizes, bool are_readable) {
+  if (!attention_supports(sizes)) return "there is no kernel for these sizes";
+  if (!are_readable) return "rows that do not begin at multiples of 16 bytes, or lie too far apart";
   return nullptr;
 }
 
 template <class T>
 DeviceHeads<T> on_device(const Heads<T>& heads) {
-  return {simt::device_ptr(heads.data), heads.batch_stride, heads.head_stride, heads.row_stride};
+  return {simt::device_ptr(heads.data), heads.batch_stride, heads.head_stride, static_cast<int>(heads.row_stride)};
 }
 
 ForwardArguments on_device(const AttentionForward& a) {
@@ -64,6 +60,11 @@ int64_t divided_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+/// One block for each of so many rows of each head of each image.
+simt::Grid grid_of(const AttentionSizes& sizes, int64_t rows) {
+  return {divided_up(sizes.length, rows), sizes.heads, sizes.batch};
+}
+
 /// How many rows, a multiple of 16, a block holds in shared memory at a time.
 struct Chunk {
   int rows = 0;
@@ -84,22 +85,18 @@ struct Chunk {
 
 template <int kHeadDim>
 const char* forward_fp32(const AttentionForward& a, const AttentionLaunch& launch) {
-  const auto blocks_per_head = divided_up(a.sizes.length, rows_of_block<kHeadDim>);
-  const simt::Config config{a.sizes.batch * a.sizes.heads * blocks_per_head, kRowThreads, forward_fp32_bytes<kHeadDim>,
+  const simt::Config config{grid_of(a.sizes, rows_of_block<kHeadDim>), kRowThreads, forward_fp32_bytes<kHeadDim>,
                             launch.stream};
-  return simt::launch(config, attention_forward_fp32<kHeadDim>, on_device(a), static_cast<int>(blocks_per_head));
+  return simt::launch(config, attention_forward_fp32<kHeadDim>, on_device(a));
 }
 
 template <int kHeadDim>
 const char* backward_fp32(const AttentionBackward& a, const AttentionLaunch& launch) {
-  const auto blocks_per_head = divided_up(a.sizes.length, rows_of_block<kHeadDim>);
-  simt::Config config{a.sizes.batch * a.sizes.heads * blocks_per_head, kRowThreads, forward_fp32_bytes<kHeadDim>,
+  simt::Config config{grid_of(a.sizes, rows_of_block<kHeadDim>), kRowThreads, forward_fp32_bytes<kHeadDim>,
                       launch.stream};
-  if (const char* cause = simt::launch(config, attention_backward_queries_fp32<kHeadDim>, on_device(a),
-                                       static_cast<int>(blocks_per_head)))
-    return cause;
+  if (const char* cause = simt::launch(config, attention_backward_queries_fp32<kHeadDim>, on_device(a))) return cause;
   config.shared_bytes = backward_keys_fp32_bytes<kHeadDim>;
-  return simt::launch(config, attention_backward_keys_fp32<kHeadDim>, on_device(a), static_cast<int>(blocks_per_head));
+  return simt::launch(config, attention_backward_keys_fp32<kHeadDim>, on_device(a));
 }
 
 template <int kHeadDim, int kPlanes>
@@ -108,11 +105,9 @@ const char* forward_mma(const AttentionForward& a, const AttentionLaunch& launch
   constexpr int kEnough = 64 * 1024;  // leaves room for a second block
   Chunk chunk;
   if (const char* cause = chunk.choose(a.sizes, launch, 0, Kernel::bytes(1), kEnough)) return cause;
-  const auto blocks_per_head = divided_up(a.sizes.length, Kernel::Block::kRows);
-  const simt::Config config{a.sizes.batch * a.sizes.heads * blocks_per_head, Kernel::Block::kThreads,
-                            Kernel::bytes(chunk.rows), launch.stream};
-  return simt::launch(config, attention_forward_mma<kHeadDim, kPlanes>, on_device(a), static_cast<int>(blocks_per_head),
-                      chunk.rows);
+  const simt::Config config{grid_of(a.sizes, Kernel::Block::kRows), Kernel::Block::kThreads, Kernel::bytes(chunk.rows),
+                            launch.stream};
+  return simt::launch(config, attention_forward_mma<kHeadDim, kPlanes>, on_device(a), chunk.rows);
 }
 
 template <int kHeadDim, int kPlanes>
@@ -121,8 +116,8 @@ const char* backward_mma(const AttentionBackward& a, const AttentionLaunch& laun
   Chunk chunk;
   if (const char* cause = chunk.choose(a.sizes, launch, Kernel::bytes(0), Kernel::bytes(1) - Kernel::bytes(0)))
     return cause;
-  const simt::Config config{a.sizes.batch * a.sizes.heads, Kernel::Block::kThreads, Kernel::bytes(chunk.rows),
-                            launch.stream};
+  const simt::Config config{
+      {1, a.sizes.heads, a.sizes.batch}, Kernel::Block::kThreads, Kernel::bytes(chunk.rows), launch.stream};
   return simt::launch(config, attention_backward_mma<kHeadDim, kPlanes>, on_device(a), chunk.rows);
 }
 
@@ -153,8 +148,8 @@ const char* backward(const AttentionBackward& a, AttentionPrecision precision, c
 }  // namespace
 
 const char* attention_forward(const AttentionForward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
-  const bool is_aligned = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out);
-  if (const char* cause = refuse(a.sizes, is_aligned)) return cause;
+  const bool are_readable = readable(a.q) && readable(a.k) && readable(a.v) && readable(a.out);
+  if (const char* cause = refuse(a.sizes, are_readable)) return cause;
   if (a.sizes.head_dim == 8) return forward<8>(a, precision, launch);
   if (a.sizes.head_dim == 16) return forward<16>(a, precision, launch);
   return forward<32>(a, precision, launch);
@@ -162,9 +157,9 @@ const char* attention_forward(const AttentionForward& a, AttentionPrecision prec
 
 const char* attention_backward(const AttentionBackward& a, AttentionPrecision precision,
                                const AttentionLaunch& launch) {
-  const bool is_aligned = aligned(a.q) && aligned(a.k) && aligned(a.v) && aligned(a.out) && aligned(a.d_out) &&
-                          aligned(a.dq) && aligned(a.dk) && aligned(a.dv);
-  if (const char* cause = refuse(a.sizes, is_aligned)) return cause;
+  const bool are_readable = readable(a.q) && readable(a.k) && readable(a.v) && readable(a.out) && readable(a.d_out) &&
+                            readable(a.dq) && readable(a.dk) && readable(a.dv);
+  if (const char* cause = refuse(a.sizes, are_readable)) return cause;
   if (a.sizes.head_dim == 8) return backward<8>(a, precision, launch);
   if (a.sizes.head_dim == 16) return backward<16>(a, precision, launch);
   return backward<32>(a, precision, launch);

@@ -21,7 +21,7 @@ struct Heads {
 
 struct AttentionSizes {
   int64_t batch = 0, heads = 0, length = 0;  ///< B, H, S
-  int head_dim = 0;                          ///< d: 8, 16 or 32
+  int64_t head_dim = 0;                      ///< d: 8, 16 or 32
   float scale = 1;                           ///< of q k^T
 };
 
@@ -48,9 +48,12 @@ struct AttentionLaunch {
   int chunk = 0;           ///< rows in a block's shared memory at most; 0: as many as fit. Results do not depend on it.
 };
 
-/// Whether there are kernels of this head dimension.
-constexpr bool attention_supports(int64_t head_dim) {
-  return head_dim == 8 || head_dim == 16 || head_dim == 32;
+/// Whether there is a kernel of this head dimension, and one launch holds all of a tensor of these sizes.
+constexpr bool attention_supports(const AttentionSizes& sizes) {
+  constexpr int64_t kLongest = 1 << 24, kBlocks = 65535;  // in a grid's second and third dimension
+  return (sizes.head_dim == 8 || sizes.head_dim == 16 || sizes.head_dim == 32) && sizes.batch > 0 &&
+         sizes.batch <= kBlocks && sizes.heads > 0 && sizes.heads <= kBlocks && sizes.length > 0 &&
+         sizes.length <= kLongest;
 }
 
 /// Launches on the current device and returns at once. Null, or one line with the cause why not: sizes that are not

@@ -38,7 +38,7 @@ struct OwnRows {
     if constexpr (kOwnRows<kHeadDim> == 2) {
       const bool owns = u < (length + 1) / 2;
       row[0] = owns ? u : nobody;
-      row[1] = owns && length - 1 - u != u ? length - 1 - u : nobody;
+      row[1] = owns ? length - 1 - u : nobody;  // the middle row of an odd number is the same one twice
     } else {
       row[0] = u < length ? u : nobody;
     }
@@ -89,24 +89,23 @@ struct QueryState {
 
 template <int kHeadDim>
 SIMT_KERNEL(kRowThreads)
-attention_forward_fp32(ForwardArguments in, int blocks_per_head) {
+attention_forward_fp32(ForwardArguments in) {
   constexpr int kRows = kOwnRows<kHeadDim>, kKeys = 4;  // keys in flight
-  const BlockPlace place(blocks_per_head, in.heads, in.length);
   simt::Arena arena;
   const auto keys = arena.take<float>(kTileRows * kHeadDim, "keys");
   const auto values = arena.take<float>(kTileRows * kHeadDim, "values");
-  const OwnRows<kHeadDim> own(place.part, in.length, /*nobody=*/-1);
-  const auto q = in.q.of(place.batch, place.head);
+  const OwnRows<kHeadDim> own(simt::block(), in.length, /*nobody=*/-1);
+  const auto q = in.q.of_block();
   QueryState<kHeadDim> query[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] >= 0) query[r].q = load_row<kHeadDim>(q[own.row[r]], in.scale * kLog2E);
 
-  const int last_key = OwnRows<kHeadDim>::last_key_of_block(place.part, in.length);
+  const int last_key = OwnRows<kHeadDim>::last_key_of_block(simt::block(), in.length);
   for (int first = 0; first <= last_key; first += kTileRows) {
     simt::sync_threads();
-    stage_tile<kHeadDim>(keys, in.k.of(place.batch, place.head), first, in.length);
-    stage_tile<kHeadDim>(values, in.v.of(place.batch, place.head), first, in.length);
+    stage_tile<kHeadDim>(keys, in.k.of_block(), first, in.length);
+    stage_tile<kHeadDim>(values, in.v.of_block(), first, in.length);
     simt::sync_threads();
     for (int j = 0; j < kTileRows && first + j <= own.highest(); j += kKeys) {
       float weight[kRows][kKeys];  // logits at first
@@ -136,12 +135,13 @@ attention_forward_fp32(ForwardArguments in, int blocks_per_head) {
       }
     }
   }
-  const auto out = in.out.of(place.batch, place.head);
+  const auto out = in.out.of_block();
+  const int64_t statistics = statistics_of_block(in.heads, in.length);
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] >= 0) {
       store_row(out[own.row[r]], query[r].out, 1.0f / query[r].sum);
-      in.log_sum_exp[place.statistics + own.row[r]] = query[r].reference + log2f(query[r].sum);
+      in.log_sum_exp[statistics + own.row[r]] = query[r].reference + log2f(query[r].sum);
     }
 }
 
@@ -149,30 +149,30 @@ attention_forward_fp32(ForwardArguments in, int blocks_per_head) {
 /// each row, for the other kernel.
 template <int kHeadDim>
 SIMT_KERNEL(kRowThreads)
-attention_backward_queries_fp32(BackwardArguments in, int blocks_per_head) {
+attention_backward_queries_fp32(BackwardArguments in) {
   constexpr int kRows = kOwnRows<kHeadDim>;
-  const BlockPlace place(blocks_per_head, in.heads, in.length);
   simt::Arena arena;
   const auto keys = arena.take<float>(kTileRows * kHeadDim, "keys");
   const auto values = arena.take<float>(kTileRows * kHeadDim, "values");
-  const OwnRows<kHeadDim> own(place.part, in.length, /*nobody=*/-1);
+  const OwnRows<kHeadDim> own(simt::block(), in.length, /*nobody=*/-1);
   Row<kHeadDim> q[kRows] = {}, d_out[kRows] = {}, dq[kRows] = {};
   float log_sum_exp[kRows] = {}, delta[kRows] = {};
+  const int64_t statistics = statistics_of_block(in.heads, in.length);
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] >= 0) {
-      q[r] = load_row<kHeadDim>(in.q.of(place.batch, place.head)[own.row[r]], in.scale * kLog2E);
-      d_out[r] = load_row<kHeadDim>(in.d_out.of(place.batch, place.head)[own.row[r]]);
-      delta[r] = dot(d_out[r], load_row<kHeadDim>(in.out.of(place.batch, place.head)[own.row[r]]));
-      log_sum_exp[r] = in.log_sum_exp[place.statistics + own.row[r]];
-      in.delta[place.statistics + own.row[r]] = delta[r];
+      q[r] = load_row<kHeadDim>(in.q.of_block()[own.row[r]], in.scale * kLog2E);
+      d_out[r] = load_row<kHeadDim>(in.d_out.of_block()[own.row[r]]);
+      delta[r] = dot(d_out[r], load_row<kHeadDim>(in.out.of_block()[own.row[r]]));
+      log_sum_exp[r] = in.log_sum_exp[statistics + own.row[r]];
+      in.delta[statistics + own.row[r]] = delta[r];
     }
 
-  const int last_key = OwnRows<kHeadDim>::last_key_of_block(place.part, in.length);
+  const int last_key = OwnRows<kHeadDim>::last_key_of_block(simt::block(), in.length);
   for (int first = 0; first <= last_key; first += kTileRows) {
     simt::sync_threads();
-    stage_tile<kHeadDim>(keys, in.k.of(place.batch, place.head), first, in.length);
-    stage_tile<kHeadDim>(values, in.v.of(place.batch, place.head), first, in.length);
+    stage_tile<kHeadDim>(keys, in.k.of_block(), first, in.length);
+    stage_tile<kHeadDim>(values, in.v.of_block(), first, in.length);
     simt::sync_threads();
     for (int j = 0; j < kTileRows && first + j <= own.highest(); ++j) {
       const auto k = load_row<kHeadDim>(keys + j * kHeadDim), v = load_row<kHeadDim>(values + j * kHeadDim);
@@ -186,37 +186,37 @@ attention_backward_queries_fp32(BackwardArguments in, int blocks_per_head) {
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (own.row[r] >= 0) store_row(in.dq.of(place.batch, place.head)[own.row[r]], dq[r], in.scale);
+    if (own.row[r] >= 0) store_row(in.dq.of_block()[own.row[r]], dq[r], in.scale);
 }
 
 /// dK and dV; here a thread's own rows are keys.
 template <int kHeadDim>
 SIMT_KERNEL(kRowThreads)
-attention_backward_keys_fp32(BackwardArguments in, int blocks_per_head) {
+attention_backward_keys_fp32(BackwardArguments in) {
   constexpr int kRows = kOwnRows<kHeadDim>;
-  const BlockPlace place(blocks_per_head, in.heads, in.length);
   simt::Arena arena;
   const auto queries = arena.take<float>(kTileRows * kHeadDim, "queries");
   const auto d_outs = arena.take<float>(kTileRows * kHeadDim, "d_out");
   const auto log_sum_exps = arena.take<float>(kTileRows, "log_sum_exp");
   const auto deltas = arena.take<float>(kTileRows, "delta");
-  const OwnRows<kHeadDim> own(place.part, in.length, /*nobody=*/in.length);
+  const OwnRows<kHeadDim> own(simt::block(), in.length, /*nobody=*/in.length);
   Row<kHeadDim> k[kRows] = {}, v[kRows] = {}, dk[kRows] = {}, dv[kRows] = {};
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] < in.length) {
-      k[r] = load_row<kHeadDim>(in.k.of(place.batch, place.head)[own.row[r]]);
-      v[r] = load_row<kHeadDim>(in.v.of(place.batch, place.head)[own.row[r]]);
+      k[r] = load_row<kHeadDim>(in.k.of_block()[own.row[r]]);
+      v[r] = load_row<kHeadDim>(in.v.of_block()[own.row[r]]);
     }
 
-  const int lowest_key = place.part * kRowThreads;
+  const int64_t statistics = statistics_of_block(in.heads, in.length);
+  const int lowest_key = simt::block() * kRowThreads;
   for (int first = lowest_key / kTileRows * kTileRows; first < in.length; first += kTileRows) {
     simt::sync_threads();
-    stage_tile<kHeadDim>(queries, in.q.of(place.batch, place.head), first, in.length, in.scale * kLog2E);
-    stage_tile<kHeadDim>(d_outs, in.d_out.of(place.batch, place.head), first, in.length);
+    stage_tile<kHeadDim>(queries, in.q.of_block(), first, in.length, in.scale * kLog2E);
+    stage_tile<kHeadDim>(d_outs, in.d_out.of_block(), first, in.length);
     for (int i = simt::thread(); i < kTileRows; i += kRowThreads) {
       const bool inside = first + i < in.length;
-      const int64_t at = place.statistics + first + i;
+      const int64_t at = statistics + first + i;
       log_sum_exps[i] = inside ? static_cast<float>(in.log_sum_exp[at]) : 0.0f;
       deltas[i] = inside ? static_cast<float>(in.delta[at]) : 0.0f;
     }
@@ -237,8 +237,8 @@ attention_backward_keys_fp32(BackwardArguments in, int blocks_per_head) {
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] < in.length) {
-      store_row(in.dk.of(place.batch, place.head)[own.row[r]], dk[r], kLn2);  // q was scaled for base 2
-      store_row(in.dv.of(place.batch, place.head)[own.row[r]], dv[r], 1.0f);
+      store_row(in.dk.of_block()[own.row[r]], dk[r], kLn2);  // q was scaled for base 2
+      store_row(in.dv.of_block()[own.row[r]], dv[r], 1.0f);
     }
 }
 

@@ -110,7 +110,7 @@ struct ForwardMma {
       }
       if (simt::rarely(past == 0)) mask_later_keys</*kRowsAreQueries=*/true>(logits);
       weigh(logits, weights, sums);
-      if (simt::rarely(first_tile || simt::any(!(fmaxf(sums[0], sums[1]) < kLargestSum)))) {
+      if (simt::rarely(simt::any(first_tile | !(fmaxf(sums[0], sums[1]) < kLargestSum)))) {
         move_reference(logits, first_tile);
         weigh(logits, weights, sums);
       }
@@ -137,9 +137,8 @@ struct ForwardMma {
   };
 
   /// `chunk`: how many keys, a multiple of 16, lie in shared memory at a time.
-  static SIMT_DEVICE void run(const ForwardArguments& in, int blocks_per_head, int chunk) {
-    const BlockPlace place(blocks_per_head, in.heads, in.length);
-    const int first_query = place.part * Block::kRows, last_query = smaller(first_query + Block::kRows, in.length);
+  static SIMT_DEVICE void run(const ForwardArguments& in, int chunk) {
+    const int first_query = simt::block() * Block::kRows, last_query = smaller(first_query + Block::kRows, in.length);
     simt::Arena arena;
     const SplitRows<kHeadDim> keys(arena, chunk, Precision::kLogits, "keys");
     const SplitRows<kHeadDim> values(arena, chunk, Precision::kWeights, "values");
@@ -148,14 +147,14 @@ struct ForwardMma {
     Queries queries[Block::kTiles];
 #pragma unroll
     for (int n = 0; n < Block::kTiles; ++n) {
-      queries[n].reference[0] = queries[n].reference[1] = simt::opaque(0.0f);
-      queries[n].q.load(in.q.of(place.batch, place.head), first_row(n), in.length, in.scale * kLog2E);
+      queries[n].reference[0] = queries[n].reference[1] = simt::changed_rarely(0.0f);
+      queries[n].q.load(in.q.of_block(), first_row(n), in.length, in.scale * kLog2E);
     }
     for (int first = 0; first < last_query; first += chunk) {
       const int rows = smaller(chunk, rounded_to_tile(last_query) - first);
       simt::sync_threads();
-      keys.template stage<Precision::kLogits>(in.k.of(place.batch, place.head), first, rows, in.length);
-      values.template stage<Precision::kWeights>(in.v.of(place.batch, place.head), first, rows, in.length);
+      keys.template stage<Precision::kLogits>(in.k.of_block(), first, rows, in.length);
+      values.template stage<Precision::kWeights>(in.v.of_block(), first, rows, in.length);
       simt::sync_threads();
       for (int j = 0; j < rows; j += kTile) {
         RightRows<kHeadDim, Precision::kLogits> k;
@@ -172,7 +171,8 @@ struct ForwardMma {
     }
 #pragma unroll
     for (int n = 0; n < Block::kTiles; ++n)
-      queries[n].store(in.out.of(place.batch, place.head), in.log_sum_exp + place.statistics, first_row(n), in.length);
+      queries[n].store(in.out.of_block(), in.log_sum_exp + statistics_of_block(in.heads, in.length), first_row(n),
+                       in.length);
   }
 };
 
@@ -235,16 +235,16 @@ struct BackwardMma {
 
   /// Copies chunk [first, first + rows) of the queries with what belongs to them. It needs no barrier before it:
   /// whatever it overwrites was last read before the barrier of the last tile of dQ.
-  static SIMT_DEVICE void stage_queries(const BackwardArguments& in, const BlockPlace& place, const Shared& shared,
-                                        int first, int rows) {
-    const auto q = in.q.of(place.batch, place.head), d_out = in.d_out.of(place.batch, place.head);
-    const auto out = in.out.of(place.batch, place.head);
+  static SIMT_DEVICE void stage_queries(const BackwardArguments& in, const Shared& shared, int first, int rows) {
+    const auto q = in.q.of_block(), d_out = in.d_out.of_block();
+    const auto out = in.out.of_block();
+    const int64_t statistics = statistics_of_block(in.heads, in.length);
     shared.queries.template stage<Precision::kLogits>(q, first, rows, in.length, in.scale * kLog2E);
     shared.d_outs.template stage<Precision::kWeightGradients>(d_out, first, rows, in.length);
     for (int i = simt::thread(); i < rows; i += Block::kThreads) {
       float log_sum_exp = 0.0f, delta = 0.0f;  // beyond the end d_out is zero, and so are the gradients
       if (first + i < in.length) {
-        log_sum_exp = in.log_sum_exp[place.statistics + first + i];
+        log_sum_exp = in.log_sum_exp[statistics + first + i];
         delta = dot(load_row<kHeadDim>(d_out[first + i]), load_row<kHeadDim>(out[first + i]));
       }
       shared.log_sum_exps[i] = log_sum_exp;
@@ -329,19 +329,18 @@ struct BackwardMma {
 
   /// `chunk`: how many queries, a multiple of 16, lie in shared memory at a time.
   static SIMT_DEVICE void run(const BackwardArguments& in, int chunk) {
-    const BlockPlace place(/*blocks_per_head=*/1, in.heads, in.length);
     simt::Arena arena;
     const Shared shared(arena, chunk);
     const int end = rounded_to_tile(in.length);
     for (int first_key = 0; first_key < in.length; first_key += Block::kRows) {
       const int keys = smaller(Block::kRows, end - first_key);
-      const auto k = in.k.of(place.batch, place.head), v = in.v.of(place.batch, place.head);
+      const auto k = in.k.of_block(), v = in.v.of_block();
       shared.keys.template stage<Precision::kLogits>(k, first_key, keys, in.length);
       shared.values.template stage<Precision::kWeightGradients>(v, first_key, keys, in.length);
       KeyGradients gradients[Block::kTiles];
       for (int first_query = first_key; first_query < in.length; first_query += chunk) {
         const int rows = smaller(chunk, end - first_query);
-        stage_queries(in, place, shared, first_query, rows);
+        stage_queries(in, shared, first_query, rows);
         simt::sync_threads();
         for (int i = 0; i < rows; i += kTile) {
           float dq[kEights][4] = {};
@@ -355,22 +354,22 @@ struct BackwardMma {
           const auto part = shared.parts + i / kTile % 2 * kPart;  // in turn: one barrier a tile is enough
           store_part(part, dq);
           simt::sync_threads();
-          add_parts(in.dq.of(place.batch, place.head), part, first_query + i, in.length, in.scale,
+          add_parts(in.dq.of_block(), part, first_query + i, in.length, in.scale,
                     /*first_pass=*/first_key == 0);
         }
       }
 #pragma unroll
       for (int n = 0; n < Block::kTiles; ++n)
-        store_key_gradients(in.dk.of(place.batch, place.head), in.dv.of(place.batch, place.head), gradients[n],
-                            first_key + Block::tile(n) * kTile, in.length);
+        store_key_gradients(in.dk.of_block(), in.dv.of_block(), gradients[n], first_key + Block::tile(n) * kTile,
+                            in.length);
     }
   }
 };
 
 template <int kHeadDim, int kPlanes>
 SIMT_KERNEL(MmaBlock<kHeadDim>::kThreads)
-attention_forward_mma(ForwardArguments in, int blocks_per_head, int chunk) {
-  if constexpr (simt::kBf16TensorCores) ForwardMma<kHeadDim, kPlanes>::run(in, blocks_per_head, chunk);
+attention_forward_mma(ForwardArguments in, int chunk) {
+  if constexpr (simt::kBf16TensorCores) ForwardMma<kHeadDim, kPlanes>::run(in, chunk);
 }
 
 template <int kHeadDim, int kPlanes>

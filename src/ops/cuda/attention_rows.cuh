@@ -13,19 +13,21 @@ constexpr float kMasked = -1e30f;  // a logit whose weight is zero
 template <class T>
 struct Rows {
   simt::ptr<T> first;
-  int64_t stride;
+  int stride;
 
-  SIMT_DEVICE simt::ptr<T> operator[](int row) const { return first + row * stride; }
+  SIMT_DEVICE simt::ptr<T> operator[](int row) const { return first + int64_t{row} * stride; }
 };
 
 /// attention.h's Heads, as kernels take it.
 template <class T>
 struct DeviceHeads {
   simt::ptr<T> data;
-  int64_t batch_stride, head_stride, row_stride;
+  int64_t batch_stride, head_stride;
+  int row_stride;
 
-  SIMT_DEVICE Rows<T> of(int batch, int head) const {
-    return {data + (batch * batch_stride + head * head_stride), row_stride};
+  /// Those of the block's head.
+  SIMT_DEVICE Rows<T> of_block() const {
+    return {data + (simt::block_z() * batch_stride + simt::block_y() * head_stride), row_stride};
   }
 };
 
@@ -46,19 +48,10 @@ struct BackwardArguments {
   DeviceHeads<float> dq, dk, dv;
 };
 
-/// Block `simt::block()` of a grid that has `blocks_per_head` for each head of each image.
-struct BlockPlace {
-  int batch, head, part;
-  int64_t statistics;  // where the head's log_sum_exp and delta begin
-
-  SIMT_DEVICE BlockPlace(int blocks_per_head, int heads, int length) {
-    const int number = simt::block() / blocks_per_head;
-    batch = number / heads;
-    head = number % heads;
-    part = simt::block() % blocks_per_head;
-    statistics = int64_t{number} * length;
-  }
-};
+/// Grids are (parts of a head, heads, images). Where the block's head has its log_sum_exp and delta.
+SIMT_DEVICE int64_t statistics_of_block(int heads, int length) {
+  return (int64_t{simt::block_z()} * heads + simt::block_y()) * length;
+}
 
 template <int kHeadDim>
 struct Row {

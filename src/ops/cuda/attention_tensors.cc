@@ -23,7 +23,7 @@ Heads<float> writable_heads_of(const at::Tensor& x) {
 }
 
 AttentionSizes sizes_of(const at::Tensor& q, double scale) {
-  return {q.size(0), q.size(1), q.size(2), static_cast<int>(q.size(3)), static_cast<float>(scale)};
+  return {q.size(0), q.size(1), q.size(2), q.size(3), static_cast<float>(scale)};
 }
 
 void throw_if(const char* cause) {

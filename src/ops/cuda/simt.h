@@ -1,12 +1,13 @@
 #pragma once
 
 // What our kernels are written against, instead of CUDA's own names: nvcc makes the real instruction of each, any other
-// compiler the emulator of tests/simt, in which every CUDA thread is a fiber whose accesses are checked. Blocks and
-// grids have one dimension, a block whole warps.
+// compiler the emulator of tests/simt, in which every CUDA thread is a fiber whose accesses are checked. Blocks
+// have one dimension and whole warps.
 //
 //   SIMT_KERNEL(threads)               begins a kernel of at most that many threads a block
 //   SIMT_DEVICE                        begins a function that kernels call
-//   thread() lane() warp() block()     where one is; block_threads() is the block's size
+//   thread() lane() warp()             where one is in its block, of block_threads()
+//   block() block_y() block_z()        and its block in the grid
 //   sync_threads() sync_warp()         barriers; nothing else orders accesses to memory
 //   ptr<T>                             to global or shared memory; load_as<V>(p), store_as(p, v) move vectors of T
 //   Arena                              hands out the block's dynamic shared memory, in the same order in every thread
@@ -18,6 +19,7 @@
 //   point transpose_matrix()                 movmatrix: an 8 x 8 matrix, spread over the lanes, transposed
 //   kBf16TensorCores                   whether the device compiled for has the two mma (sm_80 and later)
 //   rarely(condition)                  the condition of a branch that is hardly ever taken
+//   changed_rarely(x)                  what only such branches change
 //
 // and by the host: Config and launch(), device_ptr() (of a host's pointer to device memory), limits().
 

@@ -27,6 +27,12 @@ SIMT_DEVICE int thread() {
 SIMT_DEVICE int block() {
   return static_cast<int>(blockIdx.x);
 }
+SIMT_DEVICE int block_y() {
+  return static_cast<int>(blockIdx.y);
+}
+SIMT_DEVICE int block_z() {
+  return static_cast<int>(blockIdx.z);
+}
 SIMT_DEVICE int block_threads() {
   return static_cast<int>(blockDim.x);
 }
@@ -136,9 +142,12 @@ SIMT_DEVICE bool rarely(bool condition) {
 SIMT_DEVICE void keep_branch() {
   asm volatile("");
 }
-/// The same value, unknown to the compiler: nothing is folded into it.
-SIMT_DEVICE float opaque(float x) {
-  asm volatile("" : "+f"(x));
+/// The same; where it is counted, something that the compiler cannot know: what only rare branches change would be
+/// folded into the usual path as a constant.
+SIMT_DEVICE float changed_rarely(float x) {
+#ifdef IGPT_COUNT_USUAL_PATH
+  asm volatile("mov.b32 %0, %%laneid;" : "=f"(x));
+#endif
   return x;
 }
 
@@ -163,8 +172,12 @@ inline const char* limits(Limits& of_device) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
 struct Config {
-  int64_t blocks = 1;
+  Grid blocks;
   int threads = 32;
   int shared_bytes = 0;
   void* stream = nullptr;  ///< cudaStream_t
@@ -178,8 +191,9 @@ const char* launch(const Config& config, void (*kernel)(Parameters...), const Ar
   if (config.shared_bytes > kWithoutAsking)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, config.shared_bytes);
   if (error == cudaSuccess) {
-    kernel<<<static_cast<unsigned>(config.blocks), config.threads, config.shared_bytes,
-             static_cast<cudaStream_t>(config.stream)>>>(arguments...);
+    const dim3 blocks(static_cast<unsigned>(config.blocks.x), static_cast<unsigned>(config.blocks.y),
+                      static_cast<unsigned>(config.blocks.z));
+    kernel<<<blocks, config.threads, config.shared_bytes, static_cast<cudaStream_t>(config.stream)>>>(arguments...);
     error = cudaGetLastError();
   }
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Counts what the CUDA kernels of src/ops/cuda need, without a GPU: registers, spills, shared memory and instructions
+for each pair of query and key. Fails where registers spill, a kernel does not fit its block, or the figures in
+src/ops/cuda/counts.csv are exceeded.
+
+  scripts/count_kernels.py             check
+  scripts/count_kernels.py --update    write the figures down anew
+  scripts/count_kernels.py --table     print README's tables, with the time that the counts imply
+
+Needs nvcc, and g++ for the launches' sizes; without nvcc it says so and exits 77. Instructions come from cuobjdump,
+looked for beside nvcc, on PATH and in the triton package (LibTorch's wheel brings it); without it they are not checked.
+"""
+import argparse
+import collections
+import concurrent.futures
+import csv
+import glob
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FIGURES = os.path.join(ROOT, "src/ops/cuda/counts.csv")
+SOURCES = ["attention.cu"]
+ARCHITECTURES = (80, 90, 120)
+COUNTED = 90                                            # the architecture whose instructions are counted
+LENGTH = 784                                            # of the default model: chunks are as long as it needs
+SHARED_KB_OF_SM = {80: 164, 90: 228, 120: 100}          # a block may have one less
+WARPS_OF_SM = {80: 64, 90: 64, 120: 48}
+BLOCKS_OF_SM = {80: 32, 90: 32, 120: 24}
+REGISTERS_OF_SM = 65536
+SLACK = 1.01                                            # instructions may grow by this
+
+# H200: what an SM does in a clock, for the computed times.
+SMS, GHZ = 132, 1.98
+HEADS_OF_STEP = 64 * 2 * 8                              # images, heads, layers of a default training step
+
+GEOMETRY = """
+#include <cstdio>
+#include "src/ops/cuda/attention_fp32.cuh"
+#include "src/ops/cuda/attention_mma.cuh"
+using namespace igpt::ops::cuda;
+template <int d> void fp32() {
+  std::printf("attention_forward_fp32<%d> %d %d 0\\n", d, kRowThreads, forward_fp32_bytes<d>);
+  std::printf("attention_backward_queries_fp32<%d> %d %d 0\\n", d, kRowThreads, forward_fp32_bytes<d>);
+  std::printf("attention_backward_keys_fp32<%d> %d %d 0\\n", d, kRowThreads, backward_keys_fp32_bytes<d>);
+}
+template <int d, int p> void mma() {
+  using F = ForwardMma<d, p>;
+  using B = BackwardMma<d, p>;
+  std::printf("attention_forward_mma<%d,%d> %d %d %d\\n", d, p, F::Block::kThreads, F::bytes(0), F::bytes(1) - F::bytes(0));
+  std::printf("attention_backward_mma<%d,%d> %d %d %d\\n", d, p, B::Block::kThreads, B::bytes(0), B::bytes(1) - B::bytes(0));
+}
+int main() { fp32<8>(); fp32<16>(); fp32<32>(); mma<8, 3>(); mma<8, 2>(); mma<16, 3>(); mma<16, 2>(); mma<32, 3>(); mma<32, 2>(); }
+"""
+
+# Of SASS, by what an instruction occupies. The first that matches counts.
+UNITS = [("mma16", r"HMMA\.16816"), ("mma8", r"HMMA\.1688"), ("special", r"MUFU"), ("fp32", r"(FFMA|FADD|FMUL)"),
+         ("transpose", r"MOVM"), ("move", r"(MOV|IMAD\.MOV|CS2R|SEL)"), ("matrix load", r"LDSM"), ("shared load", r"LDS"),
+         ("shared store", r"STS"), ("convert", r"F2FP"), ("integer multiply", r"IMAD"),
+         ("control", r"(BRA|EXIT|BSYNC|BSSY|WARPSYNC|NOP|VOTE|BAR)")]
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options)
+
+
+def find(name, *places):
+    for place in (os.environ.get("CUDACXX" if name == "nvcc" else name.upper(), ""), shutil.which(name) or "", *places):
+        if place and os.access(place, os.X_OK):
+            return place
+    return None
+
+
+def find_cuobjdump(nvcc):
+    wheels = glob.glob(os.path.join(ROOT, ".venv/lib/python*/site-packages/triton/backends/nvidia/bin/cuobjdump"))
+    return find("cuobjdump", os.path.join(os.path.dirname(nvcc), "cuobjdump"), *wheels)
+
+
+def kernel_of(symbol):
+    """attention_forward_mma<8,3> of its mangled name; None of what is not ours."""
+    match = re.match(r"_ZN4igpt3ops4cuda\d+(\w+?)I((?:Li\d+E)+)E", symbol)
+    return match and "%s<%s>" % (match[1], ",".join(re.findall(r"Li(\d+)E", match[2])))
+
+
+def compile_for(nvcc, architecture, folder, counting):
+    """The cubins and ptxas's report of each kernel."""
+    resources, cubins = {}, []
+    for source in SOURCES:
+        cubin = os.path.join(folder, f"{source}.{architecture}{'.usual' if counting else ''}.cubin")
+        flags = ["-DIGPT_COUNT_USUAL_PATH"] if counting else []
+        report = run(nvcc, "-std=c++17", "-O3", "-I", ROOT, f"-arch=sm_{architecture}", "-Xptxas", "-v", "-cubin", *flags,
+                     "-o", cubin, os.path.join(ROOT, "src/ops/cuda", source)).stderr
+        cubins.append(cubin)
+        spills = {name: int(store) + int(load) for name, store, load in re.findall(
+            r"Function properties for (\w+)\n.*?(\d+) bytes spill stores, (\d+) bytes spill loads", report)}
+        for symbol, registers in re.findall(r"Compiling entry function '(\w+)'(?:.|\n)*?Used (\d+) registers", report):
+            if kernel_of(symbol):
+                resources[kernel_of(symbol)] = {"registers": int(registers), "spilled": spills.get(symbol, 0)}
+    return cubins, resources
+
+
+def geometry(folder):
+    """Threads, and bytes of shared memory: fixed and for each row of a chunk."""
+    source, program = os.path.join(folder, "geometry.cc"), os.path.join(folder, "geometry")
+    with open(source, "w") as file:
+        file.write(GEOMETRY)
+    run("g++", "-std=c++20", "-O1", "-w", "-I", ROOT, "-I", os.path.join(ROOT, "tests"), source, "-o", program)
+    rows = (line.split() for line in run(program).stdout.splitlines())
+    return {name: tuple(map(int, numbers)) for name, *numbers in rows}
+
+
+def shared_bytes(kernel, sizes, architecture):
+    """As attention.cu chooses chunks: (bytes, rows in a chunk), None where nothing fits."""
+    _, fixed, per_row = sizes[kernel]
+    limit = (SHARED_KB_OF_SM[architecture] - 1) * 1024
+    if per_row == 0:
+        return (fixed, 0) if fixed <= limit else None
+    if "forward" in kernel:
+        limit = min(limit, 64 * 1024)
+    rows = min((limit - fixed) // per_row // 16 * 16, math.ceil(LENGTH / 16) * 16)
+    return (fixed + rows * per_row, rows) if rows > 0 else None
+
+
+def blocks_of_sm(architecture, threads, registers, shared):
+    of_registers = REGISTERS_OF_SM // (math.ceil(registers / 8) * 8 * threads)
+    of_shared = SHARED_KB_OF_SM[architecture] * 1024 // (shared + 1024)
+    return min(of_registers, of_shared, WARPS_OF_SM[architecture] * 32 // threads, BLOCKS_OF_SM[architecture])
+
+
+def unit_of(instruction):
+    operation = re.sub(r"^@!?U?P\w+ ", "", instruction).split()[0]
+    return next((unit for unit, pattern in UNITS if re.match(pattern, operation)), "integer")
+
+
+def hot_loop(code):
+    """Instructions by unit of the innermost loop with the most exponentials, in one pass. `code`: [(address, text)]"""
+    loops = []
+    for address, text in code:
+        jump = re.search(r"BRA(?:\.\w+)* (?:\S+, )?0x([0-9a-f]+)", text)
+        if jump and int(jump[1], 16) < address:
+            loops.append((int(jump[1], 16), address))
+    hot = [(first, last) for first, last in loops if any(first <= a <= last and "MUFU.EX2" in t for a, t in code)]
+    innermost = [a for a in hot if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in hot)]
+    counts = [collections.Counter(unit_of(t) for a, t in code if first <= a <= last) for first, last in innermost]
+    return max(counts, key=lambda count: count["special"], default=None)
+
+
+def instructions(cuobjdump, cubins):
+    """A warp's instructions by unit for 256 pairs of query and key (one exponential for each)."""
+    result = {}
+    for cubin in cubins:
+        for function in run(cuobjdump, "-sass", cubin).stdout.split("\t\tFunction : ")[1:]:
+            kernel = kernel_of(function.split("\n", 1)[0].strip())
+            code = [(int(a, 16), t.strip()) for a, t in re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(.*?);", function)]
+            count = kernel and hot_loop(code)
+            if count:
+                scale = 256 / (count["special"] * 32)
+                result[kernel] = {unit: number * scale for unit, number in count.items()}
+    return result
+
+
+def clocks(count):
+    """Of an SM for 256 pairs, each unit for itself: an SM issues 4 warp instructions a clock, and does 16 exponentials, 128
+    fp32 or 64 integer or conversion operations, 1,024 bf16 multiply-adds (mma.sync at half of wgmma's rate) and 128 bytes
+    of shared memory; movmatrix is taken as one warp instruction of the latter."""
+    c = collections.Counter(count)
+    return {"issue": sum(c.values()) / 4, "exponential": c["special"] * 2, "tensor": c["mma16"] * 2 + c["mma8"],
+            "fp32": (c["fp32"] + c["integer multiply"]) / 4,
+            "integer": (c["integer"] + c["convert"] + c["move"] / 2) / 2,
+            "shared": c["matrix load"] * 4 + c["shared load"] + c["transpose"] + c["shared store"] * 2}
+
+
+def microseconds(clocks_of_256):
+    """Of a default training step on an H200, if the busiest unit of the inner loop were all that there is."""
+    return clocks_of_256 * (LENGTH * (LENGTH + 1) / 2 / 256) * HEADS_OF_STEP / SMS / GHZ / 1e3
+
+
+def gather(nvcc, cuobjdump):
+    """Rows of the figures' file, and the counts by unit."""
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = {a: pool.submit(compile_for, nvcc, a, folder, False) for a in ARCHITECTURES}
+        usual = pool.submit(compile_for, nvcc, COUNTED, folder, True)
+        sizes = geometry(folder)
+        counts = instructions(cuobjdump, usual.result()[0]) if cuobjdump else {}
+        rows = []
+        for architecture, job in jobs.items():
+            for kernel, used in sorted(job.result()[1].items()):
+                fit = shared_bytes(kernel, sizes, architecture)
+                blocks = blocks_of_sm(architecture, sizes[kernel][0], used["registers"], fit[0]) if fit else 0
+                counted = architecture == COUNTED and kernel in counts
+                rows.append({"kernel": kernel, "architecture": architecture, "threads": sizes[kernel][0],
+                             "registers": used["registers"], "spilled_bytes": used["spilled"],
+                             "shared_bytes": fit[0] if fit else "none", "chunk": fit[1] if fit else "none",
+                             "blocks_of_sm": blocks,
+                             "instructions_of_256_pairs": f"{sum(counts[kernel].values()):.2f}" if counted else ""})
+    return rows, counts
+
+
+def faults(rows, nvcc_version):
+    """What is worse than allowed or written down, in words."""
+    found = []
+    with open(FIGURES, newline="") as file:
+        written_by = file.readline().strip("# \n")
+        written = {(r["kernel"], int(r["architecture"])): r for r in csv.DictReader(file)}
+    for row in rows:
+        name = f"{row['kernel']} on sm_{row['architecture']}"
+        if row["spilled_bytes"]:
+            found.append(f"{name} spills {row['spilled_bytes']} bytes")
+        if not row["blocks_of_sm"]:
+            found.append(f"{name} does not fit an SM")
+        before = written.get((row["kernel"], row["architecture"]))
+        if before is None:
+            found.append(f"{name} has no figures in counts.csv; --update writes them")
+        elif written_by == nvcc_version:  # another compiler counts otherwise
+            if row["registers"] > int(before["registers"]):
+                found.append(f"{name} uses {row['registers']} registers, before {before['registers']}")
+            now, then = row["instructions_of_256_pairs"], before["instructions_of_256_pairs"]
+            if now and then and float(now) > float(then) * SLACK:
+                found.append(f"{name} has {now} instructions for 256 pairs, before {then}")
+    return found
+
+
+def print_tables(rows, counts):
+    print("| kernel | threads | registers sm_80 / 90 / 120 | shared KB (rows of a chunk) | blocks (warps) of an SM |\n|" + "---|" * 5)
+    for kernel in sorted({r["kernel"] for r in rows}, key=lambda k: (int(re.search(r"<(\d+)", k)[1]), k)):
+        mine = [next(r for r in rows if r["kernel"] == kernel and r["architecture"] == a) for a in ARCHITECTURES]
+        threads = mine[0]["threads"]
+        shared = " / ".join(f"{r['shared_bytes'] / 1024:.0f}" + (f" ({r['chunk']})" if r["chunk"] else "") for r in mine)
+        registers = " / ".join(str(r["registers"]) for r in mine)
+        blocks = " / ".join(f"{r['blocks_of_sm']} ({r['blocks_of_sm'] * threads // 32})" for r in mine)
+        print(f"| {kernel} | {threads} | {registers} | {shared} | {blocks} |")
+    if not counts:
+        return
+    names = ["issue", "exponential", "tensor", "fp32", "integer", "shared"]
+    print(f"\n| sm_{COUNTED}: for 256 pairs | instructions | mma | exponentials | fp32 | conversions | matrix loads, transpositions |"
+          f" clocks of an SM: {' | '.join(names)} | computed, us a step |\n|" + "---|" * 14)
+    for kernel, count in sorted(counts.items(), key=lambda item: (int(re.search(r"<(\d+)", item[0])[1]), item[0])):
+        c, time = collections.Counter(count), clocks(count)
+        step = f"{microseconds(max(time.values())):.0f}" if "<8" in kernel else ""
+        print(f"| {kernel} | {sum(c.values()):.1f} | {c['mma16'] + c['mma8']:.0f} | {c['special']:.0f} | {c['fp32']:.0f} |"
+              f" {c['convert']:.0f} | {c['matrix load']:.1f}, {c['transpose']:.0f} |"
+              f" {' | '.join(f'{time[n]:.1f}' for n in names)} | {step} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    nvcc = find("nvcc", "/usr/local/cuda/bin/nvcc")
+    if not nvcc:
+        print("count_kernels: no nvcc on PATH or in CUDACXX: nothing counted")
+        return 77
+    version = "nvcc " + re.search(r"release \S+, V(\S+)", run(nvcc, "--version").stdout)[1]
+    cuobjdump = find_cuobjdump(nvcc)
+    if not cuobjdump:
+        print("count_kernels: no cuobjdump: instructions are not counted")
+    rows, counts = gather(nvcc, cuobjdump)
+    if arguments.update:
+        with open(FIGURES, "w", newline="") as file:
+            file.write(f"# {version}\n")
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    if arguments.table:
+        print_tables(rows, counts)
+    found = faults(rows, version)
+    for fault in found:
+        print(f"count_kernels: {fault}")
+    if not found:
+        print(f"count_kernels: {len(rows)} kernels, no spills, no growth")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
