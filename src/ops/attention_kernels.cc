@@ -46,11 +46,11 @@ std::pair<at::Tensor, variable_list> differentiate(Function attention, at::Tenso
   return {out.detach(), torch::autograd::grad({out}, leaves, {d_out})};
 }
 
+}  // namespace
+
 at::Tensor libtorch_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
   return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, scale);
 }
-
-}  // namespace
 
 struct CheckedAttention::Gradient : torch::autograd::Function<Gradient> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

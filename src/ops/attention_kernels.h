@@ -13,6 +13,9 @@
 
 namespace igpt::ops {
 
+/// causal_attention() by LibTorch's own kernels.
+at::Tensor libtorch_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale);
+
 /// Causal attention as a device's library brings it. All tensors fp32; whatever cannot be done is an exception.
 struct AttentionKernels {
   struct Output {

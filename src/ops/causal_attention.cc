@@ -26,7 +26,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   if (kernels() == Kernels::reference) return causal_attention_reference(q, k, v, scale);
   if (auto* const own = attention_kernels(q.device().type()); own && kernels() != Kernels::libtorch)
     if (const auto out = (*own)(q, k, v, scale)) return *out;
-  return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, scale);
+  return libtorch_attention(q, k, v, scale);
 }
 
 at::Tensor causal_attention_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {

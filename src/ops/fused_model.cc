@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "igpt/error.h"
+#include "igpt/ops/flat_parameters.h"
 #include "igpt/ops/kernels.h"
 
 namespace igpt::ops {
@@ -27,17 +28,6 @@ Tensor flat_view(at::TensorList tensors) {
     count += tensor.numel();
   }
   return first.detach().as_strided({count}, {1}, first.storage_offset());
-}
-
-std::vector<Tensor> split(const Tensor& flat, const std::vector<std::vector<int64_t>>& sizes) {
-  std::vector<Tensor> views;
-  int64_t offset = 0;
-  for (const auto& size : sizes) {
-    const int64_t count = c10::multiply_integers(size);
-    views.push_back(flat.narrow(0, offset, count).view(size));
-    offset += count;
-  }
-  return views;
 }
 
 }  // namespace
@@ -81,7 +71,7 @@ struct FusedModel::Loss : torch::autograd::Function<Loss> {
                         const std::optional<Tensor>& y, at::TensorList parameters) {
     const Tensor gradients = torch::zeros({cpu::parameter_count(model->step_->shape())});  // (P)
     const double loss = model->step(x, y.value_or(Tensor()), parameters, /*scale=*/1, gradients);
-    auto views = split(gradients, model->sizes_);
+    auto views = views_of(gradients, parameters);
     for (const size_t unused : model->unused(/*classify=*/y.has_value())) views[unused] = Tensor();
     context->saved_data["gradients"] = std::move(views);
     return torch::scalar_tensor(loss, torch::kFloat32);
@@ -122,10 +112,7 @@ Tensor FusedModel::flat_weights(at::TensorList parameters) const {
         !parameters[i].device().is_cpu())
       throw Error("fused model: the parameters are not those of the model, fp32 on the CPU");
   const Tensor flat = flat_view(parameters);
-  if (flat.defined()) return flat;
-  std::vector<Tensor> rows;
-  for (const Tensor& parameter : parameters) rows.push_back(parameter.detach().flatten());
-  return torch::cat(rows);
+  return flat.defined() ? flat : concatenated(parameters);
 }
 
 double FusedModel::step(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale,
@@ -147,7 +134,7 @@ double FusedModel::add_gradients(const Tensor& x, const Tensor& y, at::TensorLis
   if (flat.defined() && flat.scalar_type() == torch::kFloat32) return step(x, y, parameters, scale, flat);
   const Tensor separate = torch::zeros({cpu::parameter_count(step_->shape())});  // (P)
   const double loss = step(x, y, parameters, scale, separate);
-  const auto views = split(separate, sizes_);
+  const auto views = views_of(separate, parameters);
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (!gradients[i].defined()) throw Error("fused model: a parameter has no gradient to add to");
     gradients[i].add_(views[i]);

@@ -9,6 +9,7 @@
 
 #include "igpt/error.h"
 #include "igpt/ops/cpu/decoder.h"
+#include "igpt/ops/flat_parameters.h"
 #include "igpt/ops/fused_model.h"
 #include "igpt/sampling/philox.h"
 
@@ -168,9 +169,7 @@ class ImageByImage {
 };
 
 void generate_with_decoder(Generation& generation, const ImageGPT& model) {
-  std::vector<Tensor> parameters;
-  for (const auto& parameter : model->parameters()) parameters.push_back(parameter.detach().flatten());
-  const auto weights = torch::cat(parameters);  // (P)
+  const auto weights = ops::concatenated(model->parameters());  // (P)
   const ops::cpu::Decoder decoder(ops::shape_of(model->options()),
                                   {weights.data_ptr<float>(), static_cast<size_t>(weights.numel())});
   generation.run(/*chunk=*/1, at::get_num_threads(), [&]() -> Generation::Worker {

@@ -1,7 +1,7 @@
 #include "igpt/training/flat_adam.h"
 
 #include "igpt/error.h"
-#include "igpt/training/flat_parameters.h"
+#include "igpt/ops/flat_parameters.h"
 
 namespace igpt::training {
 
@@ -9,12 +9,12 @@ using torch::Tensor;
 
 FlatAdam::FlatAdam(std::vector<Tensor> parameters, Options options)
     : options_(options), parameters_(std::move(parameters)) {
-  weights_ = flatten_in_place(parameters_);
+  weights_ = ops::flatten_in_place(parameters_);
   gradients_ = torch::zeros_like(weights_);
   exp_avg_ = torch::zeros_like(weights_);
   exp_avg_sq_ = torch::zeros_like(weights_);
   step_ = torch::zeros({}, weights_.options());
-  const auto gradients = views_of(gradients_, parameters_);
+  const auto gradients = ops::views_of(gradients_, parameters_);
   for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = gradients[i];
 }
 
@@ -42,8 +42,8 @@ void FlatAdam::step(double learning_rate) {
 AdamState FlatAdam::state() const {
   AdamState state;
   state.step = static_cast<int64_t>(step_.item<double>());
-  for (const auto& moment : views_of(exp_avg_.cpu(), parameters_)) state.exp_avg.push_back(moment.clone());
-  for (const auto& moment : views_of(exp_avg_sq_.cpu(), parameters_)) state.exp_avg_sq.push_back(moment.clone());
+  for (const auto& moment : ops::views_of(exp_avg_.cpu(), parameters_)) state.exp_avg.push_back(moment.clone());
+  for (const auto& moment : ops::views_of(exp_avg_sq_.cpu(), parameters_)) state.exp_avg_sq.push_back(moment.clone());
   state.learning_rate = learning_rate_;
   state.initial_learning_rate = initial_learning_rate_;
   state.beta1 = options_.beta1;
@@ -59,7 +59,7 @@ void FlatAdam::load_state(const AdamState& state) {
     if (moments.size() != parameters_.size())
       throw InputError("the optimizer's state has " + std::to_string(moments.size()) + " parameters, the model " +
                        std::to_string(parameters_.size()));
-    const auto views = views_of(flat, parameters_);
+    const auto views = ops::views_of(flat, parameters_);
     for (size_t i = 0; i < views.size(); ++i) {
       if (views[i].sizes() != moments[i].sizes())
         throw InputError("the optimizer's state of parameter " + std::to_string(i) + " has another shape than it");

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
-#include "igpt/training/flat_parameters.h"
+#include "igpt/ops/flat_parameters.h"
 
 namespace igpt::training {
 
 WeightAverage::WeightAverage(const ImageGPT& model, double decay)
     : model_(std::dynamic_pointer_cast<ImageGPTImpl>(model->clone())), decay_(decay) {
-  auto parameters = model_->parameters();
-  average_ = flatten_in_place(parameters);
+  average_ = ops::flatten_in_place(model_->parameters());
 }
 
 void WeightAverage::add(const torch::Tensor& weights, int64_t update) {

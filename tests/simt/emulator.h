@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "simt/checked_memory.h"
+#include "src/ops/cuda/simt_launch.h"
 
 #define SIMT_DEVICE inline
 #define SIMT_KERNEL(threads) void
@@ -224,25 +225,10 @@ inline float changed_rarely(float x) {
 
 // ---- for the host
 
-struct Limits {
-  int shared_bytes = 0;
-  bool bf16_tensor_cores = false;
-};
 inline const char* limits(Limits& of_device) {
   of_device = {device().shared_bytes, device().bf16_tensor_cores};
   return nullptr;
 }
-
-struct Grid {
-  int64_t x = 1, y = 1, z = 1;
-};
-
-struct Config {
-  Grid blocks;
-  int threads = 32;
-  int shared_bytes = 0;
-  void* stream = nullptr;
-};
 
 /// Runs the grid. Null, or what is wrong with the configuration.
 const char* run(const Config& config, const std::function<void()>& kernel);

@@ -4,9 +4,9 @@
 #include <numeric>
 #include <set>
 
+#include "igpt/ops/flat_parameters.h"
 #include "igpt/training/augment.h"
 #include "igpt/training/flat_adam.h"
-#include "igpt/training/flat_parameters.h"
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
 #include "igpt/training/weight_average.h"
@@ -122,8 +122,7 @@ TEST(WeightAverage, KeepsLittleOfTheStartAndDecayLater) {
   ImageGPT model(ImageGPTOptions{
       .embed_dim = 8, .num_heads = 2, .num_layers = 1, .num_pixels = 2, .num_vocab = 4, .num_classes = 2});
   WeightAverage average(model, 0.9);
-  auto parameters = model->parameters();
-  const auto weights = flatten_in_place(parameters);
+  const auto weights = ops::flatten_in_place(model->parameters());
   auto expected = weights.to(torch::kFloat64);
   for (int64_t update = 1; update <= 100; ++update) {
     {
@@ -134,8 +133,7 @@ TEST(WeightAverage, KeepsLittleOfTheStartAndDecayLater) {
     expected = kept * expected + (1 - kept) * weights.to(torch::kFloat64);
     average.add(weights, update);
   }
-  auto averaged = average.model()->parameters();
-  EXPECT_LT((flatten_in_place(averaged) - expected).abs().max().item<double>(), 1e-5);
+  EXPECT_LT((ops::concatenated(average.model()->parameters()) - expected).abs().max().item<double>(), 1e-5);
   EXPECT_GT((weights - expected).abs().max().item<double>(), 0.1);  // the model itself is left alone
 }
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "igpt/training/augmentation.h"
+#include "igpt/training/options.h"
 
 namespace igpt::training {
 

@@ -8,7 +8,6 @@
 
 #include "igpt/hooks.h"
 #include "igpt/model/options.h"
-#include "igpt/training/augmentation.h"
 
 namespace igpt::training {
 
@@ -18,6 +17,14 @@ struct DataFiles {
   std::string train_y = "data/train_y.npy";
   std::string test_x = "data/test_x.npy";
   std::string test_y = "data/test_y.npy";
+};
+
+/// What may be done to a training image at random, and leaves its label true.
+struct Augmentation {
+  int64_t shift = 0;  ///< pixels at most, up or down and left or right; the border's pixels fill the gap
+  bool flip = false;  ///< left to right, half of the images
+
+  bool any() const { return shift > 0 || flip; }
 };
 
 struct TrainOptions {

@@ -18,7 +18,6 @@ class WeightAverage {
   /// Takes in the weights (P), in the order of ImageGPT::parameters(), after update number `update` (1, 2, ...).
   void add(const torch::Tensor& weights, int64_t update);
 
-  ImageGPT& model() { return model_; }
   const ImageGPT& model() const { return model_; }
 
  private:

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "src/ops/cuda/attention_fp32.cuh"
 #include "src/ops/cuda/attention_mma.cuh"
@@ -121,28 +122,29 @@ const char* backward_mma(const AttentionBackward& a, const AttentionLaunch& laun
   return simt::launch(config, attention_backward_mma<kHeadDim, kPlanes>, on_device(a), chunk.rows);
 }
 
-template <int kHeadDim>
-const char* forward(const AttentionForward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
+
+template <class Call>
+const char* with_planes(AttentionPrecision precision, Call call) {
   switch (precision) {
     case AttentionPrecision::fp32:
-      return forward_fp32<kHeadDim>(a, launch);
+      return call(Constant<0>());
     case AttentionPrecision::split_bf16:
-      return forward_mma<kHeadDim, 3>(a, launch);
+      return call(Constant<3>());
     default:
-      return forward_mma<kHeadDim, 2>(a, launch);
+      return call(Constant<2>());
   }
 }
 
-template <int kHeadDim>
-const char* backward(const AttentionBackward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
-  switch (precision) {
-    case AttentionPrecision::fp32:
-      return backward_fp32<kHeadDim>(a, launch);
-    case AttentionPrecision::split_bf16:
-      return backward_mma<kHeadDim, 3>(a, launch);
-    default:
-      return backward_mma<kHeadDim, 2>(a, launch);
-  }
+/// call(head dimension, bf16 planes of the operands), both known to the compiler; no planes are the kernels in fp32.
+template <class Call>
+const char* with_kernel(const AttentionSizes& sizes, AttentionPrecision precision, Call call) {
+  return with_planes(precision, [&](auto planes) {
+    if (sizes.head_dim == 8) return call(Constant<8>(), planes);
+    if (sizes.head_dim == 16) return call(Constant<16>(), planes);
+    return call(Constant<32>(), planes);
+  });
 }
 
 }  // namespace
@@ -150,9 +152,12 @@ const char* backward(const AttentionBackward& a, AttentionPrecision precision, c
 const char* attention_forward(const AttentionForward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
   const bool are_readable = readable(a.q) && readable(a.k) && readable(a.v) && readable(a.out);
   if (const char* cause = refuse(a.sizes, are_readable)) return cause;
-  if (a.sizes.head_dim == 8) return forward<8>(a, precision, launch);
-  if (a.sizes.head_dim == 16) return forward<16>(a, precision, launch);
-  return forward<32>(a, precision, launch);
+  return with_kernel(a.sizes, precision, [&](auto head_dim, auto planes) {
+    if constexpr (planes() == 0)
+      return forward_fp32<head_dim()>(a, launch);
+    else
+      return forward_mma<head_dim(), planes()>(a, launch);
+  });
 }
 
 const char* attention_backward(const AttentionBackward& a, AttentionPrecision precision,
@@ -160,9 +165,12 @@ const char* attention_backward(const AttentionBackward& a, AttentionPrecision pr
   const bool are_readable = readable(a.q) && readable(a.k) && readable(a.v) && readable(a.out) && readable(a.d_out) &&
                             readable(a.dq) && readable(a.dk) && readable(a.dv);
   if (const char* cause = refuse(a.sizes, are_readable)) return cause;
-  if (a.sizes.head_dim == 8) return backward<8>(a, precision, launch);
-  if (a.sizes.head_dim == 16) return backward<16>(a, precision, launch);
-  return backward<32>(a, precision, launch);
+  return with_kernel(a.sizes, precision, [&](auto head_dim, auto planes) {
+    if constexpr (planes() == 0)
+      return backward_fp32<head_dim()>(a, launch);
+    else
+      return backward_mma<head_dim(), planes()>(a, launch);
+  });
 }
 
 }  // namespace igpt::ops::cuda

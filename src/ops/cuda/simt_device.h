@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "src/ops/cuda/simt_launch.h"
+
 #define SIMT_DEVICE __device__ __forceinline__
 #define SIMT_KERNEL(threads) __global__ void __launch_bounds__(threads)
 
@@ -156,11 +158,6 @@ T* device_ptr(T* host_side) {
   return host_side;
 }
 
-struct Limits {
-  int shared_bytes = 0;  ///< a block's dynamic shared memory at most
-  bool bf16_tensor_cores = false;
-};
-
 /// Of the current device; else the cause, null when none.
 inline const char* limits(Limits& of_device) {
   int device = 0, major = 0;
@@ -171,17 +168,6 @@ inline const char* limits(Limits& of_device) {
   of_device.bf16_tensor_cores = major >= 8;
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
-
-struct Grid {
-  int64_t x = 1, y = 1, z = 1;
-};
-
-struct Config {
-  Grid blocks;
-  int threads = 32;
-  int shared_bytes = 0;
-  void* stream = nullptr;  ///< cudaStream_t
-};
 
 /// Starts the kernel. Null, or what CUDA says against it.
 template <class... Parameters, class... Arguments>
