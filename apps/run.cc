@@ -45,6 +45,9 @@ TrainCommand::TrainCommand() {
   o.add("config", config, "YAML file with options; the command line goes before it");
   o.add("classify", train.classify, "train a classifier on the labels");
   o.group("Model");
+  o.add("arch", train.model.arch, "the original's model, or one that knows rows and columns",
+        one_of({kOriginalArch, k2dArch}));
+  o.add("neighbours", train.model.neighbours, "pixels around that image-gpt-2d embeds", between(1, 60));
   o.add("embed_dim", train.model.embed_dim, "width D", at_least(1));
   o.add("num_heads", train.model.num_heads, "attention heads, divide the width", at_least(1));
   o.add("num_layers", train.model.num_layers, "blocks", at_least(1));

@@ -19,6 +19,8 @@ CONFIGURATIONS = {
     "small": dict(embed_dim=8, num_heads=2, num_layers=2, num_pixels=5, num_vocab=5, num_classes=3),
     "default_7x7": dict(embed_dim=16, num_heads=2, num_layers=8, num_pixels=7, num_vocab=16, num_classes=10),
     "wide": dict(embed_dim=24, num_heads=3, num_layers=1, num_pixels=4, num_vocab=7, num_classes=4),
+    "small_2d": dict(arch="image-gpt-2d", neighbours=12, embed_dim=8, num_heads=2, num_layers=2, num_pixels=5,
+                     num_vocab=5, num_classes=3),
 }
 STEPS, BATCH = 10, 4
 

@@ -21,12 +21,15 @@ class Golden {
   ImageGPTOptions options() const {
     const auto& dict = at("options");
     const auto get = [&](const char* option) { return dict.find(option)->as_int().value(); };
-    return {.embed_dim = get("embed_dim"),
-            .num_heads = get("num_heads"),
-            .num_layers = get("num_layers"),
-            .num_pixels = get("num_pixels"),
-            .num_vocab = get("num_vocab"),
-            .num_classes = get("num_classes")};
+    ImageGPTOptions options{.embed_dim = get("embed_dim"),
+                            .num_heads = get("num_heads"),
+                            .num_layers = get("num_layers"),
+                            .num_pixels = get("num_pixels"),
+                            .num_vocab = get("num_vocab"),
+                            .num_classes = get("num_classes")};
+    if (const auto* arch = dict.find("arch")) options.arch = *arch->as_string();
+    if (options.is_2d()) options.neighbours = get("neighbours");
+    return options;
   }
 
   double number(const char* name) const { return at(name).as_double().value(); }

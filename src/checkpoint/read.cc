@@ -82,9 +82,13 @@ ImageGPTOptions model_options(const Source& source, const Value& hyper_parameter
       options.palette.push_back(static_cast<uint8_t>(*byte));
     }
   }
-  if (const Value* arch = hyper_parameters.find("arch"))
-    if (!arch->as_string() || *arch->as_string() != "image-gpt")
-      source.fail("its architecture is not image-gpt; a newer version of this project may know it");
+  if (const Value* arch = hyper_parameters.find("arch")) {
+    options.arch = arch->as_string() ? *arch->as_string() : "";
+    if (options.arch != kOriginalArch && options.arch != k2dArch)
+      source.fail(
+          "its architecture is neither image-gpt nor image-gpt-2d; a newer version of this project may know it");
+  }
+  if (options.is_2d()) options.neighbours = integer(source, hyper_parameters, "neighbours", {});
   try {
     check(options);
   } catch (const UsageError& error) {

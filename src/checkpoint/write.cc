@@ -42,9 +42,10 @@ Value state_dict_value(const std::filesystem::path& path, const Checkpoint& chec
 
 Value hyper_parameters_value(const Checkpoint& checkpoint) {
   auto dict = Value::dict();
-  dict.insert("arch", "image-gpt");
   for (const auto& [name, value] : checkpoint.hyper_parameters) dict.insert(name, value_of(value));
   const auto& model = checkpoint.model;
+  dict.insert("arch", model.arch);
+  if (model.is_2d()) dict.insert("neighbours", model.neighbours);
   dict.insert("embed_dim", model.embed_dim);
   dict.insert("num_heads", model.num_heads);
   dict.insert("num_layers", model.num_layers);

@@ -2,6 +2,7 @@
 
 #include "igpt/error.h"
 #include "igpt/ops/causal_attention.h"
+#include "igpt/ops/neighbourhood.h"
 
 namespace igpt {
 namespace {
@@ -18,6 +19,20 @@ nn::LayerNorm layer_norm(int64_t embed_dim) {
 Tensor palette_tensor(const ImageGPTOptions& options) {
   if (options.palette.empty()) return {};
   return torch::tensor(options.palette, torch::kUInt8).reshape({-1, options.channels});  // (V, C)
+}
+
+// (S, K) int64: where the neighbours of each position are, S for those outside the image
+Tensor neighbour_positions(const ImageGPTOptions& options) {
+  const int64_t side = options.num_pixels, length = options.sequence_length();
+  const auto positions = torch::full({length, options.neighbours}, length, torch::kInt64);
+  auto* place = positions.data_ptr<int64_t>();
+  const auto neighbours = ops::neighbourhood(options.neighbours);
+  for (int64_t s = 0; s < length; ++s)
+    for (const auto& at : neighbours) {
+      if (at.is_inside(s / side, s % side, side)) *place = s + at.down * side + at.right;
+      ++place;
+    }
+  return positions;
 }
 
 // (B, S, D) -> (B, H, S, d)
@@ -65,7 +80,8 @@ Tensor CausalSelfAttentionImpl::decode(const Tensor& h, int64_t position, Tensor
   return out_proj->forward(attended.transpose(1, 2).flatten(2));                     // (B, 1, D)
 }
 
-BlockImpl::BlockImpl(int64_t embed_dim, int64_t num_heads) : embed_dim_(embed_dim), num_heads_(num_heads) {
+BlockImpl::BlockImpl(int64_t embed_dim, int64_t num_heads, bool pre_norm)
+    : embed_dim_(embed_dim), num_heads_(num_heads), pre_norm_(pre_norm) {
   reset();
 }
 
@@ -79,13 +95,13 @@ void BlockImpl::reset() {
 
 Tensor BlockImpl::forward(const Tensor& h) {
   const auto normalised = ln_1->forward(h);
-  const auto attended = normalised + attn->forward(normalised);
+  const auto attended = (pre_norm_ ? h : normalised) + attn->forward(normalised);
   return attended + mlp->forward(ln_2->forward(attended));
 }
 
 Tensor BlockImpl::decode(const Tensor& h, int64_t position, Tensor& keys, Tensor& values) {
   const auto normalised = ln_1->forward(h);
-  const auto attended = normalised + attn->decode(normalised, position, keys, values);
+  const auto attended = (pre_norm_ ? h : normalised) + attn->decode(normalised, position, keys, values);
   return attended + mlp->forward(ln_2->forward(attended));
 }
 
@@ -110,16 +126,31 @@ ImageGPTImpl::ImageGPTImpl(ImageGPTOptions options) : options_(std::move(options
 }
 
 void ImageGPTImpl::reset() {
-  sos = register_parameter("sos", torch::randn({options_.embed_dim}));
-  token_embeddings = register_module("token_embeddings", nn::Embedding(options_.num_vocab, options_.embed_dim));
-  position_embeddings =
-      register_module("position_embeddings", nn::Embedding(options_.sequence_length(), options_.embed_dim));
+  const int64_t d = options_.embed_dim;
+  if (options_.is_2d()) {
+    const int64_t side = options_.num_pixels;
+    token_embeddings =
+        register_module("token_embeddings", nn::Embedding(options_.neighbours * (options_.num_vocab + 1), d));
+    row_embeddings = register_module("row_embeddings", nn::Embedding(side, d));
+    column_embeddings = register_module("column_embeddings", nn::Embedding(side, d));
+    neighbours_ = neighbour_positions(options_);
+  } else {
+    sos = register_parameter("sos", torch::randn({d}));
+    token_embeddings = register_module("token_embeddings", nn::Embedding(options_.num_vocab, d));
+    position_embeddings = register_module("position_embeddings", nn::Embedding(options_.sequence_length(), d));
+  }
   layers = register_module("layers", nn::ModuleList());
-  for (int64_t i = 0; i < options_.num_layers; ++i) layers->push_back(Block(options_.embed_dim, options_.num_heads));
+  for (int64_t i = 0; i < options_.num_layers; ++i)
+    layers->push_back(Block(d, options_.num_heads, /*pre_norm=*/options_.is_2d()));
   ln_f = register_module("ln_f", layer_norm(options_.embed_dim));
   head = register_module("head", nn::Linear(nn::LinearOptions(options_.embed_dim, options_.num_vocab).bias(false)));
   clf_head = register_module("clf_head", ClassifierHead(options_.embed_dim, options_.num_classes));
   quantizer_ = Quantizer(QuantizerOptions{options_.num_vocab, palette_tensor(options_)});
+}
+
+std::vector<Tensor> ImageGPTImpl::embeddings() const {
+  if (options_.is_2d()) return {token_embeddings->weight, row_embeddings->weight, column_embeddings->weight};
+  return {sos, token_embeddings->weight, position_embeddings->weight};
 }
 
 Tensor ImageGPTImpl::forward(const Tensor& x) {
@@ -127,13 +158,33 @@ Tensor ImageGPTImpl::forward(const Tensor& x) {
 }
 
 Tensor ImageGPTImpl::features(const Tensor& x) {
-  const int64_t length = x.size(1);
-  const auto e = token_embeddings->forward(x.to(torch::kInt64));        // (B, S, D)
-  const auto start = sos.expand({x.size(0), 1, -1});                    // (B, 1, D)
-  auto h = torch::cat({start, e.narrow(1, 0, length - 1)}, /*dim=*/1);  // shifted right by one
-  h = h + position_embeddings->weight.narrow(0, 0, length);             // (B, S, D)
+  auto h = embed(x.to(torch::kInt64));
   for (const auto& layer : *layers) h = layer->as<Block>()->forward(h);
-  return h;
+  return options_.is_2d() ? ln_f->forward(h) : h;
+}
+
+// (B, S) int64 -> (B, S, D)
+Tensor ImageGPTImpl::embed(const Tensor& x) {
+  const int64_t length = x.size(1);
+  if (options_.is_2d()) {
+    const auto padded = torch::constant_pad_nd(x, {0, options_.sequence_length() + 1 - length}, options_.num_vocab);
+    const auto positions = row_embeddings->weight.unsqueeze(1) + column_embeddings->weight;  // (side, side, D)
+    return embed_neighbours(padded, neighbours_.narrow(0, 0, length)) + positions.flatten(0, 1).narrow(0, 0, length);
+  }
+  const auto e = token_embeddings->forward(x);                                // (B, S, D)
+  const auto start = sos.expand({x.size(0), 1, -1});                          // (B, 1, D)
+  const auto h = torch::cat({start, e.narrow(1, 0, length - 1)}, /*dim=*/1);  // shifted right by one
+  return h + position_embeddings->weight.narrow(0, 0, length);
+}
+
+// `tokens` (B, S + 1), the last V; `neighbours` (s, K) their places -> sums of the embeddings (B, s, D)
+Tensor ImageGPTImpl::embed_neighbours(const Tensor& tokens, const Tensor& neighbours) {
+  const int64_t count = options_.neighbours;
+  const auto tables = torch::arange(count, tokens.options()) * (options_.num_vocab + 1);  // (K)
+  const auto rows = tokens.index({Slice(), neighbours.to(tokens.device())}) + tables;     // (B, s, K)
+  const auto sums = torch::embedding_bag(token_embeddings->weight, rows.flatten(),
+                                         torch::arange(0, rows.numel(), count, tokens.options()));
+  return std::get<0>(sums).view({rows.size(0), rows.size(1), -1});
 }
 
 Tensor ImageGPTImpl::classify(const Tensor& x) {
@@ -145,19 +196,30 @@ KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
   const int64_t padded_head_dim = (options_.head_dim() + 7) / 8 * 8;
   const std::vector<int64_t> shape{batch, options_.num_heads, options_.sequence_length(), padded_head_dim};
   for (int64_t i = 0; i < options_.num_layers; ++i) {
-    cache.keys.push_back(torch::zeros(shape, sos.options().requires_grad(false)));
-    cache.values.push_back(torch::zeros(shape, sos.options().requires_grad(false)));
+    cache.keys.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
+    cache.values.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
   }
+  if (options_.is_2d())
+    cache.tokens = torch::full({batch, options_.sequence_length() + 1}, options_.num_vocab,
+                               torch::dtype(torch::kInt64).device(device()));
   return cache;
 }
 
 Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCache& cache) {
   const int64_t batch = cache.keys.front().size(0);
-  const auto token = position == 0 ? sos.expand({batch, -1}) : token_embeddings->forward(previous);  // (B, D)
-  auto h = (token + position_embeddings->weight[position]).unsqueeze(1);                             // (B, 1, D)
+  Tensor h;  // (B, 1, D)
+  if (options_.is_2d()) {
+    if (position > 0) cache.tokens.select(1, position - 1).copy_(previous);
+    const int64_t side = options_.num_pixels;
+    h = embed_neighbours(cache.tokens, neighbours_.narrow(0, position, 1)) + row_embeddings->weight[position / side] +
+        column_embeddings->weight[position % side];
+  } else {
+    const auto token = position == 0 ? sos.expand({batch, -1}) : token_embeddings->forward(previous);  // (B, D)
+    h = (token + position_embeddings->weight[position]).unsqueeze(1);
+  }
   for (int64_t i = 0; i < options_.num_layers; ++i)
     h = layers[i]->as<Block>()->decode(h, position, cache.keys[i], cache.values[i]);
-  return head->forward(h).squeeze(1);  // (B, V)
+  return head->forward(options_.is_2d() ? ln_f->forward(h) : h).squeeze(1);  // (B, V)
 }
 
 Tensor generative_loss(const Tensor& logits, const Tensor& x) {

@@ -1,6 +1,7 @@
 #include "igpt/model/options.h"
 
 #include "igpt/error.h"
+#include "igpt/ops/neighbourhood.h"
 
 namespace igpt {
 namespace {
@@ -16,6 +17,9 @@ void check_range(const char* name, int64_t value, int64_t largest = kLargest) {
 }  // namespace
 
 void check(const ImageGPTOptions& options) {
+  if (options.arch != kOriginalArch && options.arch != k2dArch)
+    throw UsageError("--arch " + options.arch + ": must be " + kOriginalArch + " or " + k2dArch);
+  check_range("neighbours", options.neighbours, ops::kMostNeighbours);
   check_range("embed_dim", options.embed_dim);
   check_range("num_heads", options.num_heads);
   check_range("num_layers", options.num_layers, 1024);
@@ -36,9 +40,15 @@ void check(const ImageGPTOptions& options) {
 
 std::vector<ParameterShape> parameter_shapes(const ImageGPTOptions& options) {
   const int64_t d = options.embed_dim;
-  std::vector<ParameterShape> shapes{{"sos", {d}},
-                                     {"token_embeddings.weight", {options.num_vocab, d}},
-                                     {"position_embeddings.weight", {options.sequence_length(), d}}};
+  std::vector<ParameterShape> shapes;
+  if (options.is_2d())
+    shapes = {{"token_embeddings.weight", {options.neighbours * (options.num_vocab + 1), d}},
+              {"row_embeddings.weight", {options.num_pixels, d}},
+              {"column_embeddings.weight", {options.num_pixels, d}}};
+  else
+    shapes = {{"sos", {d}},
+              {"token_embeddings.weight", {options.num_vocab, d}},
+              {"position_embeddings.weight", {options.sequence_length(), d}}};
   for (int64_t i = 0; i < options.num_layers; ++i) {
     const std::string layer = "layers." + std::to_string(i) + ".";
     const std::vector<ParameterShape> block{{"ln_1.weight", {d}},

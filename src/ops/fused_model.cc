@@ -38,7 +38,8 @@ cpu::ModelShape shape_of(const ImageGPTOptions& options) {
           .num_layers = options.num_layers,
           .sequence_length = options.sequence_length(),
           .num_vocab = options.num_vocab,
-          .num_classes = options.num_classes};
+          .num_classes = options.num_classes,
+          .neighbours = options.is_2d() ? options.neighbours : 0};
 }
 
 bool FusedModel::supports(const ImageGPTOptions& options, c10::Device device) {
@@ -88,8 +89,9 @@ struct FusedModel::Loss : torch::autograd::Function<Loss> {
 
 std::vector<size_t> FusedModel::unused(bool classify) const {
   const size_t count = sizes_.size();  // ..., ln_f.weight, ln_f.bias, head.weight, clf_head.weight, clf_head.bias
-  if (classify) return {count - 5, count - 4, count - 3};
-  return {count - 5, count - 4, count - 2, count - 1};
+  auto result = classify ? std::vector<size_t>{count - 3} : std::vector<size_t>{count - 2, count - 1};
+  if (!step_->shape().is_2d()) result.insert(result.end(), {count - 5, count - 4});
+  return result;
 }
 
 Tensor FusedModel::tokens(const Tensor& x) const {

@@ -106,7 +106,7 @@ void draw_chunk(Generation& generation, ImageGPT model, int64_t chunk, int64_t f
   for (int64_t position = 0; position < generation.length() && !generation.stopped(); ++position) {
     if (position > 0)
       for (int64_t i = 0; i < count; ++i) previous.data_ptr<int64_t>()[i] = generation.image(first + i)[position - 1];
-    const auto decoded = model->decode(previous.to(model->sos.device()), position, cache);  // (chunk, V)
+    const auto decoded = model->decode(previous.to(model->device()), position, cache);  // (chunk, V)
     if (position < generation.given()) continue;
     const auto logits = decoded.to(torch::kCPU, torch::kFloat32).contiguous();
     for (int64_t i = 0; i < count; ++i)
@@ -116,7 +116,7 @@ void draw_chunk(Generation& generation, ImageGPT model, int64_t chunk, int64_t f
 }
 
 void generate_with_model(Generation& generation, const ImageGPT& model) {
-  const bool on_cpu = model->sos.device().is_cpu();
+  const bool on_cpu = model->device().is_cpu();
   const int64_t chunk = on_cpu ? chunk_on_cpu : chunk_on_cuda;
   const int before = at::get_num_threads();
   generation.run(chunk, on_cpu ? before : 0, [&]() -> Generation::Worker {
@@ -185,7 +185,7 @@ Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<
   check(options);
   Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(), streams,
                         options, drawn);
-  if (ops::FusedModel::supports(model->options(), model->sos.device()))
+  if (ops::FusedModel::supports(model->options(), model->device()))
     generate_with_decoder(generation, model);
   else
     generate_with_model(generation, model);

@@ -20,6 +20,7 @@ constexpr ModelField kModelFields[] = {
     {"embed_dim", &ImageGPTOptions::embed_dim},   {"num_heads", &ImageGPTOptions::num_heads},
     {"num_layers", &ImageGPTOptions::num_layers}, {"num_pixels", &ImageGPTOptions::num_pixels},
     {"num_vocab", &ImageGPTOptions::num_vocab},   {"num_classes", &ImageGPTOptions::num_classes},
+    {"neighbours", &ImageGPTOptions::neighbours},
 };
 
 bool was_given(const TrainOptions& options, const std::string& name) {
@@ -36,6 +37,9 @@ void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
                        std::to_string(model.*member) + "; leave the option out");
     model.*member = wanted;
   }
+  if (was_given(options, "arch") && options.model.arch != model.arch)
+    throw UsageError("--arch " + options.model.arch + ": " + options.pretrained + " is of " + model.arch +
+                     "; leave the option out");
   options.model = model;
 }
 
@@ -74,6 +78,8 @@ HyperParameter typed(const std::string& text) {
 
 void check(const TrainOptions& options) {
   igpt::check(options.model);
+  if (was_given(options, "neighbours") && !options.model.is_2d())
+    throw UsageError("--neighbours: is for --arch " + std::string(k2dArch));
   if (options.model.num_vocab > kLargestVocab)
     throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": must be at most " +
                      std::to_string(kLargestVocab) + ", a pixel's token is one byte");
@@ -124,9 +130,11 @@ std::vector<std::pair<std::string, std::string>> settings_of_run(const std::stri
 }
 
 HyperParameters update_settings(TrainOptions& options) {
-  for (auto& [name, text] : options.settings)
+  for (auto& [name, text] : options.settings) {
+    if (name == "arch") text = options.model.arch;
     for (const auto& field : kModelFields)
       if (name == field.name) text = std::to_string(options.model.*field.member);
+  }
   HyperParameters result;
   for (const auto& [name, text] : options.settings) result.emplace_back(name, typed(text));
   return result;

@@ -30,8 +30,7 @@ void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
 // Smaller embeddings than torch's N(0, 1), whose sum drowns what the first blocks add.
 void scale_embeddings(ImageGPT& model, double std) {
   torch::NoGradGuard no_grad;
-  for (auto weights : {model->sos, model->token_embeddings->weight, model->position_embeddings->weight})
-    weights.mul_(std);
+  for (auto& weights : model->embeddings()) weights.mul_(std);
 }
 
 }  // namespace

@@ -87,6 +87,27 @@ TEST(Checkpoint, ModelComputesWhatItDidBefore) {
   EXPECT_TRUE(torch::equal(loaded->forward(x), model->forward(x)));
 }
 
+TEST(Checkpoint, ArchitectureTravels) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "2d.ckpt";
+  Checkpoint checkpoint;
+  checkpoint.model = {
+      .arch = k2dArch, .embed_dim = 8, .num_layers = 1, .num_pixels = 4, .num_vocab = 5, .neighbours = 7};
+  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+  write_checkpoint(path, checkpoint);
+  EXPECT_EQ(read_checkpoint(path).model, checkpoint.model);
+  checkpoint.model.arch = "image-gpt-3d";
+  checkpoint.model.neighbours = 6;
+  write_checkpoint(path, checkpoint);
+  EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("neither image-gpt nor image-gpt-2d"));
+  checkpoint.model.arch = k2dArch;
+  write_checkpoint(path, checkpoint);
+  EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("gpt.token_embeddings.weight has shape (42, 8)"));
+  checkpoint.model.neighbours = 61;
+  write_checkpoint(path, checkpoint);
+  EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("--neighbours 61"));
+}
+
 TEST(Checkpoint, PaletteTravels) {
   const TemporaryFolder folder;
   auto checkpoint = small_checkpoint();

@@ -118,7 +118,7 @@ TEST_P(ImageGPTGolden, ParameterShapesAreThoseOfTheModel) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ImageGPTGolden, ::testing::Values("small", "default_7x7", "wide"));
+INSTANTIATE_TEST_SUITE_P(All, ImageGPTGolden, ::testing::Values("small", "default_7x7", "wide", "small_2d"));
 
 TEST(ImageGPT, DefaultHas39514Parameters) {
   int64_t count = 0;

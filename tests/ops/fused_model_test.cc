@@ -93,7 +93,7 @@ TEST_P(FusedModelGolden, FlatAndSeparateParametersGiveTheSame) {
     EXPECT_LT(relative_error(flat->parameters()[i].grad(), separate->parameters()[i].grad()), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FusedModelGolden, ::testing::Values("small", "default_7x7", "wide"));
+INSTANTIATE_TEST_SUITE_P(All, FusedModelGolden, ::testing::Values("small", "default_7x7", "wide", "small_2d"));
 
 TEST(FusedModel, WithoutGradientsOnlyTheForwardPassRuns) {
   const Golden golden("small");

@@ -15,9 +15,10 @@ namespace {
 
 using torch::Tensor;
 
-ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8) {
+ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8, const char* arch = kOriginalArch) {
   torch::manual_seed(5);
   ImageGPTOptions options;
+  options.arch = arch;
   options.num_pixels = num_pixels;
   options.embed_dim = embed_dim;
   options.num_layers = 3;
@@ -58,6 +59,7 @@ struct Case {
   int64_t images, given;
   SamplingOptions options;
   int64_t embed_dim = 8;
+  const char* arch = kOriginalArch;
 };
 constexpr int64_t wide = 96;  // with heads of 48, which the decoder does not have: drawn with the model
 
@@ -70,8 +72,8 @@ class GenerateCases : public ::testing::TestWithParam<Case> {
 };
 
 TEST_P(GenerateCases, EqualsTheModelWithoutACache) {
-  const auto& [images, given, options, embed_dim] = GetParam();
-  auto model = small_model(/*num_pixels=*/6, embed_dim);
+  const auto& [images, given, options, embed_dim, arch] = GetParam();
+  auto model = small_model(/*num_pixels=*/6, embed_dim, arch);
   const auto context = random_context(images, given);
   const auto ids = streams(static_cast<size_t>(images), /*first=*/3);
   const auto expected = drawn_naively(model, context, ids, options);
@@ -84,7 +86,9 @@ INSTANTIATE_TEST_SUITE_P(, GenerateCases,
                          ::testing::Values(Case{1, 0, {}}, Case{5, 18, {}}, Case{20, 0, {}}, Case{3, 35, {}},
                                            Case{2, 36, {}}, Case{4, 1, {1.0, 1, 1.0, 0}},
                                            Case{4, 6, {0.7, 5, 0.9, 123456789012}}, Case{20, 0, {}, wide},
-                                           Case{5, 18, {}, wide}, Case{4, 6, {0.7, 5, 0.9, 1}, wide}));
+                                           Case{5, 18, {}, wide}, Case{4, 6, {0.7, 5, 0.9, 1}, wide},
+                                           Case{5, 0, {}, 8, k2dArch}, Case{3, 20, {0.7, 5, 0.9, 1}, 8, k2dArch},
+                                           Case{3, 20, {}, wide, k2dArch}));
 
 class GenerateThreads : public ::testing::TestWithParam<int> {
  protected:

@@ -15,6 +15,7 @@ namespace igpt {
 /// depends on an image's place in the batch.
 struct KeyValueCache {
   std::vector<torch::Tensor> keys, values;
+  torch::Tensor tokens;  ///< (B, S + 1) int64 of image-gpt-2d: those read so far, elsewhere V
 };
 
 /// Causal multi-head self-attention with the parameter names of PyTorch's nn.MultiheadAttention.
@@ -39,11 +40,11 @@ class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionI
 };
 TORCH_MODULE(CausalSelfAttention);
 
-/// h = ln_1(h); h = h + attn(h); h = h + mlp(ln_2(h)). The residual branch continues from the normalised h, as in the
-/// original project (GPT-2 continues from the unnormalised one).
+/// Of the original project: h = ln_1(h); h = h + attn(h); h = h + mlp(ln_2(h)), the residual branch continues from the
+/// normalised h. With `pre_norm` it continues from the unnormalised one (GPT-2): h = h + attn(ln_1(h)).
 class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
  public:
-  BlockImpl(int64_t embed_dim, int64_t num_heads);
+  BlockImpl(int64_t embed_dim, int64_t num_heads, bool pre_norm = false);
   void reset() override;
 
   torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, S, D)
@@ -55,6 +56,7 @@ class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
 
  private:
   int64_t embed_dim_, num_heads_;
+  bool pre_norm_;
 };
 TORCH_MODULE(Block);
 
@@ -74,10 +76,18 @@ class ClassifierHeadImpl : public torch::nn::Cloneable<ClassifierHeadImpl> {
 };
 TORCH_MODULE(ClassifierHead);
 
-/// Image GPT (Chen et al. 2020, Generative Pretraining from Pixels) as the original project has it: an image is
-/// the sequence of its S palette indices in raster order, and position s predicts x[s] from x[0..s-1].
-/// Parameter names equal those of the original's state dict without the prefix `gpt.`. Initial values come from
-/// torch's default generator.
+/// Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): an image is the sequence of its S palette indices
+/// in raster order, and position s predicts x[s] from x[0..s-1].
+///
+/// `image-gpt` is the original project's: token x[s-1] and position s are embedded. Parameter names equal those of its
+/// state dict without the prefix `gpt.`.
+///
+/// `image-gpt-2d` knows that the sequence is an image. Position s is embedded as the sum of its row's embedding, its
+/// column's, and those of the K nearest pixels before it (ops::neighbourhood), each of which has a table of its own
+/// with V + 1 entries, the last for what is outside the image: a causal convolution over one-hot pixels, as in the
+/// first layer of a PixelCNN (van den Oord et al. 2016). Blocks are pre-norm, and ln_f is applied.
+///
+/// Initial values come from torch's default generator.
 class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
  public:
   /// Throws igpt::UsageError where check(options) does.
@@ -103,16 +113,25 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   const ImageGPTOptions& options() const { return options_; }
   const Quantizer& quantizer() const { return quantizer_; }
 
-  torch::Tensor sos;  ///< (D): stands before the first token
-  torch::nn::Embedding token_embeddings{nullptr}, position_embeddings{nullptr};
+  c10::Device device() const { return head->weight.device(); }
+  std::vector<torch::Tensor> embeddings() const;  ///< the parameters that the input is made of
+
+  torch::Tensor sos;                                  ///< (D), of image-gpt: stands before the first token
+  torch::nn::Embedding token_embeddings{nullptr};     ///< (V, D), of image-gpt-2d (K (V + 1), D)
+  torch::nn::Embedding position_embeddings{nullptr};  ///< (S, D), of image-gpt
+  torch::nn::Embedding row_embeddings{nullptr}, column_embeddings{nullptr};  ///< (side, D), of image-gpt-2d
   torch::nn::ModuleList layers{nullptr};
-  torch::nn::LayerNorm ln_f{nullptr};  ///< in the original's state dict, not applied
+  torch::nn::LayerNorm ln_f{nullptr};  ///< in the original's state dict, but not applied there
   torch::nn::Linear head{nullptr};
   ClassifierHead clf_head{nullptr};
 
  private:
+  torch::Tensor embed(const torch::Tensor& x);
+  torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
+
   ImageGPTOptions options_;
-  Quantizer quantizer_;  // not registered: the state dict has the original's names only
+  Quantizer quantizer_;       // not registered: the state dict has the original's names only
+  torch::Tensor neighbours_;  // (S, K) int64: position of each neighbour, S for those outside
 };
 TORCH_MODULE(ImageGPT);
 

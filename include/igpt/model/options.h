@@ -6,19 +6,25 @@
 
 namespace igpt {
 
-/// The architecture `image-gpt`. Field names are the option names and the hyper-parameters in checkpoints.
+constexpr const char* kOriginalArch = "image-gpt";
+constexpr const char* k2dArch = "image-gpt-2d";
+
+/// A model's configuration. Field names are the option names and the hyper-parameters in checkpoints.
 struct ImageGPTOptions {
+  std::string arch = kOriginalArch;
   int64_t embed_dim = 16;  ///< D
   int64_t num_heads = 2;   ///< H, divides D
   int64_t num_layers = 8;
   int64_t num_pixels = 28;       ///< side of an image; S = num_pixels^2
   int64_t num_vocab = 16;        ///< V, entries of the palette
   int64_t num_classes = 10;      ///< C
+  int64_t neighbours = 12;       ///< K, pixels whose embeddings a position of image-gpt-2d adds up
   int64_t channels = 1;          ///< of the palette: 1 grey, 3 RGB
   std::vector<uint8_t> palette;  ///< (V, channels); empty: V evenly spaced greys
 
   int64_t sequence_length() const { return num_pixels * num_pixels; }
   int64_t head_dim() const { return embed_dim / num_heads; }
+  bool is_2d() const { return arch == k2dArch; }
   bool operator==(const ImageGPTOptions&) const = default;
 };
 

@@ -25,17 +25,20 @@ struct AnySizes {
         head_rows(s.head_rows),
         attention_rows(s.attention_rows),
         hidden_rows(s.hidden_rows),
-        pair_stride(s.pair_stride) {}
+        pair_stride(s.pair_stride),
+        pre_norm(s.shape.is_2d()) {}
 
   int embed, embed_rows, heads, head_rows, attention_rows, hidden_rows, pair_stride;
+  bool pre_norm;  ///< whether the residual branch continues from the unnormalised stream
 };
 
 /// Sizes known to the compiler, for the default model.
-template <int kEmbed, int kHeads>
+template <int kEmbed, int kHeads, bool kPreNorm>
 struct FixedSizes {
   explicit FixedSizes(const Layout&) {}
-  static bool fits(const Layout& s) { return s.embed == kEmbed && s.heads == kHeads; }
+  static bool fits(const Layout& s) { return s.embed == kEmbed && s.heads == kHeads && s.shape.is_2d() == kPreNorm; }
 
+  static constexpr bool pre_norm = kPreNorm;
   static constexpr int embed = kEmbed, embed_rows = kEmbed, heads = kHeads, head_rows = kEmbed / kHeads,
                        attention_rows = kEmbed, hidden_rows = 4 * kEmbed, pair_stride = kPairStride<kEmbed / kHeads>;
   static_assert(kEmbed % 8 == 0 && (head_rows & (head_rows - 1)) == 0);
@@ -111,8 +114,9 @@ HWY_NOINLINE void dense_before_attention(const Sizes& s, const BlockWeights& w, 
   }
 }
 
-/// x = attended + mlp(ln_2(attended)), attended = ln_1's output + out_proj(attention). In the default model 3,072
-/// multiply-adds and 64 GELU per tile, with dense_before_attention: half of the peak of multiply-adds without GELU's.
+/// x = attended + mlp(ln_2(attended)), attended = ln_1's output (or x) + out_proj(attention). In the default model
+/// 3,072 multiply-adds and 64 GELU per tile, with dense_before_attention: half of the peak of multiply-adds without
+/// GELU's.
 template <class Sizes>
 HWY_NOINLINE void dense_after_attention(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
                                         Workspace& work) {
@@ -121,7 +125,9 @@ HWY_NOINLINE void dense_after_attention(const Sizes& s, const BlockWeights& w, c
     float *const x = work.x + rows, *const normalised = saved.normalised_2 + rows;
     const float* const attended = saved.attended + int64_t{tile} * s.attention_rows * N;
     const auto residual = [&](int row) IGPT_LAMBDA {
-      return hn::Add(scaled(saved.normalised_1 + rows, w.ln_1_weight, w.ln_1_bias, row), all(w.out_bias[row]));
+      const V from =
+          s.pre_norm ? load(x + row * N) : scaled(saved.normalised_1 + rows, w.ln_1_weight, w.ln_1_bias, row);
+      return hn::Add(from, all(w.out_bias[row]));
     };
     multiply(w.out_t, s.embed_rows, s.attention_rows, attended, residual,
              [&](int row, V y) IGPT_LAMBDA { store(y, x + row * N); });
@@ -235,13 +241,14 @@ HWY_NOINLINE void dense_backward_from_attention(const Sizes& s, const BlockWeigh
     add_rows(work.d_in, 3 * s.attention_rows, g.in_bias);
     scale_rows(normalised, w.ln_1_weight, w.ln_1_bias, s.embed_rows, work.normed);
     add_outer_product(work.d_in, 3 * s.attention_rows, work.normed, s.embed_rows, g.in);
-    float* const d_out = work.x + rows;
+    float *const d_out = work.x + rows, *const d_residual = work.x_2 + rows;
     multiply(
         w.in, s.embed_rows, 3 * s.attention_rows, work.d_in,
-        [&](int row) IGPT_LAMBDA { return load(work.x_2 + rows + row * N); },
+        [&](int row) IGPT_LAMBDA { return s.pre_norm ? zero() : load(d_residual + row * N); },
         [&](int row, V y) IGPT_LAMBDA { store(y, d_out + row * N); });
     normalise_backward(normalised, load(saved.inverse_sigma_1 + tile * N), w.ln_1_weight, s.embed, d_out, g.ln_1_weight,
                        g.ln_1_bias);
+    if (s.pre_norm) add_rows(d_residual, s.embed_rows, d_out);
   }
 }
 

@@ -22,10 +22,10 @@ class Packing {
  public:
   Packing(PackedModel& model, std::span<const float> parameters) : model_(model), parameters_(parameters) {}
 
-  // `rows` vectors of `size`, each padded.
-  float* vectors(size_t rows, size_t size) {
+  // `rows` vectors of `size`, each padded, and room for `more`.
+  float* vectors(size_t rows, size_t size, size_t more = 0) {
     const size_t padded = rounded_up(size, model_.unit);
-    float* packed = buffer(rows * padded);
+    float* packed = buffer((rows + more) * padded);
     for (size_t row = 0; row < rows; ++row) std::copy_n(take(size), size, packed + row * padded);
     return packed;
   }
@@ -46,9 +46,9 @@ class Packing {
   void skip(size_t count) { take(count); }
   bool complete() const { return parameters_.empty(); }
 
- private:
   float* buffer(size_t floats) { return model_.buffers.emplace_back(floats).data(); }
 
+ private:
   const float* take(size_t count) {
     if (count > parameters_.size()) throw Error("decoder: fewer parameters than the model has");
     const float* taken = parameters_.data();
@@ -85,6 +85,43 @@ PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model) {
   return layer;
 }
 
+void pack_embeddings(Packing& packing, PackedModel& model) {
+  const float* const sos = packing.vector(model.embed_dim);
+  float* const tokens = packing.vectors(model.num_vocab, model.embed_dim, /*more=*/1);
+  std::copy_n(sos, model.width, tokens + model.num_vocab * model.width);
+  model.token_embeddings = tokens;
+  model.position_embeddings = packing.vectors(model.length, model.embed_dim);
+}
+
+void pack_embeddings_2d(Packing& packing, PackedModel& model) {
+  model.token_embeddings = packing.vectors(model.neighbours.size() * (model.num_vocab + 1), model.embed_dim);
+  const float* const rows = packing.vectors(model.side, model.embed_dim);
+  const float* const columns = packing.vectors(model.side, model.embed_dim);
+  float* const positions = packing.buffer(model.length * model.width);
+  for (size_t s = 0; s < model.length; ++s)
+    for (size_t i = 0; i < model.width; ++i)
+      positions[s * model.width + i] =
+          rows[s / model.side * model.width + i] + columns[s % model.side * model.width + i];
+  model.position_embeddings = positions;
+}
+
+// The input of the first layer at `position`, from the tokens before it.
+void embed(const PackedModel& model, const uint8_t* tokens, size_t position, float* h) {
+  std::copy_n(model.position_embeddings + position * model.width, model.width, h);
+  const auto add = [&](size_t row) {
+    const float* const embedding = model.token_embeddings + row * model.width;
+    for (size_t i = 0; i < model.width; ++i) h[i] += embedding[i];
+  };
+  const size_t outside = model.num_vocab;
+  if (model.neighbours.empty()) return add(position == 0 ? outside : tokens[position - 1]);
+  const auto side = static_cast<int64_t>(model.side), s = static_cast<int64_t>(position);
+  size_t table = 0;
+  for (const Neighbour& at : model.neighbours) {
+    add(table + (at.is_inside(s / side, s % side, side) ? tokens[s + at.down * side + at.right] : outside));
+    table += model.num_vocab + 1;
+  }
+}
+
 std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<const float> weights) {
   auto model = std::make_unique<PackedModel>();
   model->step = best_decoder_step();
@@ -99,11 +136,12 @@ std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<con
   model->vocab_width = rounded_up(model->num_vocab, model->unit);
 
   Packing packing(*model, weights);
-  model->sos = packing.vector(model->embed_dim);
-  model->token_embeddings = packing.vectors(model->num_vocab, model->embed_dim);
-  model->position_embeddings = packing.vectors(model->length, model->embed_dim);
+  model->neighbours = neighbourhood(shape.neighbours);
+  model->side = static_cast<size_t>(shape.side());
+  shape.is_2d() ? pack_embeddings_2d(packing, *model) : pack_embeddings(packing, *model);
   for (int64_t i = 0; i < shape.num_layers; ++i) model->layers.push_back(pack_layer(packing, *model));
-  packing.skip(2 * model->embed_dim);  // ln_f, which is not applied
+  model->ln_f_weight = packing.vector(model->embed_dim);
+  model->ln_f_bias = packing.vector(model->embed_dim);
   model->head = packing.transposed(model->num_vocab, model->embed_dim);
   packing.skip(static_cast<size_t>(shape.num_classes * (shape.embed_dim + 1)));
   if (!packing.complete()) throw Error("decoder: more parameters than the model has");
@@ -122,8 +160,10 @@ Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 Decoder::~Decoder() = default;
 
 struct Decoder::State::Memory {
-  explicit Memory(const PackedModel& model) : cache(model.cache_floats()), scratch(DecoderScratch::floats(model)) {}
+  explicit Memory(const PackedModel& model)
+      : cache(model.cache_floats()), scratch(DecoderScratch::floats(model)), tokens(model.length) {}
   AlignedBuffer cache, scratch;
+  std::vector<uint8_t> tokens;  // read so far
 };
 
 Decoder::State::State(std::unique_ptr<Memory> memory) : memory_(std::move(memory)) {}
@@ -143,11 +183,10 @@ void Decoder::decode(State& state, int64_t previous, int64_t position, std::span
     throw Error("decoder: token " + std::to_string(previous) + " is outside the model");
   if (!logits.empty() && logits.size() != model.num_vocab) throw Error("decoder: room for another number of logits");
 
-  const State::Memory& memory = *state.memory_;
+  State::Memory& memory = *state.memory_;
   const DecoderScratch scratch(model, memory.scratch.data());
-  const float* embedding = place == 0 ? model.sos : model.token_embeddings + token * model.width;
-  const float* position_embedding = model.position_embeddings + place * model.width;
-  for (size_t i = 0; i < model.width; ++i) scratch.h[i] = embedding[i] + position_embedding[i];
+  if (place > 0) memory.tokens[place - 1] = static_cast<uint8_t>(token);
+  embed(model, memory.tokens.data(), place, scratch.h);
   model.step.run(model, memory.cache.data(), memory.scratch.data(), place, /*with_logits=*/!logits.empty());
   std::copy_n(scratch.logits, logits.size(), logits.begin());
 }

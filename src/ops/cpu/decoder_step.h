@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cpu/aligned_buffer.h"
 
 namespace igpt::ops::cpu {
@@ -36,10 +37,16 @@ struct PackedModel {
   size_t unit;                              // of padding: whole vectors, and whole groups of rows in a product
   size_t width, hidden_width, vocab_width;  // D, 4D and V padded
   std::vector<AlignedBuffer> buffers;       // of the weights
-  const float *sos, *token_embeddings, *position_embeddings;  // (D), (V, D), (S, D)
+  const float* token_embeddings;            // (V + 1, D), the last is sos; of image-gpt-2d (K, V + 1, D)
+  const float* position_embeddings;         // (S, D)
+  std::vector<Neighbour> neighbours;        // of image-gpt-2d
+  size_t side;                              // of its images
   std::vector<Layer> layers;
-  const float* head;  // (D, V)
+  const float *ln_f_weight, *ln_f_bias;  // (D), of image-gpt-2d
+  const float* head;                     // (D, V)
 
+  /// Whether residual branches continue from the unnormalised stream, which ln_f ends.
+  bool pre_norm() const { return !neighbours.empty(); }
   size_t blocks() const { return (length + step.lanes - 1) / step.lanes; }  // of keys, a vector each
   /// The cache is (layer, head), in each the keys (group of blocks, d, block, lane), then the values (block, d, lane):
   /// what a head reads lies in one piece, in the order in which it is read, so that the core fetches it ahead.
@@ -65,7 +72,8 @@ struct DecoderScratch {
     return 6 * model.width + model.hidden_width + model.vocab_width + model.blocks() * model.step.lanes;
   }
 
-  float *h, *qkv, *attended, *normalised, *hidden, *logits;
+  float* h;  // the residual stream
+  float *qkv, *attended, *normalised, *hidden, *logits;
   float* scores;  // of one head against every key
 };
 

@@ -14,20 +14,46 @@ HWY_BEFORE_NAMESPACE();
 namespace igpt::ops::cpu {
 namespace HWY_NAMESPACE {
 
-/// Row of PackedWeights::tokens that stands before position `s`: the token before it, sos, or zeros behind the end.
-HWY_INLINE int64_t embedding_row(const Layout& layout, const uint8_t* tokens, int64_t s) {
-  if (s == 0) return layout.shape.num_vocab;
-  return s < layout.shape.sequence_length ? tokens[s - 1] : layout.shape.num_vocab + 1;
-}
+/// The rows of PackedWeights::tokens that make up position after position: of the original the token before it or sos,
+/// of image-gpt-2d one for each neighbour; behind the end zeros.
+class EmbeddingRows {
+ public:
+  EmbeddingRows(const Layout& layout, const uint8_t* tokens) : layout_(layout), tokens_(tokens) {}
+
+  /// Calls each(row) for the rows of position `s`.
+  template <class Each>
+  HWY_INLINE void for_position(int64_t s, Each each) const {
+    const int64_t outside = layout_.shape.num_vocab;
+    if (s >= layout_.shape.sequence_length) return each(layout_.token_rows() - 1);
+    if (!layout_.shape.is_2d()) return each(s == 0 ? outside : tokens_[s - 1]);
+    const int64_t row = s / side_, column = s % side_;
+    int64_t table = 0;
+    for (const Neighbour& at : layout_.neighbours) {
+      each(table + (at.is_inside(row, column, side_) ? tokens_[s + at.down * side_ + at.right] : outside));
+      table += outside + 1;
+    }
+  }
+
+ private:
+  const Layout& layout_;
+  const uint8_t* tokens_;
+  int64_t side_ = layout_.shape.side();
+};
 
 HWY_NOINLINE void embed(const PackedWeights& weights, const uint8_t* tokens, float* x) {
   const Layout& layout = weights.layout;
+  const EmbeddingRows embedding_rows(layout, tokens);
   const int stride = layout.embed_chunks * N;
   for (int tile = 0; tile < layout.tiles; ++tile)
     for (int first = 0; first < layout.embed_rows; first += N) {
       V rows[N];
-      for (int t = 0; t < N; ++t)
-        rows[t] = load(weights.tokens + embedding_row(layout, tokens, int64_t{tile} * N + t) * stride + first);
+      for (int t = 0; t < N; ++t) {
+        V sum = zero();
+        embedding_rows.for_position(int64_t{tile} * N + t, [&](int64_t row) IGPT_LAMBDA {
+          sum = hn::Add(sum, load(weights.tokens + row * stride + first));
+        });
+        rows[t] = sum;
+      }
       transpose(rows);
       const int64_t at = (int64_t{tile} * layout.embed_rows + first) * N;
       for (int i = 0; i < HWY_MIN(N, layout.embed_rows - first); ++i)
@@ -36,6 +62,7 @@ HWY_NOINLINE void embed(const PackedWeights& weights, const uint8_t* tokens, flo
 }
 
 HWY_NOINLINE void embed_backward(const Layout& layout, const uint8_t* tokens, const float* dx, Gradients& g) {
+  const EmbeddingRows embedding_rows(layout, tokens);
   const int stride = layout.embed_chunks * N;
   for (int tile = 0; tile < layout.tiles; ++tile)
     for (int first = 0; first < layout.embed_rows; first += N) {
@@ -44,8 +71,29 @@ HWY_NOINLINE void embed_backward(const Layout& layout, const uint8_t* tokens, co
       load_transposed(dx + at, layout.embed_rows - first, rows);
       add_rows(dx + at, HWY_MIN(N, layout.embed_rows - first), g.positions + at);
       for (int t = 0; t < N; ++t)
-        add_to(g.tokens + embedding_row(layout, tokens, int64_t{tile} * N + t) * stride + first, rows[t]);
+        embedding_rows.for_position(int64_t{tile} * N + t,
+                                    [&](int64_t row) IGPT_LAMBDA { add_to(g.tokens + row * stride + first, rows[t]); });
     }
+}
+
+/// The last layer norm, of image-gpt-2d.
+HWY_NOINLINE void final_norm(const PackedWeights& weights, Workspace& work) {
+  const Layout& layout = weights.layout;
+  for (int tile = 0; tile < layout.tiles; ++tile) {
+    const int64_t rows = int64_t{tile} * layout.embed_rows * N;
+    float* const normalised = work.normalised_f + rows;
+    store(normalise(work.x + rows, layout.embed, normalised), work.inverse_sigma_f + tile * N);
+    scale_rows(normalised, weights.ln_f_weight, weights.ln_f_bias, layout.embed_rows, work.x + rows);
+  }
+}
+
+HWY_NOINLINE void final_norm_backward(const PackedWeights& weights, Workspace& work, Gradients& g) {
+  const Layout& layout = weights.layout;
+  for (int tile = 0; tile < layout.tiles; ++tile) {
+    const int64_t rows = int64_t{tile} * layout.embed_rows * N;
+    normalise_backward(work.normalised_f + rows, load(work.inverse_sigma_f + tile * N), weights.ln_f_weight,
+                       layout.embed, work.x + rows, g.ln_f_weight, g.ln_f_bias);
+  }
 }
 
 /// Logits of a tile, [vocab_rows][N].

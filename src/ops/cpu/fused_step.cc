@@ -39,7 +39,10 @@ bool supports(const ModelShape& shape) {
   const auto within = [](int64_t value, int64_t largest) { return value >= 1 && value <= largest; };
   return within(shape.embed_dim, 128) && within(shape.num_heads, shape.embed_dim) &&
          shape.embed_dim % shape.num_heads == 0 && within(shape.head_dim(), 32) && within(shape.num_layers, 1024) &&
-         within(shape.sequence_length, 1 << 20) && within(shape.num_vocab, 256) && within(shape.num_classes, 1 << 20) &&
+         within(shape.sequence_length, 1 << 20) &&
+         (!shape.is_2d() ||
+          (within(shape.neighbours, kMostNeighbours) && shape.side() * shape.side() == shape.sequence_length)) &&
+         within(shape.num_vocab, 256) && within(shape.num_classes, 1 << 20) &&
          Workspace::floats(Layout(shape, 16)) * static_cast<int64_t>(sizeof(float)) <= kLargestWorkspace &&
          parameter_count(shape) * static_cast<int64_t>(sizeof(float)) <= kLargestGradients;
 }

@@ -51,7 +51,13 @@ Layout::Layout(const ModelShape& model, int vector_lanes)
       attention_chunks(round_up(attention_rows, lanes) / lanes),
       hidden_rows(round_up(4 * embed, 8)),
       vocab_rows(round_up(model.num_vocab, 8)),
-      pair_stride(std::max(2 * head_rows, lanes)) {}
+      pair_stride(std::max(2 * head_rows, lanes)),
+      contexts(model.is_2d() ? static_cast<int>(model.neighbours) : 1),
+      neighbours(neighbourhood(model.neighbours)) {}
+
+int64_t ModelShape::side() const {
+  return static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(sequence_length))));
+}
 
 float* Arena::take(int64_t count) {
   float* const here = base_ ? base_ + used_ : nullptr;
@@ -63,9 +69,9 @@ ParameterOffsets::ParameterOffsets(const ModelShape& shape) {
   const int64_t d = shape.embed_dim;
   int64_t used = 0;
   const auto take = [&used](int64_t floats) { return std::exchange(used, used + floats); };
-  sos = take(d);
-  tokens = take(shape.num_vocab * d);
-  positions = take(shape.sequence_length * d);
+  sos = take(shape.is_2d() ? 0 : d);
+  tokens = take(shape.is_2d() ? shape.neighbours * (shape.num_vocab + 1) * d : shape.num_vocab * d);
+  positions = take(shape.is_2d() ? 2 * shape.side() * d : shape.sequence_length * d);
   blocks = std::exchange(used, 0);
   ln_1_weight = take(d), ln_1_bias = take(d), ln_2_weight = take(d), ln_2_bias = take(d);
   in = take(3 * d * d), in_bias = take(3 * d);
@@ -73,7 +79,7 @@ ParameterOffsets::ParameterOffsets(const ModelShape& shape) {
   up = take(4 * d * d), up_bias = take(4 * d);
   down = take(4 * d * d), down_bias = take(d);
   block_stride = std::exchange(used, blocks + shape.num_layers * used);
-  take(2 * d);  // ln_f, not applied
+  ln_f_weight = take(d), ln_f_bias = take(d);  // the original does not apply it
   head = take(shape.num_vocab * d);
   clf_weight = take(shape.num_classes * d);
   clf_bias = take(shape.num_classes);
@@ -100,8 +106,9 @@ int64_t PackedWeights::place(float* base) {
     block.up_bias = arena.take(s.hidden_rows);
     block.down_bias = arena.take(s.embed_rows);
   }
-  tokens = arena.take((s.shape.num_vocab + 2) * s.embed_chunks * s.lanes);
+  tokens = arena.take(s.token_rows() * s.embed_chunks * s.lanes);
   positions = arena.take(s.padded_tokens() * s.embed_rows);
+  ln_f_weight = arena.take(s.embed_rows), ln_f_bias = arena.take(s.embed_rows);
   for (float** matrix : {&head_t, &head}) *matrix = arena.take(int64_t{s.vocab_rows} * s.embed_rows);
   return arena.used();
 }
@@ -140,17 +147,29 @@ void PackedWeights::pack(const float* weights) {
     copy(block.out_bias, at.out_bias, d), copy(block.down_bias, at.down_bias, d);
     copy(block.up_bias, at.up_bias, 4 * d);
   }
-  const int64_t row = int64_t{s.embed_chunks} * s.lanes, vocab = s.shape.num_vocab;
-  for (int64_t v = 0; v < vocab; ++v) std::copy_n(weights + at.tokens + v * d, d, tokens + v * row);
-  std::copy_n(weights + at.sos, d, tokens + vocab * row);
-  for (int64_t t = 0; t < s.shape.sequence_length; ++t)
-    for (int i = 0; i < d; ++i)
-      positions[(t / s.lanes * s.embed_rows + i) * s.lanes + t % s.lanes] = weights[at.positions + t * d + i];
+  pack_embeddings(weights);
+  std::copy_n(weights + at.ln_f_weight, d, ln_f_weight), std::copy_n(weights + at.ln_f_bias, d, ln_f_bias);
+  const int64_t vocab = s.shape.num_vocab;
   for (int v = 0; v < vocab; ++v)
     for (int i = 0; i < d; ++i)
       head[v * s.embed_rows + i] = head_t[i * s.vocab_rows + v] = weights[at.head + int64_t{v} * d + i];
   clf_weight = weights + at.clf_weight;
   clf_bias = weights + at.clf_bias;
+}
+
+void PackedWeights::pack_embeddings(const float* weights) {
+  const Layout& s = layout;
+  const ParameterOffsets at(s.shape);
+  const int64_t d = s.embed, row = int64_t{s.embed_chunks} * s.lanes, side = s.shape.side();
+  const bool is_2d = s.shape.is_2d();
+  const int64_t rows = is_2d ? s.token_rows() - 1 : s.shape.num_vocab;
+  for (int64_t v = 0; v < rows; ++v) std::copy_n(weights + at.tokens + v * d, d, tokens + v * row);
+  if (!is_2d) std::copy_n(weights + at.sos, d, tokens + rows * row);
+  const float *const of_row = weights + at.positions, *const of_column = of_row + side * d;
+  for (int64_t t = 0; t < s.shape.sequence_length; ++t)
+    for (int64_t i = 0; i < d; ++i)
+      positions[(t / s.lanes * s.embed_rows + i) * s.lanes + t % s.lanes] =
+          is_2d ? of_row[t / side * d + i] + of_column[t % side * d + i] : weights[at.positions + t * d + i];
 }
 
 Gradients::Gradients(const Layout& sizes) : layout(sizes), buffer(static_cast<size_t>(place(nullptr))) {
@@ -170,8 +189,9 @@ int64_t Gradients::place(float* base) {
     block.up = rows(s.hidden_rows, s.embed_chunks), block.up_bias = rows(s.hidden_rows);
     block.down_t = rows(s.hidden_rows, s.embed_chunks), block.down_bias = rows(s.embed_rows);
   }
-  tokens = rows(s.shape.num_vocab + 2, s.embed_chunks);
+  tokens = rows(s.token_rows(), s.embed_chunks);
   positions = rows(s.embed_rows, s.tiles);
+  ln_f_weight = rows(s.embed_rows), ln_f_bias = rows(s.embed_rows);
   head = rows(s.vocab_rows, s.embed_chunks);
   clf_weight = arena.take(s.shape.num_classes * s.embed);
   clf_bias = arena.take(s.shape.num_classes);
@@ -218,18 +238,36 @@ void Gradients::add_to(float* gradients) const {
     add_lanes(at.out_bias, block.out_bias, d), add_lanes(at.down_bias, block.down_bias, d);
     add_lanes(at.up_bias, block.up_bias, 4 * d);
   }
-  const int64_t row = s.embed_chunks * n, vocab = s.shape.num_vocab;
-  for (int64_t i = 0; i < d; ++i) gradients[at.sos + i] += tokens[vocab * row + i];
-  for (int64_t v = 0; v < vocab; ++v)
-    for (int64_t i = 0; i < d; ++i) {
-      gradients[at.tokens + v * d + i] += tokens[v * row + i];
-      gradients[at.head + v * d + i] += entry(head, s.vocab_rows, v, i);
-    }
-  for (int64_t t = 0; t < s.shape.sequence_length; ++t)
-    for (int64_t i = 0; i < d; ++i)
-      gradients[at.positions + t * d + i] += positions[(t / n * s.embed_rows + i) * n + t % n];
+  for (int64_t v = 0; v < s.shape.num_vocab; ++v)
+    for (int64_t i = 0; i < d; ++i) gradients[at.head + v * d + i] += entry(head, s.vocab_rows, v, i);
+  for (int64_t i = 0; i < d; ++i) {
+    gradients[at.ln_f_weight + i] += static_cast<float>(sum(ln_f_weight + i * n, s.lanes));
+    gradients[at.ln_f_bias + i] += static_cast<float>(sum(ln_f_bias + i * n, s.lanes));
+  }
+  add_embeddings_to(gradients);
   for (int64_t i = 0; i < s.shape.num_classes * d; ++i) gradients[at.clf_weight + i] += clf_weight[i];
   for (int64_t i = 0; i < s.shape.num_classes; ++i) gradients[at.clf_bias + i] += clf_bias[i];
+}
+
+void Gradients::add_embeddings_to(float* gradients) const {
+  const Layout& s = layout;
+  const ParameterOffsets at(s.shape);
+  const int64_t d = s.embed, n = s.lanes, row = s.embed_chunks * n, side = s.shape.side();
+  const bool is_2d = s.shape.is_2d();
+  const int64_t rows = is_2d ? s.token_rows() - 1 : s.shape.num_vocab;
+  for (int64_t v = 0; v < rows; ++v)
+    for (int64_t i = 0; i < d; ++i) gradients[at.tokens + v * d + i] += tokens[v * row + i];
+  if (!is_2d)
+    for (int64_t i = 0; i < d; ++i) gradients[at.sos + i] += tokens[rows * row + i];
+  float *const of_row = gradients + at.positions, *const of_column = of_row + side * d;
+  for (int64_t t = 0; t < s.shape.sequence_length; ++t)
+    for (int64_t i = 0; i < d; ++i) {
+      const float each = positions[(t / n * s.embed_rows + i) * n + t % n];
+      if (is_2d)
+        of_row[t / side * d + i] += each, of_column[t % side * d + i] += each;
+      else
+        gradients[at.positions + t * d + i] += each;
+    }
 }
 
 Workspace::Workspace(const Layout& sizes, const AttentionKernels& kernels, int64_t scratch_floats)
@@ -240,7 +278,7 @@ Workspace::Workspace(const Layout& sizes, const AttentionKernels& kernels, int64
 int64_t Workspace::floats(const Layout& s) {
   const int64_t tokens = s.padded_tokens();
   const int64_t saved = 2 * s.embed_rows + s.attention_rows + s.heads + 2;
-  const int64_t passing = 2 * s.embed_rows + 3 * s.attention_rows + s.heads + 3 * s.heads * s.pair_stride;
+  const int64_t passing = 3 * s.embed_rows + 1 + 3 * s.attention_rows + s.heads + 3 * s.heads * s.pair_stride;
   return tokens * (s.shape.num_layers * saved + passing);
 }
 
@@ -256,6 +294,7 @@ int64_t Workspace::place(float* base, int64_t scratch_floats) {
     block.attended = rows(s.attention_rows), block.log_sum_exp = rows(s.heads);
   }
   x = rows(s.embed_rows), x_2 = rows(s.embed_rows);
+  normalised_f = rows(s.embed_rows), inverse_sigma_f = rows(1);
   q = rows(s.attention_rows), dq = rows(s.attention_rows), d_attended = rows(s.attention_rows);
   delta = rows(s.heads);
   kv = rows(int64_t{s.heads} * s.pair_stride), q_do = rows(int64_t{s.heads} * s.pair_stride);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "igpt/ops/cpu/fused_step.h"
+#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cpu/aligned_buffer.h"
 
 namespace igpt::ops::cpu {
@@ -26,7 +27,12 @@ struct Layout {
   int hidden_rows;       ///< 4 D, to a multiple of 8
   int vocab_rows;        ///< V, to a multiple of 8
   int pair_stride;       ///< floats of a token's k and v (or q and dO) of one head: 2 head_rows, at least N
+  int contexts;          ///< K, tokens whose embeddings a position adds up: of the original one, that before it
+  std::vector<Neighbour> neighbours;  ///< of image-gpt-2d: where they are
 
+  /// Rows of the table of embeddings: K times V tokens and what stands outside the image (of the original sos), then
+  /// zeros for what is behind the image's end.
+  int64_t token_rows() const { return contexts * (shape.num_vocab + 1) + 1; }
   int64_t padded_tokens() const { return int64_t{tiles} * lanes; }
 };
 
@@ -62,12 +68,14 @@ struct PackedWeights {
   const Layout& layout;
   std::vector<BlockWeights> blocks;
   AlignedBuffer buffer;
-  float* tokens;     ///< [V + 2][embed_chunks * N]: embeddings; row V is sos, row V + 1 zeros (behind the image's end)
-  float* positions;  ///< [tile][embed_rows][N]
+  float* tokens;                                           ///< [token_rows][embed_chunks * N]
+  float* positions;                                        ///< [tile][embed_rows][N]
+  float *ln_f_weight, *ln_f_bias;                          ///< [embed_rows], of image-gpt-2d
   float *head_t, *head;                                    ///< vocab_rows of embed_rows
   const float *clf_weight = nullptr, *clf_bias = nullptr;  ///< (C, D), (C)
 
  private:
+  void pack_embeddings(const float* weights);
   int64_t place(float* base);
 };
 
@@ -92,12 +100,14 @@ struct Gradients {
   const Layout& layout;
   std::vector<BlockGradients> blocks;
   AlignedBuffer buffer;
-  float* tokens;     ///< as PackedWeights::tokens; row V + 1 is not used
-  float* positions;  ///< [tile][embed_rows][N]
-  float* head;       ///< [chunk of D][vocab_rows][N]
+  float* tokens;                   ///< as PackedWeights::tokens; the last row is not used
+  float* positions;                ///< [tile][embed_rows][N]
+  float *ln_f_weight, *ln_f_bias;  ///< [row][N]
+  float* head;                     ///< [chunk of D][vocab_rows][N]
   float *clf_weight, *clf_bias;
 
  private:
+  void add_embeddings_to(float* gradients) const;
   int64_t place(float* base);
 };
 
@@ -129,11 +139,12 @@ struct Workspace {
   const AttentionKernels attention;
   std::vector<BlockActivations> blocks;
   AlignedBuffer buffer;
-  float *x, *x_2;              ///< [tile][embed_rows][N]: the residual stream, then its gradient
-  float *q, *dq, *d_attended;  ///< [tile][attention_rows][N]
-  float* delta;                ///< [tile][head][N]: sum over the features of attended * d_attended
-  float* kv;                   ///< [head][token][pair_stride]
-  float *q_do, *dkv;           ///< the same, see attention-inl.h
+  float *x, *x_2;                         ///< [tile][embed_rows][N]: the residual stream, then its gradient
+  float *normalised_f, *inverse_sigma_f;  ///< [tile][embed_rows][N], [tile][N]: of ln_f
+  float *q, *dq, *d_attended;             ///< [tile][attention_rows][N]
+  float* delta;                           ///< [tile][head][N]: sum over the features of attended * d_attended
+  float* kv;                              ///< [head][token][pair_stride]
+  float *q_do, *dkv;                      ///< the same, see attention-inl.h
   float *normed, *hidden, *d_hidden, *pairs, *d_in, *logits;  ///< scratch of one tile
   float* class_logits;                                        ///< (C)
   float* scratch;                                             ///< of attention
@@ -146,7 +157,10 @@ struct Workspace {
 struct ParameterOffsets {
   explicit ParameterOffsets(const ModelShape& shape);
 
-  int64_t sos, tokens, positions, blocks, block_stride, head, clf_weight, clf_bias, count;
+  int64_t sos;        // (D), of the original
+  int64_t tokens;     // (V, D); of image-gpt-2d (K, V + 1, D)
+  int64_t positions;  // (S, D); of image-gpt-2d (2, side, D): rows, columns
+  int64_t blocks, block_stride, ln_f_weight, ln_f_bias, head, clf_weight, clf_bias, count;
   // within a block
   int64_t ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias;
 };

@@ -23,10 +23,11 @@ struct Case {
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "D" << c.shape.embed_dim << "_H" << c.shape.num_heads << "_L" << c.shape.num_layers << "_S"
-             << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_scale" << c.scale;
+             << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_K" << c.shape.neighbours << "_scale"
+             << c.scale;
 }
 
-const ModelShape kSmall{16, 2, 2, 36, 16};
+const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12};
 
 std::vector<float> random_weights(const ModelShape& shape, float scale = 0.4f) {
   std::mt19937 random(7);
@@ -106,6 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
                                          Case{{36, 6, 2, 36, 100}}, Case{{63, 7, 2, 25, 16}}, Case{{128, 4, 2, 25, 16}},
                                          Case{{128, 32, 1, 25, 16}}, Case{{24, 2, 9, 81, 16}}, Case{{58, 2, 2, 25, 16}},
                                          Case{{6, 3, 2, 15, 16}}, Case{{7, 7, 2, 17, 16}},
+                                         Case{{16, 2, 3, 49, 16, 10, 12}}, Case{{10, 2, 2, 25, 17, 3, 30}},
                                          // attention whose logits are in the hundreds
                                          Case{{16, 2, 2, 49, 16}, 4.0f})),
     test_name);
@@ -121,15 +123,16 @@ TEST(Decoder, AnImageLeavesNothingBehind) {
 }
 
 TEST(Decoder, APositionMayBeDecodedAgainWithoutItsPast) {
-  const auto shape = kSmall;
-  const Decoder decoder(shape, random_weights(shape));
-  auto state = decoder.make_state();
-  const auto x = random_tokens(shape);
-  const auto expected = decoded(decoder, state, x, shape.num_vocab);
-  std::vector<float> logits(static_cast<size_t>(shape.num_vocab));
-  for (size_t s = 20; s < x.size(); ++s) {
-    decoder.decode(state, x[s - 1], static_cast<int64_t>(s), logits);
-    EXPECT_EQ(logits, expected[s]);
+  for (const auto& shape : {kSmall, kSmall2d}) {
+    const Decoder decoder(shape, random_weights(shape));
+    auto state = decoder.make_state();
+    const auto x = random_tokens(shape);
+    const auto expected = decoded(decoder, state, x, shape.num_vocab);
+    std::vector<float> logits(static_cast<size_t>(shape.num_vocab));
+    for (size_t s = 20; s < x.size(); ++s) {
+      decoder.decode(state, x[s - 1], static_cast<int64_t>(s), logits);
+      EXPECT_EQ(logits, expected[s]);
+    }
   }
 }
 

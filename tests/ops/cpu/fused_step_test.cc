@@ -28,13 +28,15 @@ Tolerance tolerance(Precision precision) {
   return {0.018, 0.0013, 0.04};
 }
 
-ImageGPTOptions options_of(const ModelShape& shape) {  // but for the positions, which need not be a square
-  return {.embed_dim = shape.embed_dim,
+ImageGPTOptions options_of(const ModelShape& shape) {  // but for the original's positions, which need not be a square
+  return {.arch = shape.is_2d() ? k2dArch : kOriginalArch,
+          .embed_dim = shape.embed_dim,
           .num_heads = shape.num_heads,
           .num_layers = shape.num_layers,
-          .num_pixels = 1,
+          .num_pixels = shape.is_2d() ? shape.side() : 1,
           .num_vocab = shape.num_vocab,
           .num_classes = shape.num_classes,
+          .neighbours = shape.neighbours,
           .palette = {}};
 }
 
@@ -180,7 +182,7 @@ std::string name_of(const ShapeCase& c) {
   const auto& s = c.shape;
   return "D" + std::to_string(s.embed_dim) + "H" + std::to_string(s.num_heads) + "L" + std::to_string(s.num_layers) +
          "S" + std::to_string(s.sequence_length) + "V" + std::to_string(s.num_vocab) + "C" +
-         std::to_string(s.num_classes) + "B" + std::to_string(c.batch);
+         std::to_string(s.num_classes) + "K" + std::to_string(s.neighbours) + "B" + std::to_string(c.batch);
 }
 
 // Vectors and precision.
@@ -232,14 +234,36 @@ TEST_P(FusedStepParity, ClassLogitsAndEveryGradientEqualTheReference) {
 
 const ShapeCase kShapes[] = {
     // embed_dim, num_heads, num_layers, sequence_length, num_vocab, num_classes; batch
-    {{16, 2, 2, 1, 16, 10}, 1},  {{16, 2, 2, 15, 16, 10}, 3},   {{16, 2, 8, 16, 16, 10}, 1},
-    {{16, 2, 1, 17, 16, 1}, 3},  {{16, 2, 3, 49, 256, 33}, 64}, {{4, 1, 2, 17, 2, 2}, 3},
-    {{8, 2, 2, 33, 5, 3}, 3},    {{32, 8, 1, 17, 5, 3}, 1},     {{24, 3, 2, 33, 7, 4}, 1},
-    {{8, 1, 2, 16, 5, 3}, 3},    {{32, 4, 2, 31, 16, 7}, 1},    {{64, 8, 1, 15, 16, 10}, 1},
-    {{16, 1, 2, 47, 16, 10}, 1}, {{48, 3, 1, 20, 16, 10}, 3},   {{128, 8, 1, 17, 16, 10}, 1},
-    {{32, 1, 2, 18, 16, 10}, 1}, {{128, 4, 1, 20, 256, 10}, 1}, {{20, 2, 2, 34, 9, 5}, 3},
-    {{27, 3, 2, 17, 11, 5}, 1},  {{7, 7, 2, 19, 3, 300}, 3},    {{93, 3, 1, 17, 255, 5}, 1},
-    {{1, 1, 1, 5, 1, 1}, 1},     {{16, 2, 1, 1, 16, 10}, 64},   {{16, 2, 2, 784, 16, 10}, 1}};
+    {{16, 2, 2, 1, 16, 10}, 1},
+    {{16, 2, 2, 15, 16, 10}, 3},
+    {{16, 2, 8, 16, 16, 10}, 1},
+    {{16, 2, 1, 17, 16, 1}, 3},
+    {{16, 2, 3, 49, 256, 33}, 64},
+    {{4, 1, 2, 17, 2, 2}, 3},
+    {{8, 2, 2, 33, 5, 3}, 3},
+    {{32, 8, 1, 17, 5, 3}, 1},
+    {{24, 3, 2, 33, 7, 4}, 1},
+    {{8, 1, 2, 16, 5, 3}, 3},
+    {{32, 4, 2, 31, 16, 7}, 1},
+    {{64, 8, 1, 15, 16, 10}, 1},
+    {{16, 1, 2, 47, 16, 10}, 1},
+    {{48, 3, 1, 20, 16, 10}, 3},
+    {{128, 8, 1, 17, 16, 10}, 1},
+    {{32, 1, 2, 18, 16, 10}, 1},
+    {{128, 4, 1, 20, 256, 10}, 1},
+    {{20, 2, 2, 34, 9, 5}, 3},
+    {{27, 3, 2, 17, 11, 5}, 1},
+    {{7, 7, 2, 19, 3, 300}, 3},
+    {{93, 3, 1, 17, 255, 5}, 1},
+    {{1, 1, 1, 5, 1, 1}, 1},
+    {{16, 2, 1, 1, 16, 10}, 64},
+    {{16, 2, 2, 784, 16, 10}, 1},
+    // image-gpt-2d
+    {{16, 2, 2, 49, 16, 10, 12}, 3},
+    {{16, 2, 1, 1, 16, 10, 60}, 1},
+    {{24, 3, 2, 25, 7, 4, 5}, 3},
+    {{20, 2, 2, 36, 9, 5, 24}, 1},
+    {{16, 2, 2, 784, 16, 10, 1}, 1}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
                          ::testing::Combine(::testing::ValuesIn(paths()), ::testing::ValuesIn(kShapes)),
@@ -307,7 +331,7 @@ TEST_P(FusedStepOnPath, EqualTokensEqualTheReference) {
 
 TEST_P(FusedStepOnPath, ResultsDoNotDependOnTheNumberOfThreads) {
   for (const int64_t batch : {1, 3, 64, 77}) {
-    const Case c({.num_layers = 2, .sequence_length = 49}, batch);
+    const Case c({.num_layers = 2, .sequence_length = 49, .neighbours = batch == 77 ? 12 : 0}, batch);
     FusedStep one(c.shape, 1, precision());
     std::vector<float> expected(c.weights.size()), expected_class(c.weights.size());
     const double loss = one.generative(c.tokens, c.weights, 1, expected);
@@ -376,6 +400,8 @@ TEST(FusedStep, LargeModelsAreNotSupported) {
   EXPECT_FALSE(supports({.num_vocab = 257}));
   EXPECT_FALSE(supports({.sequence_length = 1 << 20}));
   EXPECT_FALSE(supports({.num_layers = 0}));
+  EXPECT_FALSE(supports({.neighbours = 61}));
+  EXPECT_FALSE(supports({.sequence_length = 783, .neighbours = 12}));
   EXPECT_THROW(FusedStep({.num_vocab = 257}, 1), Error);
 }
 

@@ -1,6 +1,7 @@
 #include "ops/cpu/reference_model.h"
 
 #include <algorithm>
+#include <array>
 #include <numbers>
 #include <utility>
 
@@ -31,13 +32,20 @@ ReferenceModel::Parameters ReferenceModel::parameters() const {
     return Matrix{std::exchange(used, used + rows * columns), rows, columns};
   };
   Parameters p;
-  p.sos = take(1, d);
-  p.tokens = take(s_.num_vocab, d);
-  p.positions = take(s_.sequence_length, d);
+  if (s_.is_2d()) {
+    p.tokens = take(s_.neighbours * (s_.num_vocab + 1), d);
+    p.rows = take(s_.side(), d);
+    p.columns = take(s_.side(), d);
+  } else {
+    p.sos = take(1, d);
+    p.tokens = take(s_.num_vocab, d);
+    p.positions = take(s_.sequence_length, d);
+  }
   for (int64_t l = 0; l < s_.num_layers; ++l)
     p.blocks.push_back({take(1, d), take(1, d), take(1, d), take(1, d), take(3 * d, d), take(1, 3 * d), take(d, d),
                         take(1, d), take(4 * d, d), take(1, 4 * d), take(d, 4 * d), take(1, d)});
-  take(2, d);  // ln_f, not applied
+  p.ln_f_weight = take(1, d);
+  p.ln_f_bias = take(1, d);
   p.head = take(s_.num_vocab, d);
   p.clf_weight = take(s_.num_classes, d);
   p.clf_bias = take(1, s_.num_classes);
@@ -173,7 +181,7 @@ Vector ReferenceModel::block(const Block& b, const Vector& x, Saved& saved) cons
   saved.ln_1 = norm(x, b.ln_1_weight, b.ln_1_bias);
   saved.qkv = linear(saved.ln_1.out, b.in, &b.in_bias);
   attention(saved);
-  const Vector attended = sum(saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
+  const Vector attended = sum(s_.is_2d() ? x : saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
   saved.ln_2 = norm(attended, b.ln_2_weight, b.ln_2_bias);
   saved.hidden = linear(saved.ln_2.out, b.up, &b.up_bias);
   saved.activated = saved.hidden;
@@ -190,9 +198,31 @@ Vector ReferenceModel::block_backward(const Block& b, const Saved& saved, const 
   const Vector d_normed = linear_backward(saved.ln_2.out, b.up, &b.up_bias, d_hidden, g);
   const Vector d_attended = sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
   const Vector d_heads = linear_backward(saved.attended, b.out, &b.out_bias, d_attended, g);
-  const Vector d_ln_1 =
-      sum(d_attended, linear_backward(saved.ln_1.out, b.in, &b.in_bias, attention_backward(saved, d_heads), g));
-  return norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g);
+  const Vector d_ln_1 = linear_backward(saved.ln_1.out, b.in, &b.in_bias, attention_backward(saved, d_heads), g);
+  if (s_.is_2d()) return sum(d_attended, norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g));
+  return norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, sum(d_attended, d_ln_1), g);
+}
+
+std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std::span<const uint8_t> tokens,
+                                                int64_t position) const {
+  const int64_t d = s_.embed_dim;
+  if (!s_.is_2d())
+    return {position == 0 ? p.sos.offset : p.tokens.offset + tokens[static_cast<size_t>(position - 1)] * d,
+            p.positions.offset + position * d};
+  const int64_t side = s_.side(), row = position / side, column = position % side;
+  std::vector<int64_t> result{p.rows.offset + row * d, p.columns.offset + column * d};
+  // The nearest pixels before this one, by distance; of equals the lower, then the one on the left.
+  std::vector<std::array<int64_t, 3>> places;
+  for (int64_t y = -9; y <= 0; ++y)
+    for (int64_t x = -9; x <= (y < 0 ? 9 : -1); ++x) places.push_back({x * x + y * y, -y, x});
+  std::sort(places.begin(), places.end());
+  for (int64_t k = 0; k < s_.neighbours; ++k) {
+    const int64_t y = row - places[static_cast<size_t>(k)][1], x = column + places[static_cast<size_t>(k)][2];
+    const bool inside = y >= 0 && x >= 0 && x < side;
+    const int64_t token = inside ? tokens[static_cast<size_t>(y * side + x)] : s_.num_vocab;
+    result.push_back(p.tokens.offset + (k * (s_.num_vocab + 1) + token) * d);
+  }
+  return result;
 }
 
 double ReferenceModel::cross_entropy(const double* logits, int64_t count, int64_t target, double* d) {
@@ -211,12 +241,20 @@ ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int6
   Vector& g = result.gradients;
 
   Vector x;
-  for (int64_t t = 0; t < length; ++t)
-    for (int64_t i = 0; i < d; ++i)
-      x.push_back((t == 0 ? weight(p.sos, 0, i) : weight(p.tokens, tokens[static_cast<size_t>(t - 1)], i)) +
-                  weight(p.positions, t, i));
+  for (int64_t t = 0; t < length; ++t) {
+    Vector sum_of_embeddings(static_cast<size_t>(d));
+    for (const int64_t first : embeddings(p, tokens, t))
+      for (int64_t i = 0; i < d; ++i)
+        sum_of_embeddings[static_cast<size_t>(i)] += weights_[static_cast<size_t>(first + i)];
+    x.insert(x.end(), sum_of_embeddings.begin(), sum_of_embeddings.end());
+  }
   std::vector<Saved> saved(p.blocks.size());
   for (size_t l = 0; l < p.blocks.size(); ++l) x = block(p.blocks[l], x, saved[l]);
+  Norm ln_f;
+  if (s_.is_2d()) {
+    ln_f = norm(x, p.ln_f_weight, p.ln_f_bias);
+    x = ln_f.out;
+  }
 
   Vector dx;
   if (label < 0) {
@@ -236,14 +274,11 @@ ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int6
     for (size_t i = 0; i < x.size(); ++i)
       dx.push_back(d_pooled[i % static_cast<size_t>(d)] / static_cast<double>(length));
   }
+  if (s_.is_2d()) dx = norm_backward(ln_f, p.ln_f_weight, p.ln_f_bias, dx, g);
   for (size_t l = p.blocks.size(); l-- > 0;) dx = block_backward(p.blocks[l], saved[l], dx, g);
   for (int64_t t = 0; t < length; ++t)
-    for (int64_t i = 0; i < d; ++i) {
-      const double each = dx[static_cast<size_t>(t * d + i)];
-      g[static_cast<size_t>((t == 0 ? p.sos.offset : p.tokens.offset + tokens[static_cast<size_t>(t - 1)] * d) + i)] +=
-          each;
-      g[static_cast<size_t>(p.positions.offset + t * d + i)] += each;
-    }
+    for (const int64_t first : embeddings(p, tokens, t))
+      for (int64_t i = 0; i < d; ++i) g[static_cast<size_t>(first + i)] += dx[static_cast<size_t>(t * d + i)];
   return result;
 }
 

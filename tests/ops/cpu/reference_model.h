@@ -34,7 +34,7 @@ class ReferenceModel {
     Matrix ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias;
   };
   struct Parameters {
-    Matrix sos, tokens, positions, head, clf_weight, clf_bias;
+    Matrix sos, tokens, positions, rows, columns, ln_f_weight, ln_f_bias, head, clf_weight, clf_bias;
     std::vector<Block> blocks;
   };
   struct Norm {
@@ -58,6 +58,8 @@ class ReferenceModel {
   Vector attention_backward(const Saved& saved, const Vector& d_attended) const;
   Vector block(const Block& b, const Vector& x, Saved& saved) const;
   Vector block_backward(const Block& b, const Saved& saved, const Vector& d, Vector& g) const;
+  /// The entries of the flat vector that a position's input is the sum of: the first of D each.
+  std::vector<int64_t> embeddings(const Parameters& p, std::span<const uint8_t> tokens, int64_t position) const;
   static double cross_entropy(const double* logits, int64_t count, int64_t target, double* d);
 
   ops::cpu::ModelShape s_;

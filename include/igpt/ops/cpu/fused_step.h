@@ -15,8 +15,11 @@ struct ModelShape {
   int64_t sequence_length = 784;  ///< S
   int64_t num_vocab = 16;         ///< V
   int64_t num_classes = 10;       ///< C
+  int64_t neighbours = 0;         ///< K of the architecture image-gpt-2d, whose S is a square; 0: the original's
 
   int64_t head_dim() const { return embed_dim / num_heads; }
+  bool is_2d() const { return neighbours > 0; }
+  int64_t side() const;  ///< of a square image
   bool operator==(const ModelShape&) const = default;
 };
 
