@@ -78,7 +78,7 @@ HyperParameter typed(const std::string& text) {
 
 void check(const TrainOptions& options) {
   igpt::check(options.model);
-  if (was_given(options, "neighbours") && !options.model.is_2d())
+  if (was_given(options, "neighbours") && !options.model.is_2d() && options.pretrained.empty())
     throw UsageError("--neighbours: is for --arch " + std::string(k2dArch));
   if (options.model.num_vocab > kLargestVocab)
     throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": must be at most " +

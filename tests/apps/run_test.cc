@@ -95,6 +95,34 @@ double number_after(const std::string& text, const std::string& key) {
   return at == std::string::npos ? NAN : std::strtod(text.c_str() + at + key.size(), nullptr);
 }
 
+TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
+  const auto losses = [&](const std::string& kernels) {
+    const auto tested = run({"test", checkpoint("gen"), "--device", "cpu", "--json"}, false, kernels);
+    EXPECT_EQ(tested.exit_code, 0) << tested.err;
+    double loss = 0;
+    EXPECT_EQ(std::sscanf(tested.out.c_str(), "{\"test_loss\": %lf", &loss), 1) << tested.out;
+    return loss;
+  };
+  const auto trained = train({"--name", "gen", "--steps", "60", "--arch", "image-gpt-2d", "--neighbours", "4"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_LT(losses("fused"), 1.0);
+  EXPECT_NEAR(losses("fused"), losses("libtorch"), 1e-5);
+  const auto resumed = run({"train", "--resume", checkpoint("gen"), "--steps", "70", "--threads", "1"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  const std::vector<std::string> fine_tuning{"train",           "--name",     "clf",       "--pretrained",
+                                             checkpoint("gen"), "--classify", "--steps",   "5",
+                                             "--device",        "cpu",        "--threads", "1"};
+  const auto tuned = run(fine_tuning);
+  EXPECT_EQ(tuned.exit_code, 0) << tuned.err;
+  auto other = fine_tuning;
+  other.insert(other.end(), {"--arch", "image-gpt"});
+  EXPECT_THAT(run(other).err,
+              HasSubstr("--arch image-gpt: logs/gen/version_0/checkpoints/last.ckpt is of image-gpt-2d"));
+  other = fine_tuning;
+  other.insert(other.end(), {"--neighbours", "5"});
+  EXPECT_THAT(run(other).err, HasSubstr("--neighbours 5"));
+}
+
 TEST_F(Run, Bf16OnEmulatedTilesFollowsFp32) {
   const auto loss = [&](const std::string& precision, const std::string& kernels) {
     const auto trained = run({"train", "--name", precision + kernels, "--steps", "60", "--precision", precision},
@@ -181,6 +209,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"stray", {"train", "--name", "x", "surplus"}, 2, "surplus"},
         Refused{"no_name", {"train", "--steps", "5"}, 2, "--name"},
         Refused{"rate_nan", {"train", "--name", "x", "--learning_rate", "nan"}, 2, "--learning_rate nan"},
+        Refused{
+            "neighbours", {"train", "--name", "x", "--neighbours", "5"}, 2, "--neighbours: is for --arch image-gpt-2d"},
+        Refused{"arch", {"train", "--name", "x", "--arch", "resnet"}, 2, "--arch resnet"},
         Refused{"no_command", {}, 2, "train"}, Refused{"no_checkpoint", {"test"}, 2, "CKPT"},
         Refused{"missing_checkpoint", {"test", "none.ckpt"}, 1, "none.ckpt"},
         Refused{"folder", {"test", "data"}, 1, "data: is a folder"}, Refused{"png", {"test", "picture.png"}, 1, "PNG"},
