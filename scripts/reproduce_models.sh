@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Trains the checkpoints of models/ again, all or those named, and tests them beside the ones that are there:
+#   scripts/reproduce_models.sh [fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best]
+# What it makes is in reproduced/; a second start goes on where the first was cut off. models/README.md says how long each
+# takes. MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same
+# kind of processor; others round differently.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/build.sh release
+bin=build/release/bin
+out=reproduced
+python=$(command -v .venv/bin/python || command -v python3)
+"$python" -c 'import torch, matplotlib' 2>/dev/null ||
+  "$python" -m pip install --quiet --disable-pip-version-check matplotlib
+
+prepare() {  # fmnist_*: Fashion-MNIST, mnist_*: MNIST
+  case $1 in
+    fmnist_*) data=$out/data/fashion; [ -f $data/dataset.yaml ] || "$bin/prepare_data" --fashion --data_dir $data ;;
+    *) data=$out/data/mnist
+       [ -f $data/dataset.yaml ] || "$bin/prepare_data" --data_dir $data ${MNIST_SOURCE:+--source "$MNIST_SOURCE"} ;;
+  esac
+  data_options=(--test_x $data/test_x.npy --test_y $data/test_y.npy)
+}
+
+train() {
+  local name=$1 runs=$out/logs/$1 last start=()
+  prepare "$name"
+  if [ ! -f "$out/$name.ckpt" ]; then
+    last=$(ls -t "$runs"/version_*/checkpoints/last.ckpt 2>/dev/null | head -n 1 || true)
+    if [ -n "$last" ]; then
+      "$bin/run" train --resume "$last"
+    else
+      case $name in *_clf) train "${name%_clf}_gen"; start=(--pretrained "$out/${name%_clf}_gen.ckpt") ;; esac
+      "$bin/run" train --config "scripts/configs/$name.yaml" --log_dir $out/logs --checkpoint_interval 250 \
+        --train_x $data/train_x.npy --train_y $data/train_y.npy "${data_options[@]}" ${start[@]+"${start[@]}"}
+    fi
+    "$python" scripts/publish_model.py "$(ls -td "$runs"/version_* | head -n 1)" "$out/$name"
+  fi
+  for model in "$out/$name.ckpt" "models/$name.ckpt"; do
+    printf '%s: ' "$model"
+    "$bin/run" test -q "$model" "${data_options[@]}"
+  done
+}
+
+mkdir -p $out
+[ $# -gt 0 ] || set -- fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best
+for name in "$@"; do train "$name"; done
