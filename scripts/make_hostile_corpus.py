@@ -119,6 +119,8 @@ def pickles():
         (Raw(glob("os", "system")), Raw(glob("torch", "Tensor")), ("touch " + PROOF,), {})) + b"R."
     yield "run_through_itself", b"\x80\x02" + glob("torch._tensor", "_rebuild_from_type_v2") + emit(
         (Raw(glob("torch._tensor", "_rebuild_from_type_v2")), None, (None, None, (), {}), {})) + b"R."
+    yield "namespace_is_its_own_state", (b"\x80\x02" + glob("argparse", "Namespace") + b")\x81"
+                                         + b"}(" + b"N" * 32 + b"ub2b.")
     yield "run_build_setstate", b"\x80\x02" + glob("argparse", "Namespace") + b")\x81" + emit({"__class__": 1, "__setstate__": 2}) + b"b."
     yield "run_default_factory", b"\x80\x02" + glob("collections", "defaultdict") + b"(" + glob("os", "system") + b"tR."
     yield "run_extension_registry", b"\x80\x02\x82\x01)R."

@@ -768,6 +768,7 @@ Value Unpickler::rebuild_tensor(const std::vector<Value>& arguments, bool dtype_
 
 void Unpickler::build(const Value& state) {
   Value& target = top();
+  if (target.is_same_object(state)) reader_.fail("gives an object itself as its state; the file is damaged");
   if (target.kind() == Kind::dict && target.type_name() == "argparse.Namespace" && state.kind() == Kind::dict) {
     charge(entry_cost * state.entries().size());
     held([&] {

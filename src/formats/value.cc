@@ -456,6 +456,12 @@ void Value::insert(Value key, Value value) {
   dict.entries.emplace_back(std::move(key), std::move(value));
 }
 
+bool Value::is_same_object(const Value& other) const {
+  const auto* node = std::get_if<std::shared_ptr<Node>>(&data_);
+  const auto* others = std::get_if<std::shared_ptr<Node>>(&other.data_);
+  return node && others && *node == *others;
+}
+
 template <class T>
 const T* Value::node() const {
   const auto* node = std::get_if<std::shared_ptr<Node>>(&data_);

@@ -152,6 +152,13 @@ INSTANTIATE_TEST_SUITE_P(
                     global("argparse", "Namespace") + ")}K\1K\1s\x92.", global("argparse", "Namespace") + "N\x81.",
                     "iargparse\nNamespace\n."));
 
+// Found by pickle_fuzz: its entries were added to themselves while they were read.
+TEST(Unpickle, AnObjectIsNotItsOwnState) {
+  const auto with_entries = global("argparse", "Namespace") + ")\x81}(" + std::string(32, 'N') + "ub";
+  EXPECT_EQ(load(with_entries + ".").entries().size(), 16u);
+  EXPECT_THROW(load(with_entries + "2b."), InputError);
+}
+
 TEST(Unpickle, UnknownGlobalIsNamed) {
   EXPECT_EQ(refusal([] { load(global("os", "system") + "."); }),
             "x.ckpt: data.pkl asks for os.system, which no checkpoint needs; it was not run. Do not trust this file");

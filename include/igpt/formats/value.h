@@ -158,6 +158,9 @@ class Value {
   /// Sets a dict's entry; one with an equal key (string or integer) is replaced where it is.
   void insert(Value key, Value value);
 
+  /// Whether both are one object, so that a change of one is seen in the other; never of None, bool, int or float.
+  bool is_same_object(const Value& other) const;
+
   Kind kind() const;
   bool is_none() const { return kind() == Kind::none; }
   std::string_view kind_name() const;  ///< for messages: "a list", "None"
