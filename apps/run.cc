@@ -7,6 +7,7 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands.h"
+#include "igpt/data/split.h"
 #include "igpt/error.h"
 
 namespace {
@@ -52,7 +53,7 @@ TrainCommand::TrainCommand() {
   o.add("num_heads", train.model.num_heads, "attention heads, divide the width", at_least(1));
   o.add("num_layers", train.model.num_layers, "blocks", at_least(1));
   o.add("num_pixels", train.model.num_pixels, "side of an image", at_least(1));
-  o.add("num_vocab", train.model.num_vocab, "colours of the palette", between(2, 256));
+  o.add("num_vocab", train.model.num_vocab, "colours of the palette", between(2, data::kLargestVocab));
   o.add("num_classes", train.model.num_classes, "classes of the labels", at_least(1));
   o.group("Training");
   o.add("steps", train.steps, "optimizer updates", at_least(1));

@@ -12,6 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kChanged = ": changed while it was read; try again";
+
 std::string in_words(const std::vector<int64_t>& shape) {
   std::string text;
   for (const int64_t size : shape) text += (text.empty() ? "" : " x ") + std::to_string(size);
@@ -46,6 +48,17 @@ void check_labels(const fs::path& x, const std::vector<int64_t>& images, const f
                      std::to_string(images[0]) + " images of " + x.string() + "; give two files that belong together");
 }
 
+// Reads images of this shape.
+Tokens read_tokens(const fs::path& x, const std::vector<int64_t>& shape, int64_t num_vocab) {
+  const auto values_of = [&](auto images) {
+    if (images.shape != shape) throw InputError(x.string() + kChanged);
+    return std::move(images.values);
+  };
+  const int64_t largest = std::clamp<int64_t>(num_vocab, 1, kLargestVocab) - 1;
+  if (largest > UINT8_MAX) return values_of(formats::read_npy_int16(x, /*minimum=*/0, static_cast<int16_t>(largest)));
+  return values_of(formats::read_npy_uint8(x, static_cast<uint8_t>(largest)));
+}
+
 }  // namespace
 
 Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expected, const WaitCallback& waiting) {
@@ -56,12 +69,10 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
   check_images(x, image_shape, expected);
   const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
   if (labelled) check_labels(x, image_shape, y, label_shape);
-  const auto max_token = static_cast<uint8_t>(std::clamp<int64_t>(expected.num_vocab, 1, 256) - 1);
-  auto images = formats::read_npy_uint8(x, max_token);
+  auto tokens = read_tokens(x, image_shape, expected.num_vocab);
   auto labels = labelled ? formats::read_npy_int64(y, /*minimum=*/0) : formats::NpyArray<int64_t>{};
-  if (images.shape != image_shape || labels.shape != label_shape)
-    throw InputError(x.string() + ": changed while it was read; try again");
-  return {image_shape[0], image_shape[1], std::move(images.values), std::move(labels.values)};
+  if (labels.shape != label_shape) throw InputError(y.string() + kChanged);
+  return {image_shape[0], image_shape[1], std::move(tokens), std::move(labels.values)};
 }
 
 }  // namespace igpt::data

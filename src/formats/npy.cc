@@ -283,6 +283,10 @@ NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maxi
   return read_integers<uint8_t>(path, 0, maximum);
 }
 
+NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum, int16_t maximum) {
+  return read_integers<int16_t>(path, minimum, maximum);
+}
+
 NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum, int64_t maximum) {
   return read_integers<int64_t>(path, minimum, maximum);
 }

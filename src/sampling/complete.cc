@@ -105,11 +105,10 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) 
   check_writable(options);
 
   const ImageGPT model = prepare_model(checkpoint, device, hooks);
-  const auto originals = torch::tensor(split.tokens, torch::kUInt8)
-                             .view({-1, side, side})
-                             .index_select(0, torch::tensor(chosen.indices));  // (E, h, w)
-  const auto samples = draw(options, model, originals, chosen, hooks);         // (E, K, h, w)
-  formats::AtomicFile figure(options.output);  // replaced when the tokens are written too
+  const auto originals =
+      training::token_tensor(split).view({-1, side, side}).index_select(0, torch::tensor(chosen.indices));  // (E, h, w)
+  const auto samples = draw(options, model, originals, chosen, hooks);  // (E, K, h, w)
+  formats::AtomicFile figure(options.output);                           // replaced when the tokens are written too
   figure.write(formats::encode_png(
       completion_figure(model->quantizer(), originals, samples, chosen.context_rows, options.scale)));
   if (!options.tokens.empty()) write_tokens(options.tokens, samples.flatten(0, 1), model->options().num_vocab);

@@ -10,8 +10,6 @@
 namespace igpt::training {
 namespace {
 
-constexpr int64_t kLargestVocab = 256;  // tokens are bytes
-
 struct ModelField {
   const char* name;
   int64_t ImageGPTOptions::*member;
@@ -80,9 +78,9 @@ void check(const TrainOptions& options) {
   igpt::check(options.model);
   if (was_given(options, "neighbours") && !options.model.is_2d() && options.pretrained.empty())
     throw UsageError("--neighbours: is for --arch " + std::string(k2dArch));
-  if (options.model.num_vocab > kLargestVocab)
+  if (options.model.num_vocab > data::kLargestVocab)
     throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": must be at most " +
-                     std::to_string(kLargestVocab) + ", a pixel's token is one byte");
+                     std::to_string(data::kLargestVocab));
   if (options.warmup_steps > options.steps)
     throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
                      std::to_string(options.steps));

@@ -19,6 +19,10 @@ uint64_t draw_below(std::mt19937_64& generator, uint64_t bound) {
 
 }  // namespace
 
+torch::Tensor token_tensor(const data::Split& split) {
+  return std::visit([&](const auto& tokens) { return torch::tensor(tokens).reshape({split.count, -1}); }, split.tokens);
+}
+
 TokenDataset TokenDataset::select(const torch::Tensor& indices) const {
   const auto index = indices.to(tokens.device(), /*non_blocking=*/true);
   return {tokens.index_select(0, index), labels.index_select(0, index)};
@@ -29,8 +33,7 @@ TokenDataset TokenDataset::to(const torch::Device& device) const {
 }
 
 TokenDataset make_token_dataset(const data::Split& split) {
-  return {torch::tensor(split.tokens, torch::kUInt8).reshape({split.count, -1}),
-          torch::tensor(split.labels, torch::kInt64)};
+  return {token_tensor(split), torch::tensor(split.labels, torch::kInt64)};
 }
 
 std::vector<int64_t> shuffled_indices(int64_t size, int64_t seed, int64_t stream) {

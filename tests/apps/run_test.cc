@@ -123,6 +123,26 @@ TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
   EXPECT_THAT(run(other).err, HasSubstr("--neighbours 5"));
 }
 
+TEST_F(Run, TrainsOn512Colours) {
+  std::vector<int64_t> images(20 * 16);
+  for (size_t i = 0; i < images.size(); ++i) images[i] = static_cast<int64_t>(i % 4 * 150 + 60);
+  for (const char* name : {"data/train_x.npy", "data/test_x.npy"})
+    formats::write_npy(folder_ / name, {20, 4, 4}, images);
+  formats::write_npy(folder_ / "data/train_y.npy", {20}, std::vector<int64_t>(20));
+  std::vector<std::string> options{"--num_vocab", "512", "--num_pixels", "4", "--device", "cpu", "--seed", "1"};
+  options.insert(options.begin(),
+                 {"train", "--name", "colours", "--steps", "60", "--batch_size", "8", "--threads", "1"});
+  const auto trained = run(options);
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const auto tested = run({"test", checkpoint("colours"), "--device", "cpu"});
+  ASSERT_EQ(tested.exit_code, 0) << tested.err;
+  double loss = 0;
+  ASSERT_EQ(std::sscanf(tested.out.c_str(), "test_loss %lf", &loss), 1) << tested.out;
+  EXPECT_LT(loss, 1.0);  // of ln 512 = 6.2 at the start
+  options[0] = "train", options[2] = "other", options[10] = "500";
+  EXPECT_THAT(run(options).err, HasSubstr("allowed are 0 to 499"));
+}
+
 TEST_F(Run, Bf16OnEmulatedTilesFollowsFp32) {
   const auto loss = [&](const std::string& precision, const std::string& kernels) {
     const auto trained = run({"train", "--name", precision + kernels, "--steps", "60", "--precision", precision},

@@ -100,8 +100,9 @@ class Prepare : public ::testing::Test {
       const std::string prefix = i == 0 ? "train" : "test";
       const Split split = read_split(options_.data_dir / (prefix + "_x.npy"), options_.data_dir / (prefix + "_y.npy"));
       const auto images = formats::parse_idx(fake.raw[i], ""), labels = formats::parse_idx(fake.raw[i + 1], "");
-      ASSERT_EQ(split.tokens.size(), images.values.size());
-      for (size_t k = 0; k < split.tokens.size(); ++k) ASSERT_EQ(split.tokens[k], images.values[k] / 17) << k;
+      const auto& tokens = std::get<std::vector<uint8_t>>(split.tokens);
+      ASSERT_EQ(tokens.size(), images.values.size());
+      for (size_t k = 0; k < tokens.size(); ++k) ASSERT_EQ(tokens[k], images.values[k] / 17) << k;
       EXPECT_TRUE(std::ranges::equal(split.labels, labels.values));
     }
     EXPECT_EQ(read_dataset_info(options_.data_dir)->dataset, fake.source.name);

@@ -32,14 +32,23 @@ TEST_F(ReadSplit, GivesTokensAndLabels) {
   const Split split = read_split(x_, y_, {.num_vocab = 16});
   EXPECT_EQ(split.count, 3);
   EXPECT_EQ(split.num_pixels, 2);
-  EXPECT_THAT(split.tokens, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15));
+  EXPECT_THAT(std::get<std::vector<uint8_t>>(split.tokens), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15));
   EXPECT_THAT(split.labels, ElementsAre(9, 0, 4));
 }
 
 TEST_F(ReadSplit, ReadsAnyIntegerType) {
   write_npy(x_, {1, 2, 2}, std::vector<int64_t>{0, 1, 2, 15});
   write_npy(y_, {1}, std::vector<uint8_t>{7});
-  EXPECT_THAT(read_split(x_, y_).tokens, ElementsAre(0, 1, 2, 15));
+  EXPECT_THAT(std::get<std::vector<uint8_t>>(read_split(x_, y_).tokens), ElementsAre(0, 1, 2, 15));
+}
+
+TEST_F(ReadSplit, MoreThan256ColoursTakeTwoBytes) {
+  write_npy(x_, {1, 2, 2}, std::vector<int64_t>{0, 255, 256, 511});
+  put_y({1}, {0});
+  EXPECT_THAT(std::get<std::vector<int16_t>>(read_split(x_, y_, {.num_vocab = 512}).tokens),
+              ElementsAre(0, 255, 256, 511));
+  EXPECT_THAT([&] { read_split(x_, y_, {.num_vocab = 511}); },
+              ThrowsMessage<InputError>(HasSubstr("x.npy: holds 511 at (0, 1, 1), allowed are 0 to 510")));
 }
 
 TEST_F(ReadSplit, MissingFilesSayHowToGetThem) {

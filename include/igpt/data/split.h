@@ -4,23 +4,28 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "igpt/data/dataset_folder.h"
 
 namespace igpt::data {
 
+/// (N, num_pixels, num_pixels): bytes, or two bytes each for a palette of more than 256 colours.
+using Tokens = std::variant<std::vector<uint8_t>, std::vector<int16_t>>;
+constexpr int64_t kLargestVocab = 32'768;
+
 /// Images of a training or test set as tokens.
 struct Split {
-  int64_t count = 0;            ///< N, at least 1
-  int64_t num_pixels = 0;       ///< pixels a side
-  std::vector<uint8_t> tokens;  ///< (N, num_pixels, num_pixels)
+  int64_t count = 0;       ///< N, at least 1
+  int64_t num_pixels = 0;  ///< pixels a side
+  Tokens tokens;
   std::vector<int64_t> labels;  ///< (N), at least 0
 };
 
 /// What a model takes.
 struct ExpectedSplit {
-  int64_t num_vocab = 256;            ///< tokens are below it
+  int64_t num_vocab = 256;            ///< tokens are below it; at most kLargestVocab
   std::optional<int64_t> num_pixels;  ///< pixels a side
   std::string other_size_cure;        ///< ends the message about images of another size
 };

@@ -33,6 +33,8 @@ NpyHeader read_npy_header(const std::filesystem::path& path);
 /// Reads whole numbers of any integer dtype or bool, either byte order. Throws igpt::InputError when a value is below
 /// `minimum` or above `maximum`, naming it and where it is. Memory: the result and 1 MiB.
 NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum = 255);
+NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum = INT16_MIN,
+                                 int16_t maximum = INT16_MAX);
 NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum = INT64_MIN,
                                  int64_t maximum = INT64_MAX);
 

@@ -8,9 +8,12 @@
 
 namespace igpt::training {
 
-/// Images as palette indices, one byte a pixel, on the device that trains.
+/// The images of a split, (N, S) uint8, or int16 for a palette of more than 256 colours.
+torch::Tensor token_tensor(const data::Split& split);
+
+/// Images as palette indices on the device that trains.
 struct TokenDataset {
-  torch::Tensor tokens;  ///< (N, S) uint8
+  torch::Tensor tokens;  ///< (N, S) as token_tensor has them
   torch::Tensor labels;  ///< (N) int64
 
   int64_t size() const { return tokens.size(0); }
