@@ -3,6 +3,7 @@
 
 #include "apps/trained_model.h"
 #include "process.h"
+#include "sanitized.h"
 #include "temporary_folder.h"
 
 namespace igpt {
@@ -37,6 +38,7 @@ TEST(Start, InstalledProgramsRunFromAnywhere) {
   const auto gif = testing::run({folder / "moved/bin/gif", "model.ckpt", "-q"}, {}, folder.path());
   EXPECT_EQ(gif.exit_code, 0) << gif.err;
 
+  if (sanitized) GTEST_SKIP() << "LD_LIBRARY_PATH shows them the build's library";
   for (const auto& file : std::filesystem::recursive_directory_iterator(folder / "moved"))
     if (file.path().filename() == "libigpt.so") std::filesystem::remove(file.path());
   const auto missing = testing::run({folder / "moved/bin/gif", "model.ckpt", "-q"}, {}, folder.path());
