@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Counts what the CUDA kernels of src/ops/cuda need, without a GPU: registers, spills, shared memory and instructions
-for each pair of query and key. Fails where registers spill, a kernel does not fit its block, or the figures in
+"""Counts what the CUDA kernels of src/ops/cuda need, without a GPU: registers, spills, shared memory and instructions,
+of attention for each pair of query and key, of the products around it for each multiply-add. Fails where registers spill, a kernel does not fit its block, or the figures in
 src/ops/cuda/counts.csv are exceeded.
 
   scripts/count_kernels.py             check
@@ -25,7 +25,8 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FIGURES = os.path.join(ROOT, "src/ops/cuda/counts.csv")
-SOURCES = ["attention.cu"]
+SOURCES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "src/ops/cuda/*.cu"))
+                 if not path.endswith("probe.cu"))  # which is no kernel of the model
 ARCHITECTURES = (80, 90, 120)
 COUNTED = 90                                            # the architecture whose instructions are counted
 LENGTH = 784                                            # of the default model: chunks are as long as it needs
@@ -36,11 +37,23 @@ REGISTERS_OF_SM = 65536
 SLACK = 1.01                                            # instructions may grow by this
 
 # H200: what an SM does in a clock, for the computed times.
-SMS, GHZ = 132, 1.98
+SMS, GHZ, TERABYTES = 132, 1.98, 4.8
 HEADS_OF_STEP = 64 * 2 * 8                              # images, heads, layers of a default training step
+
+# What surrounds attention in that step, D = 16, V = 16: (multiply-adds and bytes for a token, tokens)
+TOKENS = 64 * LENGTH
+DENSE = {"layer_norm_qkv_forward": (3 * 16 * 16, 4 * 16 * 4, 8 * TOKENS), "mlp_block_forward": (9 * 16 * 16, 4 * 16 * 4, 8 * TOKENS),
+         "mlp_block_backward": (22 * 16 * 16, 5 * 16 * 4, 8 * TOKENS), "layer_norm_qkv_backward": (6 * 16 * 16, 6 * 16 * 4, 8 * TOKENS),
+         "head_cross_entropy": (3 * 16 * 16, 2 * 16 * 4 + 5, TOKENS)}
 
 GEOMETRY = """
 #include <cstdio>
+#include "src/ops/cuda/adam.cuh"
+#include "src/ops/cuda/cross_entropy.cuh"
+#include "src/ops/cuda/layer_norm_qkv.cuh"
+#include "src/ops/cuda/mlp_block.cuh"
+#include "src/ops/cuda/ordered_sums.cuh"
+#include "src/ops/cuda/sampler.cuh"
 #include "src/ops/cuda/attention_fp32.cuh"
 #include "src/ops/cuda/attention_mma.cuh"
 using namespace igpt::ops::cuda;
@@ -55,7 +68,29 @@ template <int d, int p> void mma() {
   std::printf("attention_forward_mma<%d,%d> %d %d %d\\n", d, p, F::Block::kThreads, F::bytes(0), F::bytes(1) - F::bytes(0));
   std::printf("attention_backward_mma<%d,%d> %d %d %d\\n", d, p, B::Block::kThreads, B::bytes(0), B::bytes(1) - B::bytes(0));
 }
-int main() { fp32<8>(); fp32<16>(); fp32<32>(); mma<8, 3>(); mma<8, 2>(); mma<16, 3>(); mma<16, 2>(); mma<32, 3>(); mma<32, 2>(); }
+template <int kEmbed> void dense() {
+  constexpr int t = tokens_of_tile<kEmbed>, d = kEmbed ? kEmbed : 64;
+  const auto print = [](const char* name, int bytes) { std::printf("%s<%d> %d %d 0\\n", name, kEmbed, kDenseThreads, bytes); };
+  print("layer_norm_qkv_forward", qkv_forward_bytes(t, d));
+  print("layer_norm_qkv_backward", qkv_backward_bytes(t, d));
+  print("mlp_block_forward", mlp_forward_bytes(t, d));
+  print("mlp_block_backward", mlp_backward_bytes(t, d));
+  print("head_cross_entropy", head_bytes(t, d, 16));
+}
+void others() {
+  std::printf("pooled_classifier %d %d 0\\n", kDenseThreads, classifier_bytes(64, 10));
+  std::printf("embedding_forward_of %d 0 0\\n", kDenseThreads);
+  std::printf("embedding_backward_of %d %d 0\\n", kDenseThreads, 8 * 17 * 16 * 4);
+  std::printf("sample_images<8> %d %d 0\\n", kSamplerThreads, sampler_bytes(16, 16, 8));
+  std::printf("sample_images<16> %d %d 0\\n", kSamplerThreads, sampler_bytes(32, 16, 16));
+  std::printf("sample_images<32> %d %d 0\\n", kSamplerThreads, sampler_bytes(64, 16, 32));
+  std::printf("add_parts_of %d %d 0\\n", kSumThreads, kOrderedSumsBytes);
+  std::printf("totals_of %d %d 0\\n", kSumThreads, kBlockSumBytes);
+  std::printf("adam_squares %d %d 0\\n", kSumThreads, kBlockSumBytes);
+  std::printf("adam_factors %d %d 0\\n", kSumThreads, kBlockSumBytes);
+  std::printf("adam_step %d 0 0\\n", kSumThreads);
+}
+int main() { dense<16>(); dense<32>(); dense<0>(); others(); fp32<8>(); fp32<16>(); fp32<32>(); mma<8, 3>(); mma<8, 2>(); mma<16, 3>(); mma<16, 2>(); mma<32, 3>(); mma<32, 2>(); }
 """
 
 # Of SASS, by what an instruction occupies. The first that matches counts.
@@ -83,8 +118,12 @@ def find_cuobjdump(nvcc):
 
 def kernel_of(symbol):
     """attention_forward_mma<8,3> of its mangled name; None of what is not ours."""
-    match = re.match(r"_ZN4igpt3ops4cuda\d+(\w+?)I((?:Li\d+E)+)E", symbol)
-    return match and "%s<%s>" % (match[1], ",".join(re.findall(r"Li(\d+)E", match[2])))
+    match = re.match(r"_ZN4igpt3ops4cuda(\d+)(\w+)", symbol)
+    if not match:
+        return None
+    name, rest = match[2][:int(match[1])], match[2][int(match[1]):]
+    parameters = re.match(r"I((?:Li\d+E)+)E", rest)
+    return "%s<%s>" % (name, ",".join(re.findall(r"Li(\d+)E", parameters[1]))) if parameters else name
 
 
 def compile_for(nvcc, architecture, folder, counting):
@@ -109,7 +148,7 @@ def geometry(folder):
     source, program = os.path.join(folder, "geometry.cc"), os.path.join(folder, "geometry")
     with open(source, "w") as file:
         file.write(GEOMETRY)
-    run("g++", "-std=c++20", "-O1", "-w", "-I", ROOT, "-I", os.path.join(ROOT, "tests"), source, "-o", program)
+    run("g++", "-std=c++20", "-O1", "-w", "-ffunction-sections", "-Wl,--gc-sections", "-I", ROOT, "-I", os.path.join(ROOT, "tests"), source, "-o", program)
     rows = (line.split() for line in run(program).stdout.splitlines())
     return {name: tuple(map(int, numbers)) for name, *numbers in rows}
 
@@ -120,7 +159,7 @@ def shared_bytes(kernel, sizes, architecture):
     limit = (SHARED_KB_OF_SM[architecture] - 1) * 1024
     if per_row == 0:
         return (fixed, 0) if fixed <= limit else None
-    if "forward" in kernel:
+    if "attention_forward" in kernel:
         limit = min(limit, 64 * 1024)
     rows = min((limit - fixed) // per_row // 16 * 16, math.ceil(LENGTH / 16) * 16)
     return (fixed + rows * per_row, rows) if rows > 0 else None
@@ -137,13 +176,30 @@ def unit_of(instruction):
     return next((unit for unit, pattern in UNITS if re.match(pattern, operation)), "integer")
 
 
-def hot_loop(code):
-    """Instructions by unit of the innermost loop with the most exponentials, in one pass. `code`: [(address, text)]"""
+def loops_of(code):
+    """[(first address, last address)]. `code`: [(address, text)]"""
     loops = []
     for address, text in code:
         jump = re.search(r"BRA(?:\.\w+)* (?:\S+, )?0x([0-9a-f]+)", text)
         if jump and int(jump[1], 16) < address:
             loops.append((int(jump[1], 16), address))
+    return loops
+
+
+def instructions_of_multiply_add(code):
+    """In one pass through each innermost loop that is a product's: 64 multiply-adds or more."""
+    loops = loops_of(code)
+    every = fused = 0
+    for first, last in loops:
+        count = sum(first <= a <= last and "FFMA" in t for a, t in code)
+        if count >= 64 and not any(o != (first, last) and first <= o[0] and o[1] <= last for o in loops):
+            every, fused = every + sum(first <= a <= last for a, _ in code), fused + count
+    return every / fused if fused else None
+
+
+def hot_loop(code):
+    """Instructions by unit of the innermost loop with the most exponentials, in one pass."""
+    loops = loops_of(code)
     hot = [(first, last) for first, last in loops if any(first <= a <= last and "MUFU.EX2" in t for a, t in code)]
     innermost = [a for a in hot if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in hot)]
     counts = [collections.Counter(unit_of(t) for a, t in code if first <= a <= last) for first, last in innermost]
@@ -151,17 +207,21 @@ def hot_loop(code):
 
 
 def instructions(cuobjdump, cubins):
-    """A warp's instructions by unit for 256 pairs of query and key (one exponential for each)."""
-    result = {}
+    """A warp's instructions of attention by unit for 256 pairs of query and key (one exponential for each), and of the
+    other kernels for a multiply-add."""
+    result, of_products = {}, {}
     for cubin in cubins:
         for function in run(cuobjdump, "-sass", cubin).stdout.split("\t\tFunction : ")[1:]:
             kernel = kernel_of(function.split("\n", 1)[0].strip())
             code = [(int(a, 16), t.strip()) for a, t in re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(.*?);", function)]
+            if kernel and not kernel.startswith("attention"):
+                of_products[kernel] = instructions_of_multiply_add(code)
+                continue
             count = kernel and hot_loop(code)
             if count:
                 scale = 256 / (count["special"] * 32)
                 result[kernel] = {unit: number * scale for unit, number in count.items()}
-    return result
+    return result, {kernel: count for kernel, count in of_products.items() if count}
 
 
 def clocks(count):
@@ -186,19 +246,21 @@ def gather(nvcc, cuobjdump):
         jobs = {a: pool.submit(compile_for, nvcc, a, folder, False) for a in ARCHITECTURES}
         usual = pool.submit(compile_for, nvcc, COUNTED, folder, True)
         sizes = geometry(folder)
-        counts = instructions(cuobjdump, usual.result()[0]) if cuobjdump else {}
+        counts, products = instructions(cuobjdump, usual.result()[0]) if cuobjdump else ({}, {})
         rows = []
         for architecture, job in jobs.items():
             for kernel, used in sorted(job.result()[1].items()):
                 fit = shared_bytes(kernel, sizes, architecture)
                 blocks = blocks_of_sm(architecture, sizes[kernel][0], used["registers"], fit[0]) if fit else 0
                 counted = architecture == COUNTED and kernel in counts
+                product = architecture == COUNTED and products.get(kernel)
                 rows.append({"kernel": kernel, "architecture": architecture, "threads": sizes[kernel][0],
                              "registers": used["registers"], "spilled_bytes": used["spilled"],
                              "shared_bytes": fit[0] if fit else "none", "chunk": fit[1] if fit else "none",
                              "blocks_of_sm": blocks,
-                             "instructions_of_256_pairs": f"{sum(counts[kernel].values()):.2f}" if counted else ""})
-    return rows, counts
+                             "instructions_of_256_pairs": f"{sum(counts[kernel].values()):.2f}" if counted else "",
+                             "instructions_of_multiply_add": f"{product:.3f}" if product else ""})
+    return rows, counts, products
 
 
 def faults(rows, nvcc_version):
@@ -219,15 +281,30 @@ def faults(rows, nvcc_version):
         elif written_by == nvcc_version:  # another compiler counts otherwise
             if row["registers"] > int(before["registers"]):
                 found.append(f"{name} uses {row['registers']} registers, before {before['registers']}")
-            now, then = row["instructions_of_256_pairs"], before["instructions_of_256_pairs"]
-            if now and then and float(now) > float(then) * SLACK:
-                found.append(f"{name} has {now} instructions for 256 pairs, before {then}")
+            for what in ("instructions_of_256_pairs", "instructions_of_multiply_add"):
+                now, then = row[what], before[what]
+                if now and then and float(now) > float(then) * SLACK:
+                    found.append(f"{name} has {now} {what.replace('_', ' ')}, before {then}")
     return found
 
 
-def print_tables(rows, counts):
+def order_of(kernel):
+    parameter = re.search(r"<(\d+)", kernel)
+    return not kernel.startswith("attention"), int(parameter[1]) if parameter else 99, kernel
+
+
+def print_dense_table(products):
+    print("\n| D = 16 | multiply-adds of a token | instructions for each | computed, us a step: instructions | memory |"
+          " floor: multiply-adds, us |\n|" + "---|" * 6)
+    for kernel, (multiply_adds, size, tokens) in DENSE.items():
+        floor = multiply_adds * tokens / (128 * SMS * GHZ * 1e3)
+        each = products[kernel + "<16>"]
+        print(f"| {kernel}<16> | {multiply_adds} | {each:.2f} | {floor * each:.0f} | {size * tokens / TERABYTES / 1e6:.0f} | {floor:.0f} |")
+
+
+def print_tables(rows, counts, products):
     print("| kernel | threads | registers sm_80 / 90 / 120 | shared KB (rows of a chunk) | blocks (warps) of an SM |\n|" + "---|" * 5)
-    for kernel in sorted({r["kernel"] for r in rows}, key=lambda k: (int(re.search(r"<(\d+)", k)[1]), k)):
+    for kernel in sorted({r["kernel"] for r in rows}, key=order_of):
         mine = [next(r for r in rows if r["kernel"] == kernel and r["architecture"] == a) for a in ARCHITECTURES]
         threads = mine[0]["threads"]
         shared = " / ".join(f"{r['shared_bytes'] / 1024:.0f}" + (f" ({r['chunk']})" if r["chunk"] else "") for r in mine)
@@ -239,7 +316,7 @@ def print_tables(rows, counts):
     names = ["issue", "exponential", "tensor", "fp32", "integer", "shared"]
     print(f"\n| sm_{COUNTED}: for 256 pairs | instructions | mma | exponentials | fp32 | conversions | matrix loads, transpositions |"
           f" clocks of an SM: {' | '.join(names)} | computed, us a step |\n|" + "---|" * 14)
-    for kernel, count in sorted(counts.items(), key=lambda item: (int(re.search(r"<(\d+)", item[0])[1]), item[0])):
+    for kernel, count in sorted(counts.items(), key=lambda item: order_of(item[0])):
         c, time = collections.Counter(count), clocks(count)
         step = f"{microseconds(max(time.values())):.0f}" if "<8" in kernel else ""
         print(f"| {kernel} | {sum(c.values()):.1f} | {c['mma16'] + c['mma8']:.0f} | {c['special']:.0f} | {c['fp32']:.0f} |"
@@ -260,7 +337,7 @@ def main():
     cuobjdump = find_cuobjdump(nvcc)
     if not cuobjdump:
         print("count_kernels: no cuobjdump: instructions are not counted")
-    rows, counts = gather(nvcc, cuobjdump)
+    rows, counts, products = gather(nvcc, cuobjdump)
     if arguments.update:
         with open(FIGURES, "w", newline="") as file:
             file.write(f"# {version}\n")
@@ -268,7 +345,9 @@ def main():
             writer.writeheader()
             writer.writerows(rows)
     if arguments.table:
-        print_tables(rows, counts)
+        print_tables(rows, counts, products)
+        if products:
+            print_dense_table(products)
     found = faults(rows, version)
     for fault in found:
         print(f"count_kernels: {fault}")

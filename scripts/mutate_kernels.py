@@ -19,9 +19,12 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CUDA = "src/ops/cuda"
 EMULATOR = ["checked_memory.cc", "emulator.cc", "fiber.cc", "instructions.cc"]
-TESTS = ["attention_test.cc"]
-KERNELS = ["attention.cu"]
-FLAGS = ["-std=c++20", "-O1", "-w", "-I", ".", "-I", "tests"]
+# Kernels and the tests of them. A mutant of a file runs the tests of those that include it.
+TESTS = {"attention.cu": ["attention_test.cc"], "block.cu": ["block_test.cc"], "head.cu": ["head_test.cc"],
+         "embedding.cu": ["embedding_test.cc"], "adam.cu": ["adam_test.cc"], "ordered_sums.cu": ["adam_test.cc"], "sampler.cu": ["sampler_test.cc"]}
+ALSO = {"embedding_test.cc": ["ordered_sums.cu"], "sampler_test.cc": ["block.cu", "embedding.cu", "head.cu"]}  # what a test needs besides
+BESIDE = ["src/ops/cuda/model_shape.cc", "src/sampling/draw.cc"]  # what every program is linked with, and has no mutants
+FLAGS = ["-std=c++20", "-O1", "-w", "-I", ".", "-I", "tests", "-I", "include"]
 SECONDS = 120  # a mutant that never ends is caught, too
 
 # (file, what is there, what is put in its place); each text stands in its file exactly once.
@@ -83,6 +86,133 @@ MUTATIONS = [
     ("attention_mma.cuh", "shared.parts + i / kTile % 2 * kPart", "shared.parts"),
     ("attention_mma.cuh", "first_pass ? sum * scale : *to + sum * scale", "sum * scale"),
     ("attention_mma.cuh", "first_key + Block::tile(n) * kTile,", "Block::tile(n) * kTile,"),
+    # around attention: the patches, the tiles
+    ("dense_tiles.cuh", "row < outputs ? row : outputs - 1", "row"),
+    ("dense_tiles.cuh", "o + k < outputs ? o + k : outputs - 1", "o + k"),
+    ("dense_tiles.cuh", "return n % kGroups + t * kGroups;", "return n % kGroups * 4 + t * kGroups;"),
+    ("dense_tiles.cuh", "count((columns + 3) / 4 * kGroups)", "count(columns / 4 * kGroups)"),
+    ("dense_tiles.cuh", "(outputs + 3) / 4 * across; n +=", "outputs / 4 * across; n +="),
+    ("dense_tiles.cuh", "if (row + o >= outputs) continue;", ""),
+    ("dense_tiles.cuh", "if (!first) four = load_four(to) + four;", ""),
+    ("dense_tiles.cuh", "if (!first) four = load_four(to) + four;", "four = load_four(to) + four;"),
+    ("dense_tiles.cuh", "*sum = first ? term : *sum + term;", "*sum = term;"),
+    ("dense_tiles.cuh", "const bool inside = first + token < tokens;", "const bool inside = true;"),
+    ("dense_tiles.cuh", "inside ? load_four(from + ((first + token) * columns + column)) : Four{}",
+     "load_four(from + (((inside ? first : 0) + token) * columns % 4 + column))"),
+    ("dense_tiles.cuh", "if (first + token >= tokens) return;", ""),
+    ("dense_tiles.cuh", "inverse_columns, kLayerNormEps", "inverse_columns, 0.0f"),
+    ("dense_tiles.cuh", "- x.x[k] * correlation", ""),
+    ("dense_tiles.cuh", "fmaf(d.x[k], gain.x[k], -mean)", "d.x[k] * gain.x[k]"),
+    ("dense_tiles.cuh", "product = fmaf(d.x[k] * gain.x[k], x.x[k], product);", "product = fmaf(d.x[k], x.x[k], product);"),
+    ("dense_tiles.cuh", "weight_sum = fmaf(d, normalised[t][column], weight_sum);", "weight_sum += d;"),
+    ("dense_tiles.cuh", "count = (tiles + tiles_of_block - 1) / tiles_of_block;", "count = tiles / tiles_of_block;"),
+    ("layer_norm_qkv.cuh", "in.sizes.residual_from_normalised ? in.sizes.tokens : 0", "in.sizes.tokens"),
+    ("layer_norm_qkv.cuh", "in.sizes.residual_from_normalised ? in.sizes.tokens : 0", "0"),
+    ("layer_norm_qkv.cuh", "if (!in.sizes.residual_from_normalised) dx = dx", "dx = dx"),
+    ("layer_norm_qkv.cuh", "if (!inside) return;", ""),
+    ("layer_norm_qkv.cuh", "if (first + token < in.sizes.tokens)", ""),
+    ("layer_norm_qkv.cuh", "y + load_four(in.weights.in_bias + column)", "y"),
+    ("layer_norm_qkv.cuh", "add_rows<kTokens>(d_qkv, 3 * embed,", "add_rows<kTokens>(d_qkv, 3 * embed - 1,"),
+    ("layer_norm_qkv.cuh", "if (first >= in.sizes.tokens) break;", ""),
+    ("mlp_block.cuh", "if (in.sizes.residual_from_normalised) {", "{"),
+    ("mlp_block.cuh", "if (in.sizes.residual_from_normalised) {", "if (false) {"),
+    ("mlp_block.cuh", "chunk == 0 ? y + load_four(in.weights.down_bias + column) : y", "y + load_four(in.weights.down_bias + column)"),
+    ("mlp_block.cuh", "store_four(to, chunk == 0 ? y : load_four(to) + y);", "store_four(to, y);"),
+    ("mlp_block.cuh", "slope.x[k] = fmaf(a.x[k], normal.density, normal.cdf);", "slope.x[k] = normal.cdf;"),
+    ("gelu.cuh", "0.5f * (1.0f + erff(x * 0.70710678f))", "0.5f * (1.0f + tanhf(x * 0.79788456f * (1.0f + 0.044715f * x * x)))"),
+    ("mlp_block.cuh", "in.sums.down + (sums + chunk)", "in.sums.down + sums"),
+    ("mlp_block.cuh", "in.sums.up + (sums + chunk * embed)", "in.sums.up + (sums + chunk)"),
+    ("mlp_block.cuh", "in.weights.up_bias + (chunk + column));\n#pragma", "in.weights.up_bias + column);\n#pragma"),
+    ("mlp_block.cuh", "y + load_four(in.weights.out_bias + column)", "y"),
+    ("mlp_block.cuh", "store_four(to, load_four(to) + dx);", "store_four(to, dx);"),
+    ("mlp_block.cuh", "if (first + token < in.sizes.tokens) store_four(in.d_attended", "store_four(in.d_attended"),
+    # the ends
+    ("embedding_rows.cuh", "return at == 0 ? 0 : 1 +", "return 1 +"),
+    ("embedding_rows.cuh", "column >= 0 && column < side", "column >= 0"),
+    ("embedding_rows.cuh", "row >= 0 && column >= 0 &&", "row >= 0 &&"),
+    ("embedding_rows.cuh", "bool inside = row >= 0 &&", "bool inside ="),
+    ("embedding_rows.cuh", "side + down, column = at % side + right", "side + right, column = at % side + down"),
+    ("embedding_rows.cuh", "(n.side + at % n.side) * in.embed", "(at % n.side) * in.embed"),
+    ("embedding_rows.cuh", "k * (in.vocab + 1) + neighbour", "k * in.vocab + neighbour"),
+    ("embedding.cuh", "if (token >= in.sizes.tokens) return;", ""),
+    ("embedding.cuh", "&& first + n < in.sizes.tokens &&", "&&"),
+    ("embedding.cuh", "&& slice < in.slices; n +=", "; n +="),
+    ("embedding.cuh", "for (int s = 0; s < in.slices; ++s) sum +=", "for (int s = 1; s < in.slices; ++s) sum +="),
+    ("embedding.cuh", "in.sizes.neighbours.count + k) * table", "in.sizes.neighbours.count) * table"),
+    ("embedding.cu", "std::min(kDenseThreads / s.embed, kEnough / table)", "kDenseThreads / s.embed + 1"),
+    ("cross_entropy.cuh", "fmaxf(largest, row[v]);\n  largest =", "fmaxf(largest, row[v]);\n  largest = 0 *"),
+    ("cross_entropy.cuh", "largest = own.largest_of_lanes(largest);", ""),
+    ("cross_entropy.cuh", "sum = own.sum_of_lanes(sum);", ""),
+    ("cross_entropy.cuh", "row[v] = v == target ? p - scale : p;", "row[v] = p;"),
+    ("cross_entropy.cuh", "target < 0 ? 0.0f : scale * simt::reciprocal(sum)", "scale * simt::reciprocal(sum)"),
+    ("cross_entropy.cuh", "v < (vocab + 3) / 4 * 4; v +=", "v < vocab; v +="),
+    ("cross_entropy.cuh", "return logf(sum) + (largest - logit);", "return logf(sum) - logit;"),
+    ("cross_entropy.cuh", "if (column + k < in.vocab) in.logits", "in.logits"),
+    ("cross_entropy.cuh", "token < in.tokens ? static_cast<int>(in.targets[token]) : -1", "static_cast<int>(in.targets[token])"),
+    ("cross_entropy.cuh", "t < kTokens && first + t < in.length; ++t", "t < kTokens; ++t"),
+    ("cross_entropy.cuh", "first + kTokens < in.length ? sum : sum * inverse_length", "sum * inverse_length"),
+    ("cross_entropy.cuh", "- (c == label ? in.scale : 0.0f)", ""),
+    ("cross_entropy.cuh", "inside ? load_four(d_pooled + column) : Four{}", "load_four(d_pooled + column)"),
+    ("cross_entropy.cuh", "largest = fmaxf(largest, logits[c]);", ""),
+    ("head.cu", "simt::device_ptr(a.sums && a.sizes.final_norm ? a.sums + 2 * embed : a.sums)", "simt::device_ptr(a.sums)"),
+    # sums and the update
+    ("ordered_sums.cuh", "if (simt::warp() > 0 || column >= sum.count) return;", "if (column >= sum.count) return;"),
+    ("ordered_sums.cuh", "if (simt::warp() > 0 || column >= sum.count) return;", "if (simt::warp() > 0) return;"),
+    ("ordered_sums.cuh", "  if (column < sum.count) {", "  {"),
+    ("ordered_sums.cuh", "sum.add ? static_cast<float>(*to) : 0.0f", "0.0f"),
+    ("ordered_sums.cuh", "group * sum.to_stride + column", "group * sum.count + column"),
+    ("ordered_sums.cuh", "part = simt::warp(); part <", "part = simt::warp() + 1; part <"),
+    ("block_sum.cuh", "if (simt::thread() < half) terms", "terms"),
+    ("ordered_sums.cuh", "double sum = 0.0;\n  for", "float sum = 0.0;\n  for"),
+    ("adam.cuh", "i += kNormBlocks * kSumThreads", "i += 2 * kNormBlocks * kSumThreads"),
+    ("adam.cuh", "static_cast<float>(*in.step) + 1.0, early", "static_cast<float>(*in.step), early"),
+    ("adam.cuh", "in.factors[kClip] = clip > 1.0 ? 1.0 : clip;", "in.factors[kClip] = clip;"),
+    ("adam.cuh", "in.factors[kClip] = clip > 1.0 ? 1.0 : clip;", "in.factors[kClip] = clip < 1.0 ? clip : 1.0;"),
+    ("adam.cuh", "early < in.average_decay ? early : in.average_decay", "in.average_decay"),
+    ("adam.cuh", "early < in.average_decay ? early : in.average_decay", "early"),
+    ("adam.cuh", "1.0 - rate * in.weight_decay", "1.0 - in.weight_decay"),
+    ("adam.cuh", "1.0 / sqrt(1.0 - pow(in.beta2, step))", "1.0"),
+    ("adam.cuh", "rate / (1.0 - pow(in.beta1, step))", "rate"),
+    ("adam.cuh", "+ static_cast<float>(in.eps)", ""),
+    ("adam.cuh", "if (i >= in.count) return;", ""),
+    ("adam.cuh", "share < 0.5f ? fmaf(share, weight - average, average)", "share < 0.5f ? average"),
+    ("adam.cuh", ": weight - (weight - average) * (1.0f - share);", ": weight;"),
+    # the sampler
+    ("sampler.cuh", "return 2 * embed + (in_shared ? 4 : 0);", "return 2 * embed;"),
+    ("sampler.cuh", "if (column(k) < embed) squares =", "squares ="),
+    ("sampler.cuh", "x += simt::shuffle_xor(x, 1);", ""),
+    ("sampler.cuh", "output < outputs ? output : outputs - 1", "output"),
+    ("sampler.cuh", "if (output < outputs && simt::thread() % kOutputLanes == 0) store", "if (simt::thread() % kOutputLanes == 0) store"),
+    ("sampler.cuh", "simt::warp() % heads, warps_of_head", "simt::warp() / 4 % heads, warps_of_head"),
+    ("sampler.cuh", "key <= last; key +=", "key < last; key +="),
+    ("sampler.cuh", "key += warps_of_head * 32", "key += (warps_of_head + 1) * 32"),
+    ("sampler.cuh", "v = k + embed;", "v = k;"),
+    ("sampler.cuh", "sum = fmaf(sum, shrink, p);", "sum += p;"),
+    ("sampler.cuh", "fmaf(out[i + j], shrink, p * b.x[j])", "fmaf(p, b.x[j], out[i + j])"),
+    ("sampler.cuh", "largest = fmaxf(largest, simt::shuffle_xor(largest, mask));", ""),
+    ("sampler.cuh", "reference == -INFINITY ? 0.0f : simt::exp2_approx(reference - largest);\n  sum", "simt::exp2_approx(reference - largest);\n  sum"),
+    ("sampler.cuh", "reference == -INFINITY ? 0.0f : simt::exp2_approx(reference - largest);\n    const Four", "1.0f;\n    const Four"),
+    ("sampler.cuh", "column % kHeadDim));\n", "column));\n"),
+    ("sampler.cuh", "&& !in.residual_from_normalised) x.store", ") x.store"),
+    ("sampler.cuh", "&& in.residual_from_normalised) x.store", ") x.store"),
+    ("sampler.cuh", "memory.q[o] = y * scale;", "memory.q[o] = y;"),
+    ("sampler.cuh", "cache[at * row + (o - embed)] = y;", "cache[at * row + (o - embed)] = y * 1.001f;"),
+    ("sampler.cuh", "memory.residual[o] + (y + down_bias[o])", "memory.residual[o] + y"),
+    ("sampler.cuh", "- largest) * in.inverse_temperature", "- largest)"),
+    ("sampler.cuh", "other > mine || (other == mine && i < v)", "other > mine"),
+    ("sampler.cuh", "in.top_k > 0 && in.top_k < vocab ?", "in.top_k > 0 ?"),
+    ("sampler.cuh", "in.top_p >= 1.0 || rank == 0 || before < in.top_p * total", "rank == 0 || before < in.top_p"),
+    ("sampler.cuh", "if (i == rank) before = total;", "if (i == rank + 1) before = total;"),
+    ("sampler.cuh", "rank >= kept || !in_nucleus", "!in_nucleus"),
+    ("sampler.cuh", "if (threshold < reached) break;", "if (threshold < 1.01 * reached) break;"),
+    ("sampler.cuh", "in.streams[image], static_cast<uint64_t>(at)", "in.streams[image], static_cast<uint64_t>(at + 1)"),
+    ("sampler.cuh", "if (at < in.given) continue;", ""),
+    ("sampler.cuh", "if (in.final_norm) x.layer_norm", "if (false) x.layer_norm"),
+    ("sampler.cuh", "finite ? 0 : 1", "0"),
+    ("philox.cuh", "round < 10", "round < 9"),
+    ("philox.cuh", "c2 = static_cast<uint32_t>(stream), c3 = static_cast<uint32_t>(stream >> 32)", "c2 = static_cast<uint32_t>(stream), c3 = 0"),
+    ("philox.cuh", "key_1 = static_cast<uint32_t>(seed >> 32)", "key_1 = 0"),
+    ("philox.cuh", ">> 11) *", ">> 12) *"),
     # scales
     ("attention_mma.cuh", "k[2 * r + 1] * kLn2", "k[2 * r + 1]"),
     ("attention_fp32.cuh", "dk[r], kLn2", "dk[r], 1.0f"),
@@ -92,7 +222,7 @@ MUTATIONS = [
      "rows = static_cast<int>(divided_up(sizes.length, kTile) * kTile);"),
     ("attention.cu", "return (a + b - 1) / b;", "return a / b + 1 - (a == 784);"),
 ]
-BARRIER = "simt::sync_threads();"  # each is removed in turn
+BARRIER = r"simt::sync_(threads|warp)\(\);"  # each is removed in turn
 
 
 def read(name):
@@ -107,7 +237,7 @@ def mutants():
         if not name.endswith(".cuh"):
             continue
         text = read(name)
-        for i, match in enumerate(re.finditer(re.escape(BARRIER), text)):
+        for i, match in enumerate(re.finditer(BARRIER, text)):
             line = text.count("\n", 0, match.start()) + 1
             result.append((f"{name}:{line}: barrier {i} removed", name, text[:match.start()] + text[match.end():]))
     for name, old, new in MUTATIONS:
@@ -128,50 +258,70 @@ def compile_object(source, target, folder, *flags):
 
 
 def build_common(folder):
-    """What no mutant changes: the tests and the emulator. `folder` becomes the sources as they are now."""
+    """What no mutant changes: the tests, the emulator and sound kernels. `folder` becomes the sources as they are now."""
     for part in (CUDA, "tests/simt"):
         shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
-    objects = []
-    for source in EMULATOR + TESTS:
-        objects.append(os.path.join(folder, source + ".o"))
-        compile_object(os.path.join("tests/simt", source), objects[-1], folder)
-    return objects
+    for source in EMULATOR + sorted(set(sum(TESTS.values(), []))):
+        compile_object(os.path.join("tests/simt", source), os.path.join(folder, source + ".o"), folder)
+    shutil.copytree(os.path.join(ROOT, "include"), os.path.join(folder, "include"))
+    for source in BESIDE:
+        compile_object(os.path.join(ROOT, source), os.path.join(folder, os.path.basename(source) + ".o"), folder)
+    for kernel in TESTS:
+        compile_object(os.path.join(CUDA, kernel), os.path.join(folder, kernel + ".o"), folder, "-x", "c++")
+
+
+def includes(name, wanted):
+    if name == wanted:
+        return True
+    return any(includes(other, wanted) for other in re.findall(r'#include "src/ops/cuda/([\w.]+)"', read(name)))
 
 
 def first_complaint(output):
     fault = re.search(r'C\+\+ exception with description "(.*?)"', output)
     difference = re.search(r"actual: \S+ vs \S+\n\w+", output)
-    test = re.search(r"\[  FAILED  \] (\S+?),", output)
+    test = re.search(r"\[  FAILED  \] ([^\s,]+)", output)
     says = fault[1] if fault else shown(difference[0]) if difference else "another result"
     return f"{test[1].split('/')[-1] + ': ' if test else ''}{says}"
 
 
-def outcome(mutant, original, objects):
+def run_tests(program):
+    """(caught, what was seen)"""
+    # The short sequences first: they are quick, and most mutants go no further.
+    for filtered in ("*S1*:*S3*:-*S100*:*S784*", "*-*S1*:*S3*:*S784*", "*S100*", "*S784*"):
+        try:
+            done = subprocess.run([program, "--gtest_fail_fast", "--gtest_filter=" + filtered], capture_output=True,
+                                  text=True, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return True, "does not end"
+        if done.returncode:
+            return True, first_complaint(done.stdout)
+    return False, ""
+
+
+def outcome(mutant, common):
     """(caught, what was seen)"""
     _, name, text = mutant
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(os.path.join(original, CUDA), os.path.join(folder, CUDA))
-        os.symlink(os.path.join(original, "tests"), os.path.join(folder, "tests"))
+        shutil.copytree(os.path.join(common, CUDA), os.path.join(folder, CUDA))
+        os.symlink(os.path.join(common, "tests"), os.path.join(folder, "tests"))
         with open(os.path.join(folder, CUDA, name), "w") as file:
             file.write(text)
+        broken = [kernel for kernel in TESTS if includes(kernel, name)]
         try:
-            mine = []
-            for kernel in KERNELS:
-                mine.append(os.path.join(folder, kernel + ".o"))
-                compile_object(os.path.join(CUDA, kernel), mine[-1], folder, "-x", "c++")
+            for kernel in broken:
+                compile_object(os.path.join(CUDA, kernel), os.path.join(folder, kernel + ".o"), folder, "-x", "c++")
         except subprocess.CalledProcessError as error:
             return False, "does not compile: " + error.stderr.decode().splitlines()[0]
-        test = os.path.join(folder, "test")
-        subprocess.run(["g++", *mine, *objects, "-lgtest_main", "-lgmock", "-lgtest", "-lpthread", "-o", test], check=True)
-        # The short sequences first: they are quick, and most mutants go no further.
-        for filtered in ("*S1*:*S3*-*S100*", "*S100*:*Arguments*", "*S784*"):
-            try:
-                done = subprocess.run([test, "--gtest_fail_fast", "--gtest_filter=" + filtered], capture_output=True,
-                                      text=True, timeout=SECONDS)
-            except subprocess.TimeoutExpired:
-                return True, "does not end"
-            if done.returncode:
-                return True, first_complaint(done.stdout)
+        for tests in sorted({tuple(TESTS[kernel]) for kernel in broken}):
+            kernels = {kernel for kernel in TESTS if set(TESTS[kernel]) & set(tests)}.union(*(ALSO.get(t, []) for t in tests))
+            objects = [os.path.join(common, source + ".o") for source in [*EMULATOR, *tests]]
+            objects += [os.path.join(common, os.path.basename(source) + ".o") for source in BESIDE]
+            objects += [os.path.join(folder if kernel in broken else common, kernel + ".o") for kernel in kernels]
+            program = os.path.join(folder, "test")
+            subprocess.run(["g++", *objects, "-lgtest_main", "-lgmock", "-lgtest", "-lpthread", "-o", program], check=True)
+            caught, seen = run_tests(program)
+            if caught:
+                return True, seen
     return False, ""
 
 
@@ -183,9 +333,9 @@ def main():
     chosen = [m for m in mutants() if arguments.only in m[0]]
     missed = 0
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        objects = build_common(folder)
+        build_common(folder)
         print("| broken | | first seen |\n|---|---|---|")
-        results = pool.map(lambda m: outcome(m, folder, objects), chosen)
+        results = pool.map(lambda m: outcome(m, folder), chosen)
         for (what, _, _), (caught, seen) in zip(chosen, results):
             missed += not caught
             cells = [text.replace("|", "\\|") for text in (what, seen[:140])]

@@ -19,7 +19,8 @@
 #include "src/ops/cuda/simt_launch.h"
 
 #define SIMT_DEVICE inline
-#define SIMT_KERNEL(threads) void
+#define SIMT_ANYWHERE inline
+#define SIMT_KERNEL(...) void
 
 struct alignas(8) float2 {
   float x, y;
@@ -215,6 +216,8 @@ void load_matrices(uint32_t (&r)[4], ptr<uint16_t> row, Where where = Where::cur
 float float_of_bits(uint32_t bits);
 uint32_t pack_bf16(float low, float high);
 float exp2_approx(float x);
+float reciprocal(float x);
+float inverse_sqrt(float x);
 inline bool rarely(bool condition) {
   return condition;
 }

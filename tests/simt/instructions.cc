@@ -87,13 +87,24 @@ uint32_t pack_bf16(float low, float high) {
   return bf16_bits(low) | bf16_bits(high) << 16;
 }
 
+/// y, wrong by as much as the hardware may be for this x: -1 to 2 units of the last place.
+static float approximately(float y, float x) {
+  const int error = static_cast<int>(std::bit_cast<uint32_t>(x) * 2654435761u >> 30) - 1;
+  return y * (1.0f + static_cast<float>(error) * 1.1920929e-7f);
+}
+
+float reciprocal(float x) {
+  return approximately(1.0f / x, x);
+}
+float inverse_sqrt(float x) {
+  return approximately(1.0f / std::sqrt(x), x);
+}
+
 float exp2_approx(float x) {
   const float y = std::exp2(x);
   if (std::isnan(y) || std::isinf(y)) return y;
   if (y < 1.17549435e-38f) return 0;
-  const int error =
-      static_cast<int>(std::bit_cast<uint32_t>(x) * 2654435761u >> 30) - 1;  // -1 to 2: as the hardware may
-  return y * (1.0f + static_cast<float>(error) * 1.1920929e-7f);
+  return approximately(y, x);
 }
 
 }  // namespace igpt::simt

@@ -148,6 +148,10 @@ TEST(EmulatedArithmetic, Exp2IsWithinTwoUlpAndNotExact) {
     exact += exp2_approx(x) == static_cast<float>(expected);
   }
   EXPECT_LT(exact, 500);
+  for (const float x : {1e-5f, 0.3f, 2.0f, 64.0f, 1e6f}) {
+    EXPECT_NEAR(reciprocal(x) * x, 1, 4e-7);
+    EXPECT_NEAR(inverse_sqrt(x) * std::sqrt(x), 1, 4e-7);
+  }
   EXPECT_EQ(exp2_approx(-127.0f), 0.0f);
   EXPECT_EQ(exp2_approx(-INFINITY), 0.0f);
   EXPECT_EQ(exp2_approx(INFINITY), INFINITY);

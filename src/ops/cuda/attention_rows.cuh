@@ -2,11 +2,11 @@
 
 // What all attention kernels take, and rows of a head in registers.
 
+#include "src/ops/cuda/logarithms.cuh"
 #include "src/ops/cuda/simt.h"
 
 namespace igpt::ops::cuda {
 
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 constexpr float kMasked = -1e30f;  // a logit whose weight is zero
 
 /// The rows of one head: (S, d).

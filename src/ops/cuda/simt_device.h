@@ -10,7 +10,8 @@
 #include "src/ops/cuda/simt_launch.h"
 
 #define SIMT_DEVICE __device__ __forceinline__
-#define SIMT_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define SIMT_ANYWHERE __host__ __device__ __forceinline__
+#define SIMT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 
 namespace igpt::simt {
 
@@ -86,6 +87,12 @@ SIMT_DEVICE float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+SIMT_DEVICE float reciprocal(float x) {
+  return __fdividef(1.0f, x);
+}
+SIMT_DEVICE float inverse_sqrt(float x) {
+  return rsqrtf(x);
 }
 SIMT_DEVICE float shuffle_xor(float x, int mask) {
   return __shfl_xor_sync(~0u, x, mask);

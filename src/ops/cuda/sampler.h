@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "src/ops/cuda/model_shape.h"
+
+namespace igpt::ops::cuda {
+
+/// igpt::sampling::SamplingOptions
+struct DrawOptions {
+  double temperature = 1;
+  int64_t top_k = 0;
+  double top_p = 1;
+  uint64_t seed = 0;
+};
+
+/// Draws whole images in one launch, a block for each, with the random numbers and the choice of igpt::sampling::draw:
+/// the same images as on the CPU where logits are not rounded across a border.
+struct Sampler {
+  ModelShape shape;
+  int64_t images = 0;  ///< B
+  int64_t given = 0;   ///< tokens of each image that are there
+  DrawOptions options;
+  const float* weights;     ///< flat (ParameterOffsets)
+  const uint64_t* streams;  ///< (B)
+  uint8_t* tokens;          ///< (B, S): from `given` on, they are written
+  float* cache;             ///< (cache_floats); not touched where keys and values fit into shared memory
+  int32_t* faults;          ///< (B): 1 where logits were not finite, else 0
+  float* logits = nullptr;  ///< (B, S, V): of all positions
+};
+
+/// Keys and values of all images.
+constexpr int64_t sampler_cache_floats(const ModelShape& s, int64_t images) {
+  return images * s.layers * s.length * 2 * s.embed;
+}
+
+/// Null, or one line with the cause why not. Options as igpt::sampling::check has them.
+const char* sample(const Sampler& arguments, void* stream = nullptr);
+
+}  // namespace igpt::ops::cuda

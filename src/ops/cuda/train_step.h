@@ -1,0 +1,77 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "src/ops/cuda/attention.h"
+#include "src/ops/cuda/embedding.h"
+#include "src/ops/cuda/head.h"
+#include "src/ops/cuda/model_shape.h"
+
+namespace igpt::ops::cuda {
+
+/// Forward and backward passes of a model on batches of one size, in 6 launches a layer (7 in fp32) and 7 more. All
+/// arrays are allocated once and all launches depend on nothing but their contents, so that a graph can be made of a
+/// call. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
+///
+/// `weights` and `gradients` are flat buffers (ParameterOffsets) in device memory, `tokens` (B, S) < V, `labels` (B) <
+/// C; nobody checks them. Results are the same bits in every run. Functions launch on `stream` (cudaStream_t) of the
+/// current device and return at once: null, or one line with the cause why not.
+class TrainStep {
+ public:
+  /// Device memory that lives as long as the step: `count` elements of 4 (float) or 8 bytes (double), 16 bytes aligned.
+  using Allocate = std::function<void*(const char* name, int64_t count, int64_t element_bytes)>;
+
+  /// model_supports(shape, images) has to be true.
+  TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision precision, const Allocate& allocate);
+
+  /// Adds the gradient of `scale` times the mean cross-entropy over images and positions; loss() becomes that mean,
+  /// nats.
+  const char* generative(const uint8_t* tokens, const float* weights, double scale, float* gradients, void* stream);
+
+  /// The same for the classifier on the pooled features; nats per image.
+  const char* classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
+                         float* gradients, void* stream);
+
+  /// nats() becomes the sum over the positions of each image's cross-entropy; `logits` (B, S, V) may be null.
+  const char* evaluate(const uint8_t* tokens, const float* weights, float* logits, void* stream);
+
+  /// (B, C)
+  const char* class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream);
+
+  double* loss() const { return loss_; }  ///< (1)
+  double* nats() const { return nats_; }  ///< (B)
+  const ModelShape& shape() const { return shape_; }
+  int64_t images() const { return images_; }
+
+ private:
+  struct Layer {
+    float *x, *qkv, *attended, *log_sum_exp, *mid;  // (T, D), (T, 3D), (T, D), (B, H, S), (T, D)
+  };
+
+  const char* forward(const uint8_t* tokens, const float* weights, void* stream);
+  const char* backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream);
+  const char* attend(const Layer& layer, void* stream) const;
+  const char* attend_backward(const Layer& layer, void* stream) const;
+  const char* add_position_gradients(float* gradients, void* stream) const;
+  AttentionSizes attention_sizes() const;
+  HeadSizes head_sizes(int64_t outputs) const;
+
+  const ModelShape shape_;
+  const ParameterOffsets at_;
+  const int64_t images_, tokens_;
+  const AttentionPrecision precision_;
+  const EmbeddingSizes embedding_;
+  const BlockSizes block_;
+
+  std::vector<Layer> layers_;
+  float* out_;                                    // (T, D): of the last block
+  float* d_;                                      // (T, D): the gradient on its way back
+  float *d_attended_, *d_qkv_, *delta_;           // (T, D), (T, 3D), (B, H, S)
+  float *block_sums_, *head_sums_, *table_sums_;  // parts of gradients
+  float* d_plane_ = nullptr;                      // (S, D), where positions are rows and columns
+  float* token_nats_;                             // (T)
+  double *loss_, *nats_;
+};
+
+}  // namespace igpt::ops::cuda

@@ -1,0 +1,195 @@
+#include "src/ops/cuda/block.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+#include "simt/device_memory.h"
+#include "simt/model_reference.h"
+
+namespace igpt::ops::cuda {
+namespace {
+
+using simt::Buffer;
+using testing::BlockReference;
+using testing::Doubles;
+using testing::drawn;
+
+struct Case {
+  int embed, tokens;
+  bool residual_from_normalised;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "D" << c.embed << "_T" << c.tokens << (c.residual_from_normalised ? "_normalised" : "_plain");
+}
+
+std::vector<float> block_weights(int embed) {
+  auto weights = drawn(static_cast<size_t>(block_parameter_count(embed)), 7, 1.0 / std::sqrt(embed));
+  const BlockParameters<float> p(weights.data(), embed);
+  for (float* gain : {p.ln_1_weight, p.ln_2_weight})
+    for (int i = 0; i < embed; ++i) gain[i] += 1.0f;
+  return weights;
+}
+
+/// What is around attention, forward and backward, with the inputs that attention would bring drawn.
+struct Block {
+  BlockSizes sizes;
+  std::vector<float> weight_values, x_values, attended_values, d_out_values, d_qkv_values;
+  Buffer<float> weights, x, attended, d_out, d_qkv, qkv, mid, out, d_mid, d_attended, dx, sums;
+
+  explicit Block(const Case& c)
+      : sizes{c.tokens, c.embed, c.residual_from_normalised},
+        weight_values(block_weights(c.embed)),
+        x_values(drawn(size(), 1, 2, 0.5)),
+        attended_values(drawn(size(), 2)),
+        d_out_values(drawn(size(), 3)),
+        d_qkv_values(drawn(3 * size(), 4)),
+        weights("weights", weight_values),
+        x("x", x_values),
+        attended("attended", attended_values),
+        d_out("d_out", d_out_values),
+        d_qkv("d_qkv", d_qkv_values),
+        qkv("qkv", 3 * size()),
+        mid("mid", size()),
+        out("out", size()),
+        d_mid("d_mid", size()),
+        d_attended("d_attended", size()),
+        dx("dx", size()),
+        sums("sums", static_cast<size_t>(block_parts(sizes) * block_parameter_count(c.embed))) {}
+
+  size_t size() const { return static_cast<size_t>(sizes.tokens * sizes.embed); }
+
+  void run() {
+    ASSERT_STREQ(qkv_forward({sizes, weights.data(), x.data(), qkv.data()}), nullptr);
+    ASSERT_STREQ(mlp_forward({sizes, weights.data(), x.data(), attended.data(), mid.data(), out.data()}), nullptr);
+    ASSERT_STREQ(mlp_backward({sizes, weights.data(), mid.data(), attended.data(), d_out.data(), d_mid.data(),
+                               d_attended.data(), sums.data()}),
+                 nullptr);
+    ASSERT_STREQ(qkv_backward({sizes, weights.data(), x.data(), d_qkv.data(), d_mid.data(), dx.data(), sums.data()}),
+                 nullptr);
+    simt::wait_for_device();
+  }
+
+  /// The gradients: the sums of the parts.
+  Doubles gradients() {
+    const auto& values = sums.values();
+    Doubles total(static_cast<size_t>(block_parameter_count(sizes.embed)));
+    for (size_t i = 0; i < values.size(); ++i) total[i % total.size()] += values[i];
+    return total;
+  }
+};
+
+class CudaBlock : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+    simt::set_order(1);
+  }
+};
+
+Doubles doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
+
+TEST_P(CudaBlock, IsWithinTheLimitOfDoublePrecision) {
+  Block block(GetParam());
+  block.run();
+  if (HasFatalFailure()) return;
+  EXPECT_EQ(block.qkv.unwritten() + block.out.unwritten() + block.dx.unwritten() + block.sums.unwritten(), 0);
+  const Case c = GetParam();
+  BlockReference expected(block.weight_values, c.embed, c.residual_from_normalised);
+  const Doubles x = doubles(block.x_values), qkv = expected.qkv(x),
+                mid = expected.mid(x, doubles(block.attended_values)), out = expected.out(mid),
+                d_attended = expected.d_attended(doubles(block.d_out_values)),
+                dx = expected.dx(doubles(block.d_qkv_values));
+  constexpr double kLimit = 1.5e-6;
+  const auto expect_near = [&](const char* name, const auto& computed, const Doubles& right) {
+    const double error = testing::relative_error(computed, right);
+    EXPECT_LT(error, kLimit) << name;
+    RecordProperty(name, ::testing::PrintToString(error));
+  };
+  expect_near("qkv", block.qkv.values(), qkv);
+  expect_near("mid", block.mid.values(), mid);
+  expect_near("out", block.out.values(), out);
+  expect_near("d_mid", block.d_mid.values(), expected.d_mid);
+  expect_near("d_attended", block.d_attended.values(), d_attended);
+  expect_near("dx", block.dx.values(), dx);
+  const Doubles gradients = block.gradients();
+  const BlockParameters<const double> at(nullptr, c.embed);
+  const auto expect_gradient = [&](const char* name, const double* parameter, int64_t count) {
+    const auto first = parameter - at.ln_1_weight;
+    expect_near(name, Doubles(gradients.begin() + first, gradients.begin() + first + count),
+                Doubles(expected.gradients.begin() + first, expected.gradients.begin() + first + count));
+  };
+  const int64_t d = c.embed;
+  expect_gradient("ln_1.weight", at.ln_1_weight, d);
+  expect_gradient("ln_1.bias", at.ln_1_bias, d);
+  expect_gradient("ln_2.weight", at.ln_2_weight, d);
+  expect_gradient("ln_2.bias", at.ln_2_bias, d);
+  expect_gradient("in", at.in, 3 * d * d);
+  expect_gradient("in.bias", at.in_bias, 3 * d);
+  expect_gradient("out", at.out, d * d);
+  expect_gradient("out.bias", at.out_bias, d);
+  expect_gradient("up", at.up, 4 * d * d);
+  expect_gradient("up.bias", at.up_bias, 4 * d);
+  expect_gradient("down", at.down, 4 * d * d);
+  expect_gradient("down.bias", at.down_bias, d);
+}
+
+TEST_P(CudaBlock, IsTheSameBitsInAnotherOrder) {
+  Block block(GetParam());
+  block.run();
+  if (HasFatalFailure()) return;
+  const auto qkv = block.qkv.values(), out = block.out.values(), dx = block.dx.values(), sums = block.sums.values();
+  simt::set_order(2);
+  block.run();
+  EXPECT_EQ(block.qkv.values(), qkv);
+  EXPECT_EQ(block.out.values(), out);
+  EXPECT_EQ(block.dx.values(), dx);
+  EXPECT_EQ(block.sums.values(), sums);
+}
+
+/// D with a kernel of its own and without, tokens around the tiles of 64 and 32.
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const bool normalised : {true, false}) {
+    for (const int tokens : {1, 63, 64, 65, 200}) all.push_back({16, tokens, normalised});
+    for (const int tokens : {63, 65}) all.push_back({32, tokens, normalised});
+    for (const int tokens : {1, 31, 32, 33}) all.push_back({24, tokens, normalised});
+    all.push_back({8, 33, normalised});
+    all.push_back({64, 33, normalised});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, CudaBlock, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
+
+TEST(CudaBlockParts, ABlockThatHasSeveralTilesAddsThemUp) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  Block block({8, 400 * 32 - 7, true});  // tiles of 32, two for each of 200 blocks
+  ASSERT_EQ(block_parts(block.sizes), 200);
+  block.run();
+  EXPECT_EQ(block.dx.unwritten() + block.sums.unwritten(), 0);
+  BlockReference expected(block.weight_values, 8, true);
+  const Doubles x = doubles(block.x_values);
+  expected.qkv(x);
+  expected.out(expected.mid(x, doubles(block.attended_values)));
+  expected.d_attended(doubles(block.d_out_values));
+  const Doubles dx = expected.dx(doubles(block.d_qkv_values));
+  EXPECT_LT(testing::relative_error(block.dx.values(), dx), 1.5e-6);
+  EXPECT_LT(testing::relative_error(block.gradients(), expected.gradients), 1.5e-6);
+}
+
+TEST(CudaBlockArguments, WhatHasNoKernelIsRefusedInWords) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  EXPECT_TRUE(block_supports({1, 16}));
+  for (const BlockSizes& sizes : {BlockSizes{1, 68}, BlockSizes{1, 18}, BlockSizes{0, 16}, BlockSizes{1, 0}}) {
+    EXPECT_FALSE(block_supports(sizes));
+    for (const char* cause : {qkv_forward({sizes}), mlp_forward({sizes}), mlp_backward({sizes}), qkv_backward({sizes})})
+      EXPECT_THAT(cause, ::testing::HasSubstr("sizes"));
+  }
+}
+
+}  // namespace
+}  // namespace igpt::ops::cuda

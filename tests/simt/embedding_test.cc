@@ -1,0 +1,165 @@
+#include "src/ops/cuda/embedding.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+#include "simt/device_memory.h"
+#include "simt/model_reference.h"
+#include "src/ops/cuda/ordered_sums.h"
+
+namespace igpt::ops::cuda {
+namespace {
+
+using simt::Buffer;
+using testing::Doubles;
+using testing::drawn;
+
+struct Case {
+  int images, side, embed, vocab;
+  bool two_dimensional;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << (c.two_dimensional ? "Plane" : "Raster") << "_D" << c.embed << "_V" << c.vocab << "_B" << c.images
+             << "_side" << c.side;
+}
+
+struct Embedding {
+  EmbeddingSizes sizes;
+  std::vector<float> table_values, position_values, dx_values;
+  std::vector<uint8_t> token_values;
+  Buffer<float> tables, positions, dx;
+  Buffer<uint8_t> tokens;
+  Buffer<float> x, sums, d_tables, d_positions, d_plane;
+
+  explicit Embedding(const Case& c)
+      : sizes{c.images, c.side * c.side, c.embed, c.vocab,
+              c.two_dimensional ? testing::neighbours_2d(c.side) : Neighbourhood{}},
+        table_values(drawn(size(sizes.table_rows()), 1)),
+        position_values(drawn(size(sizes.position_rows()), 2)),
+        dx_values(drawn(size(rows()), 3)),
+        token_values(testing::drawn_tokens(static_cast<size_t>(rows()), c.vocab, 4)),
+        tables("tables", table_values),
+        positions("positions", position_values),
+        dx("dx", dx_values),
+        tokens("tokens", token_values),
+        x("x", size(rows())),
+        sums("sums", size(embedding_parts(sizes) * sizes.table_rows())),
+        d_tables("d_tables", size(sizes.table_rows())),
+        d_positions("d_positions", size(sizes.position_rows())),
+        d_plane("d_plane", size(sizes.length)) {}
+
+  int64_t rows() const { return sizes.images * sizes.length; }
+  size_t size(int64_t rows) const { return static_cast<size_t>(rows * sizes.embed); }
+
+  void run() {
+    ASSERT_STREQ(embedding_forward({sizes, tables.data(), positions.data(), tokens.data(), x.data()}), nullptr);
+    ASSERT_STREQ(embedding_backward({sizes, tokens.data(), dx.data(), sums.data()}), nullptr);
+    const int64_t d = sizes.embed, table = sizes.table_rows() * d, plane = sizes.length * d,
+                  side = sizes.neighbours.side;
+    ASSERT_STREQ(add_parts({{.from = sums.data(),
+                             .to = d_tables.data(),
+                             .parts = embedding_parts(sizes),
+                             .count = table,
+                             .part_stride = table},
+                            {.from = dx.data(),
+                             .to = side ? d_plane.data() : d_positions.data(),
+                             .parts = sizes.images,
+                             .count = plane,
+                             .part_stride = plane}}),
+                 nullptr);
+    if (side > 0) {
+      ASSERT_STREQ(add_parts({{.from = d_plane.data(),
+                               .to = d_positions.data(),
+                               .groups = side,
+                               .parts = side,
+                               .count = d,
+                               .group_stride = side * d,
+                               .part_stride = d,
+                               .to_stride = d},
+                              {.from = d_plane.data(),
+                               .to = d_positions.data() + side * d,
+                               .groups = side,
+                               .parts = side,
+                               .count = d,
+                               .group_stride = d,
+                               .part_stride = side * d,
+                               .to_stride = d}}),
+                   nullptr);
+    }
+    simt::wait_for_device();
+  }
+};
+
+class CudaEmbedding : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+    simt::set_order(1);
+  }
+};
+
+TEST_P(CudaEmbedding, IsWithinTheLimitOfDoublePrecision) {
+  Embedding e(GetParam());
+  e.run();
+  if (HasFatalFailure()) return;
+  const auto& n = e.sizes.neighbours;
+  const int d = static_cast<int>(e.sizes.embed), vocab = static_cast<int>(e.sizes.vocab),
+            length = static_cast<int>(e.sizes.length);
+  Doubles x(e.size(e.rows())), d_tables(e.table_values.size()), d_positions(e.position_values.size());
+  for (int64_t token = 0; token < e.rows(); ++token)
+    for (int i = 0; i < d; ++i) {
+      const int s = static_cast<int>(token % length);
+      const size_t at = static_cast<size_t>(token * d + i);
+      const auto visit = [&](const std::vector<float>& table, Doubles& d_table, int row) {
+        x[at] += table[static_cast<size_t>(row * d + i)];
+        d_table[static_cast<size_t>(row * d + i)] += e.dx_values[at];
+      };
+      testing::for_position_rows(n, s, [&](int row) { visit(e.position_values, d_positions, row); });
+      for (int k = 0; k < n.count; ++k)
+        visit(
+            e.table_values, d_tables,
+            k * (vocab + 1) + testing::neighbour_row(n, &e.token_values[static_cast<size_t>(token - s)], s, k, vocab));
+    }
+  EXPECT_EQ(e.x.unwritten() + e.sums.unwritten() + e.d_tables.unwritten() + e.d_positions.unwritten(), 0);
+  EXPECT_LT(testing::relative_error(e.x.values(), x), 3e-7);
+  EXPECT_LT(testing::relative_error(e.d_tables.values(), d_tables), 1e-6);
+  EXPECT_LT(testing::relative_error(e.d_positions.values(), d_positions), 1e-6);
+}
+
+TEST_P(CudaEmbedding, IsTheSameBitsInAnotherOrder) {
+  Embedding e(GetParam());
+  e.run();
+  const auto x = e.x.values(), d_tables = e.d_tables.values(), d_positions = e.d_positions.values();
+  simt::set_order(2);
+  e.run();
+  EXPECT_EQ(e.x.values(), x);
+  EXPECT_EQ(e.d_tables.values(), d_tables);
+  EXPECT_EQ(e.d_positions.values(), d_positions);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, CudaEmbedding,
+                         ::testing::Values(Case{1, 1, 16, 16, false}, Case{3, 5, 16, 16, false},
+                                           Case{2, 8, 24, 7, false}, Case{2, 6, 64, 33, false},
+                                           Case{1, 7, 8, 255, false}, Case{20, 28, 16, 16, false},
+                                           Case{1, 1, 16, 16, true}, Case{3, 5, 16, 16, true}, Case{2, 6, 64, 33, true},
+                                           Case{2, 8, 24, 7, true}),
+                         ::testing::PrintToStringParamName());
+
+TEST(CudaEmbeddingArguments, WhatHasNoKernelIsRefusedInWords) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  EXPECT_TRUE(embedding_supports({1, 25, 16, 16, testing::neighbours_2d(5)}));
+  auto later = testing::neighbours_2d(5);
+  later.down[2] = 0, later.right[2] = 0;  // the position itself
+  for (const EmbeddingSizes& sizes :
+       {EmbeddingSizes{0, 25, 16, 16}, EmbeddingSizes{1, 25, 18, 16}, EmbeddingSizes{1, 25, 16, 256},
+        EmbeddingSizes{1, 25, 68, 16}, EmbeddingSizes{1, 24, 16, 16, testing::neighbours_2d(5)},
+        EmbeddingSizes{1, 25, 16, 16, later}}) {
+    EXPECT_THAT(embedding_forward({sizes}), ::testing::HasSubstr("sizes"));
+    EXPECT_THAT(embedding_backward({sizes}), ::testing::HasSubstr("sizes"));
+  }
+}
+
+}  // namespace
+}  // namespace igpt::ops::cuda

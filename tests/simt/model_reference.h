@@ -1,0 +1,352 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "simt/attention_reference.h"
+#include "src/ops/cuda/block.h"
+#include "src/ops/cuda/embedding.h"
+#include "src/ops/cuda/model_shape.h"
+
+namespace igpt::ops::cuda::testing {
+
+/// The parts of the model in double precision, written for reading. Arrays are row-major, a row for each token.
+using Doubles = std::vector<double>;
+
+inline std::vector<float> drawn(size_t count, unsigned seed, double sigma = 1, double mean = 0) {
+  std::mt19937 random(seed);
+  std::normal_distribution<double> normal(mean, sigma);
+  std::vector<float> values(count);
+  for (float& x : values) x = static_cast<float>(normal(random));
+  return values;
+}
+
+/// |computed - expected| / |expected| by norm.
+template <class Computed>
+double relative_error(const Computed& computed, const Doubles& expected, size_t first = 0) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double d = static_cast<double>(computed[first + i]) - expected[i];
+    difference += d * d;
+    norm += expected[i] * expected[i];
+  }
+  return norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
+}
+
+/// (tokens, inputs) -> (tokens, outputs); `bias` may be null.
+inline Doubles linear(const Doubles& x, const double* weight, const double* bias, int inputs, int outputs) {
+  const size_t tokens = x.size() / inputs;
+  Doubles y(tokens * outputs);
+  for (size_t t = 0; t < tokens; ++t)
+    for (int o = 0; o < outputs; ++o) {
+      double sum = bias ? bias[o] : 0;
+      for (int i = 0; i < inputs; ++i) sum += weight[o * inputs + i] * x[t * inputs + i];
+      y[t * outputs + o] = sum;
+    }
+  return y;
+}
+
+/// Gradient of x; adds those of the weight and, unless null, of the bias.
+inline Doubles linear_backward(const Doubles& x, const Doubles& dy, const double* weight, int inputs, int outputs,
+                               double* d_weight, double* d_bias) {
+  const size_t tokens = x.size() / inputs;
+  Doubles dx(x.size());
+  for (size_t t = 0; t < tokens; ++t)
+    for (int o = 0; o < outputs; ++o) {
+      const double d = dy[t * outputs + o];
+      if (d_bias) d_bias[o] += d;
+      for (int i = 0; i < inputs; ++i) {
+        d_weight[o * inputs + i] += d * x[t * inputs + i];
+        dx[t * inputs + i] += d * weight[o * inputs + i];
+      }
+    }
+  return dx;
+}
+
+struct LayerNorm {
+  int dim;
+  Doubles normalised, inverse_sigma;
+
+  explicit LayerNorm(int columns) : dim(columns) {}
+
+  Doubles forward(const Doubles& x, const double* weight, const double* bias) {
+    normalised.resize(x.size());
+    inverse_sigma.resize(x.size() / dim);
+    Doubles y(x.size());
+    for (size_t t = 0; t < x.size() / dim; ++t) {
+      double mean = 0, variance = 0;
+      for (int i = 0; i < dim; ++i) mean += x[t * dim + i] / dim;
+      for (int i = 0; i < dim; ++i) variance += (x[t * dim + i] - mean) * (x[t * dim + i] - mean) / dim;
+      inverse_sigma[t] = 1 / std::sqrt(variance + 1e-5);
+      for (int i = 0; i < dim; ++i) {
+        normalised[t * dim + i] = (x[t * dim + i] - mean) * inverse_sigma[t];
+        y[t * dim + i] = normalised[t * dim + i] * weight[i] + bias[i];
+      }
+    }
+    return y;
+  }
+
+  Doubles backward(const Doubles& dy, const double* weight, double* d_weight, double* d_bias) const {
+    Doubles dx(dy.size());
+    for (size_t t = 0; t < dy.size() / dim; ++t) {
+      double mean = 0, correlation = 0;
+      for (int i = 0; i < dim; ++i) {
+        const double d = dy[t * dim + i], x = normalised[t * dim + i];
+        d_weight[i] += d * x;
+        d_bias[i] += d;
+        mean += d * weight[i] / dim;
+        correlation += d * weight[i] * x / dim;
+      }
+      for (int i = 0; i < dim; ++i)
+        dx[t * dim + i] =
+            inverse_sigma[t] * (dy[t * dim + i] * weight[i] - mean - normalised[t * dim + i] * correlation);
+    }
+    return dx;
+  }
+};
+
+inline double normal_cdf(double x) {
+  return 0.5 * std::erfc(-x / std::sqrt(2.0));
+}
+inline double gelu(double x) {
+  return x * normal_cdf(x);
+}
+inline double gelu_slope(double x) {
+  return normal_cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0));
+}
+
+inline void add(Doubles& to, const Doubles& from) {
+  for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+}
+
+/// A block without its attention: what is before and what is after.
+struct BlockReference {
+  int dim;
+  bool residual_from_normalised;
+  Doubles parameters, gradients = Doubles(parameters.size());
+  BlockParameters<const double> p{parameters.data(), dim};
+  BlockParameters<double> g{gradients.data(), dim};
+  LayerNorm ln_1{dim}, ln_2{dim};
+  Doubles normed_1, normed_2, before_gelu, hidden, attended_, d_mid;
+
+  template <class Values>
+  BlockReference(const Values& weights, int embed, bool from_normalised)
+      : dim(embed), residual_from_normalised(from_normalised), parameters(weights.begin(), weights.end()) {}
+  BlockReference(const BlockReference&) = delete;
+
+  Doubles qkv(const Doubles& x) {
+    normed_1 = ln_1.forward(x, p.ln_1_weight, p.ln_1_bias);
+    return linear(normed_1, p.in, p.in_bias, dim, 3 * dim);
+  }
+  Doubles mid(const Doubles& x, const Doubles& attended) {
+    attended_ = attended;
+    Doubles y = linear(attended, p.out, p.out_bias, dim, dim);
+    add(y, residual_from_normalised ? normed_1 : x);
+    return y;
+  }
+  Doubles out(const Doubles& mid) {
+    normed_2 = ln_2.forward(mid, p.ln_2_weight, p.ln_2_bias);
+    hidden = before_gelu = linear(normed_2, p.up, p.up_bias, dim, 4 * dim);
+    for (double& a : hidden) a = gelu(a);
+    Doubles y = linear(hidden, p.down, p.down_bias, 4 * dim, dim);
+    add(y, mid);
+    return y;
+  }
+  /// Gradient of `attended`; leaves that of mid.
+  Doubles d_attended(const Doubles& d_out) {
+    Doubles d_hidden = linear_backward(hidden, d_out, p.down, 4 * dim, dim, g.down, g.down_bias);
+    for (size_t i = 0; i < d_hidden.size(); ++i) d_hidden[i] *= gelu_slope(before_gelu[i]);
+    const Doubles d_normed = linear_backward(normed_2, d_hidden, p.up, dim, 4 * dim, g.up, g.up_bias);
+    d_mid = ln_2.backward(d_normed, p.ln_2_weight, g.ln_2_weight, g.ln_2_bias);
+    add(d_mid, d_out);
+    return linear_backward(attended_, d_mid, p.out, dim, dim, g.out, g.out_bias);
+  }
+  Doubles dx(const Doubles& d_qkv) {
+    Doubles d_normed = linear_backward(normed_1, d_qkv, p.in, dim, 3 * dim, g.in, g.in_bias);
+    if (residual_from_normalised) add(d_normed, d_mid);
+    Doubles dx = ln_1.backward(d_normed, p.ln_1_weight, g.ln_1_weight, g.ln_1_bias);
+    if (!residual_from_normalised) add(dx, d_mid);
+    return dx;
+  }
+};
+
+/// Cross-entropy in nats of each row of logits (rows, outputs), and the gradient of `scale` times their sum.
+struct CrossEntropy {
+  Doubles nats, d_logits;
+
+  template <class Targets>
+  CrossEntropy(const Doubles& logits, const Targets& targets, int outputs, double scale) : d_logits(logits.size()) {
+    for (size_t t = 0; t < targets.size(); ++t) {
+      const double* const row = &logits[t * outputs];
+      const double largest = *std::max_element(row, row + outputs);
+      double sum = 0;
+      for (int v = 0; v < outputs; ++v) sum += std::exp(row[v] - largest);
+      const auto target = static_cast<int>(targets[t]);
+      nats.push_back(std::log(sum) + largest - row[target]);
+      for (int v = 0; v < outputs; ++v)
+        d_logits[t * outputs + v] = scale * (std::exp(row[v] - largest) / sum - (v == target ? 1 : 0));
+    }
+  }
+};
+
+inline std::vector<uint8_t> drawn_tokens(size_t count, int vocab, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<uint8_t> tokens(count);
+  for (auto& token : tokens) token = static_cast<uint8_t>(random() % static_cast<unsigned>(vocab));
+  return tokens;
+}
+
+/// Row of table k that is added at position s of an image: for `side` 0 the token before, from 1, or 0 for none; else
+/// the neighbour's token, or `vocab` outside the image.
+inline int neighbour_row(const Neighbourhood& n, const uint8_t* image, int s, int k, int vocab) {
+  if (n.side == 0) return s == 0 ? 0 : image[s - 1] + 1;
+  const int row = s / n.side + n.down[k], column = s % n.side + n.right[k];
+  if (row < 0 || row >= n.side || column < 0 || column >= n.side) return vocab;
+  return image[row * n.side + column];
+}
+
+/// Calls visit(row of the position tables) for what is added at position s.
+template <class Visit>
+void for_position_rows(const Neighbourhood& n, int s, Visit visit) {
+  if (n.side == 0) return visit(s);
+  visit(s / n.side);
+  visit(n.side + s % n.side);
+}
+
+/// The neighbours of a 2-d model: to the left, above, above left, above right, two to the left.
+inline Neighbourhood neighbours_2d(int side) {
+  Neighbourhood n{5, side};
+  const int8_t down[] = {0, -1, -1, -1, 0}, right[] = {-1, 0, -1, 1, -2};
+  std::copy(down, down + 5, n.down);
+  std::copy(right, right + 5, n.right);
+  return n;
+}
+
+/// The whole model on a batch.
+struct ModelReference {
+  ModelShape shape;
+  int64_t images;
+  Doubles logits;     // (B, S, V)
+  Doubles gradients;  // of the mean cross-entropy over images and positions
+  double loss = 0;    // that mean
+
+  ModelReference(const ModelShape& of, const std::vector<float>& weights, const std::vector<uint8_t>& tokens)
+      : shape(of), images(static_cast<int64_t>(tokens.size()) / of.length), gradients(weights.size()), at_(of) {
+    const int d = static_cast<int>(shape.embed), vocab = static_cast<int>(shape.vocab);
+    const Doubles w(weights.begin(), weights.end());
+    Doubles x(tokens.size() * static_cast<size_t>(d));
+    for_embeddings(tokens, [&](int64_t to, int64_t from) { x[to] += w[from]; });
+    std::vector<std::unique_ptr<BlockReference>> blocks;
+    std::vector<Doubles> qkvs;
+    for (int64_t layer = 0; layer < shape.layers; ++layer) {
+      const auto first = weights.begin() + at_.blocks + layer * block_parameter_count(d);
+      const std::vector<float> of_block(first, first + block_parameter_count(d));
+      auto& block = *blocks.emplace_back(std::make_unique<BlockReference>(of_block, d, shape.residual_from_normalised));
+      qkvs.push_back(block.qkv(x));
+      x = block.out(block.mid(x, attention(qkvs.back(), {}).first));
+    }
+    LayerNorm norm(d);
+    const Doubles features = shape.final_norm ? norm.forward(x, &w[at_.norm], &w[at_.norm + d]) : x;
+    logits = linear(features, &w[at_.head], nullptr, d, vocab);
+    const CrossEntropy entropy(logits, tokens, vocab, 1.0 / static_cast<double>(tokens.size()));
+    for (const double nats : entropy.nats) loss += nats / static_cast<double>(tokens.size());
+    Doubles dx = linear_backward(features, entropy.d_logits, &w[at_.head], d, vocab, &gradients[at_.head], nullptr);
+    if (shape.final_norm) dx = norm.backward(dx, &w[at_.norm], &gradients[at_.norm], &gradients[at_.norm + d]);
+    for (int64_t layer = shape.layers - 1; layer >= 0; --layer) {
+      auto& block = *blocks[layer];
+      const Doubles d_attended = block.d_attended(dx);
+      dx = block.dx(attention(qkvs[layer], d_attended).second);
+      std::copy(block.gradients.begin(), block.gradients.end(),
+                gradients.begin() + at_.blocks + layer * block_parameter_count(d));
+    }
+    for_embeddings(tokens, [&](int64_t from, int64_t to) { gradients[to] += dx[from]; });
+  }
+
+ private:
+  /// visit(element of x, element of the weights) for everything that is embedded.
+  template <class Visit>
+  void for_embeddings(const std::vector<uint8_t>& tokens, Visit visit) const {
+    const int64_t d = shape.embed;
+    for (int64_t token = 0; token < static_cast<int64_t>(tokens.size()); ++token) {
+      const int s = static_cast<int>(token % shape.length);
+      const auto row = [&](int64_t first, int64_t r) {
+        for (int64_t i = 0; i < d; ++i) visit(token * d + i, first + r * d + i);
+      };
+      for_position_rows(shape.neighbours, s, [&](int r) { row(at_.positions, r); });
+      for (int k = 0; k < shape.neighbours.count; ++k)
+        row(at_.tables, k * (shape.vocab + 1) + neighbour_row(shape.neighbours, &tokens[static_cast<size_t>(token - s)],
+                                                              s, k, static_cast<int>(shape.vocab)));
+    }
+  }
+
+  /// qkv (B, S, 3, H, d) -> out (B, S, H, d) and, with its gradient, that of qkv.
+  std::pair<Doubles, Doubles> attention(const Doubles& qkv, const Doubles& d_out) const {
+    const int64_t heads = shape.heads, dim = shape.head_dim(), d = shape.embed, length = shape.length;
+    Doubles out(qkv.size() / 3), d_qkv(qkv.size());
+    for (int64_t b = 0; b < images; ++b)
+      for (int64_t h = 0; h < heads; ++h) {
+        const auto each = [&](auto visit) {  // visit(element of a head, of out, of q)
+          for (int64_t s = 0; s < length; ++s)
+            for (int64_t i = 0; i < dim; ++i)
+              visit(s * dim + i, (b * length + s) * d + h * dim + i, (b * length + s) * 3 * d + h * dim + i);
+        };
+        Doubles q(static_cast<size_t>(length * dim)), k = q, v = q, d_head = q;
+        each([&](int64_t at, int64_t of_out, int64_t of_q) {
+          q[at] = qkv[of_q], k[at] = qkv[of_q + d], v[at] = qkv[of_q + 2 * d];
+          if (!d_out.empty()) d_head[at] = d_out[of_out];
+        });
+        const HeadReference head(q, k, v, d_head, static_cast<int>(length), static_cast<int>(dim),
+                                 1 / std::sqrt(static_cast<double>(dim)));
+        each([&](int64_t at, int64_t of_out, int64_t of_q) {
+          out[of_out] = head.out.values[at];
+          d_qkv[of_q] = head.dq.values[at], d_qkv[of_q + d] = head.dk.values[at],
+          d_qkv[of_q + 2 * d] = head.dv.values[at];
+        });
+      }
+    return {out, d_qkv};
+  }
+
+  ParameterOffsets at_;
+};
+
+/// Weights as after some training: not so small that nothing depends on them.
+inline std::vector<float> drawn_weights(const ModelShape& shape, unsigned seed) {
+  const ParameterOffsets at(shape);
+  auto weights = drawn(static_cast<size_t>(at.count), seed, 1.0 / std::sqrt(static_cast<double>(shape.embed)));
+  const auto add_one = [&](int64_t first) {
+    for (int64_t i = 0; i < shape.embed; ++i) weights[static_cast<size_t>(first + i)] += 1.0f;
+  };
+  add_one(at.norm);
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    add_one(at.blocks + layer * block_parameter_count(shape.embed));
+    add_one(at.blocks + layer * block_parameter_count(shape.embed) + 2 * shape.embed);
+  }
+  for (int64_t i = 0; i < at.blocks; ++i) weights[static_cast<size_t>(i)] *= 2.0f;
+  return weights;
+}
+
+/// The architectures: the original, and that with two-dimensional neighbours, residuals from the unnormalised stream
+/// and a norm before the head.
+inline ModelShape raster_shape(int side, int embed, int heads, int layers, int vocab) {
+  ModelShape shape;
+  shape.length = side * side;
+  shape.embed = embed;
+  shape.heads = heads;
+  shape.layers = layers;
+  shape.vocab = vocab;
+  return shape;
+}
+inline ModelShape plane_shape(int side, int embed, int heads, int layers, int vocab) {
+  ModelShape shape = raster_shape(side, embed, heads, layers, vocab);
+  shape.neighbours = neighbours_2d(side);
+  shape.residual_from_normalised = false;
+  shape.final_norm = true;
+  return shape;
+}
+
+}  // namespace igpt::ops::cuda::testing

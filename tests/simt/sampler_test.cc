@@ -1,0 +1,197 @@
+#include "src/ops/cuda/sampler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <ostream>
+
+#include "igpt/sampling/draw.h"
+#include "igpt/sampling/philox.h"
+#include "simt/device_memory.h"
+#include "simt/model_reference.h"
+
+namespace igpt::ops::cuda {
+namespace {
+
+using simt::Buffer;
+
+struct Case {
+  const char* name;
+  ModelShape shape;
+  int images, given;
+  DrawOptions options{};
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
+}
+
+constexpr uint64_t kFirstStream = (uint64_t{7} << 32) + 3;
+
+struct Samples {
+  Case c;
+  std::vector<float> weight_values;
+  Buffer<float> weights, cache, logits;
+  Buffer<uint64_t> streams;
+  Buffer<uint8_t> tokens;
+  Buffer<int32_t> faults;
+
+  explicit Samples(const Case& of)
+      : c(of),
+        weight_values(testing::drawn_weights(c.shape, 1)),
+        weights("weights", weight_values),
+        cache("cache", static_cast<size_t>(sampler_cache_floats(c.shape, c.images))),
+        logits("logits", pixels() * static_cast<size_t>(c.shape.vocab)),
+        streams("streams", first_streams(c.images)),
+        tokens("tokens", context()),
+        faults("faults", static_cast<size_t>(c.images)) {}
+
+  size_t pixels() const { return static_cast<size_t>(c.images * c.shape.length); }
+  static std::vector<uint64_t> first_streams(int images) {
+    std::vector<uint64_t> streams;
+    for (int i = 0; i < images; ++i) streams.push_back(kFirstStream + static_cast<uint64_t>(i));
+    return streams;
+  }
+  /// What is not given is no token.
+  std::vector<uint8_t> context() const {
+    auto drawn = testing::drawn_tokens(pixels(), static_cast<int>(c.shape.vocab), 9);
+    for (size_t i = 0; i < drawn.size(); ++i)
+      if (static_cast<int64_t>(i) % c.shape.length >= c.given) drawn[i] = 255;
+    return drawn;
+  }
+  void run(bool with_logits = true) {
+    Sampler sampler{c.shape,        c.images,      c.given,      c.options,     weights.data(),
+                    streams.data(), tokens.data(), cache.data(), faults.data(), with_logits ? logits.data() : nullptr};
+    ASSERT_STREQ(sample(sampler), nullptr);
+    simt::wait_for_device();
+  }
+};
+
+class CudaSampler : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+    simt::set_order(1);
+  }
+};
+
+/// How many tokens igpt::sampling::draw chooses otherwise from the device's logits.
+int other_draws(Samples& samples, const std::vector<uint8_t>& tokens) {
+  const Case& c = samples.c;
+  const auto& logits = samples.logits.values();
+  const sampling::SamplingOptions options{c.options.temperature, c.options.top_k, c.options.top_p,
+                                          static_cast<int64_t>(c.options.seed)};
+  int others = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const uint64_t at = i % static_cast<size_t>(c.shape.length), image = i / static_cast<size_t>(c.shape.length);
+    if (static_cast<int64_t>(at) < c.given) continue;
+    const auto vocab = static_cast<size_t>(c.shape.vocab);
+    const double u = sampling::uniform(c.options.seed, kFirstStream + image, at);
+    others += tokens[i] != sampling::draw({logits.data() + i * vocab, vocab}, options, u);
+  }
+  return others;
+}
+
+TEST_P(CudaSampler, DrawsFromTheModelAsTheCpuDoes) {
+  Samples samples(GetParam());
+  samples.run();
+  if (HasFatalFailure()) return;
+  const Case& c = samples.c;
+  const auto tokens = samples.tokens.values(), context = samples.context();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (static_cast<int64_t>(i) % c.shape.length < c.given)
+      ASSERT_EQ(tokens[i], context[i]);
+    else
+      ASSERT_LT(tokens[i], c.shape.vocab);
+  }
+  const testing::ModelReference expected(c.shape, samples.weight_values, tokens);
+  const double error = testing::relative_error(samples.logits.values(), expected.logits);
+  EXPECT_LT(error, 3e-6);
+  RecordProperty("logits", ::testing::PrintToString(error));
+  EXPECT_EQ(other_draws(samples, tokens), 0);
+  EXPECT_THAT(samples.faults.values(), ::testing::Each(0));
+}
+
+TEST_P(CudaSampler, IsTheSameBitsInAnotherOrderAndWithoutLogits) {
+  Samples samples(GetParam()), other(GetParam());
+  samples.run();
+  simt::set_order(2);
+  other.run(/*with_logits=*/false);
+  EXPECT_EQ(samples.tokens.values(), other.tokens.values());
+}
+
+/// Temperatures, restrictions and contexts; keys and values in shared memory and, where they are many, in the cache.
+std::vector<Case> cases() {
+  using testing::plane_shape;
+  using testing::raster_shape;
+  return {{"Plain", raster_shape(6, 16, 2, 2, 16), 3, 0, {1, 0, 1, (uint64_t{1} << 40) + 1}},
+          {"Completion", raster_shape(6, 16, 2, 2, 16), 2, 18, {1, 0, 1, 2}},
+          {"GivenButOne", raster_shape(3, 16, 2, 1, 16), 2, 8, {1, 0, 1, 16}},
+          {"Cold", raster_shape(6, 16, 2, 1, 16), 1, 0, {0.5, 0, 1, 3}},
+          {"Greedy", raster_shape(6, 16, 2, 1, 16), 1, 0, {1, 1, 1, 4}},
+          {"TopK", raster_shape(6, 16, 2, 1, 16), 2, 0, {2, 5, 1, 5}},
+          {"TopKBeyondAll", raster_shape(3, 16, 2, 1, 16), 2, 0, {2, 100, 0.9, 17}},
+          {"TopP", raster_shape(6, 16, 2, 1, 16), 2, 0, {2, 0, 0.8, 6}},
+          {"TopKAndP", raster_shape(6, 16, 2, 1, 16), 2, 0, {2, 8, 0.7, 7}},
+          {"ManyTokens", raster_shape(4, 24, 3, 1, 200), 1, 0, {1, 150, 0.9, 8}},
+          {"Plane", plane_shape(6, 16, 2, 2, 16), 2, 7, {1, 0, 1, 9}},
+          {"WidePlane", plane_shape(4, 64, 2, 1, 32), 1, 0, {1, 0, 1, 10}},
+          {"WideHeads", raster_shape(4, 32, 2, 1, 5), 1, 0, {1, 0, 1, 11}},
+          {"EightHeads", raster_shape(6, 64, 8, 1, 16), 1, 0, {1, 0, 1, 12}},
+          {"CacheInGlobalMemory", raster_shape(17, 32, 4, 3, 16), 1, 285, {1, 0, 1, 13}},
+          {"LongerThanAWarpOfKeys", raster_shape(18, 16, 2, 1, 16), 1, 0, {1, 0, 1, 14}},
+          {"OnePixel", raster_shape(1, 8, 1, 1, 2), 2, 0, {1, 0, 1, 15}}};
+}
+INSTANTIATE_TEST_SUITE_P(Cases, CudaSampler, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
+
+TEST(CudaSamplerLogits, ThatAreNotFiniteAreReported) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  Samples samples({"", testing::raster_shape(3, 16, 2, 1, 16), 2, 0});
+  const ParameterOffsets at(samples.c.shape);
+  samples.weight_values[static_cast<size_t>(at.head + 5)] = std::numeric_limits<float>::quiet_NaN();
+  Buffer<float> weights("weights", samples.weight_values);
+  ASSERT_STREQ(sample({samples.c.shape,
+                       2,
+                       0,
+                       {},
+                       weights.data(),
+                       samples.streams.data(),
+                       samples.tokens.data(),
+                       samples.cache.data(),
+                       samples.faults.data()}),
+               nullptr);
+  simt::wait_for_device();
+  EXPECT_THAT(samples.faults.values(), ::testing::Each(1));
+}
+
+TEST(CudaSamplerDraws, OfEquallyLikelyTokensTheLowerOnesAreMoreLikely) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  Samples samples({"", testing::raster_shape(3, 16, 2, 1, 16), 2, 0, {1, 3, 1, 18}});
+  const ParameterOffsets at(samples.c.shape);
+  std::fill_n(samples.weight_values.begin() + at.head, 16 * 16, 0.0f);
+  Buffer<float> weights("weights", samples.weight_values);
+  ASSERT_STREQ(sample({samples.c.shape, 2, 0, samples.c.options, weights.data(), samples.streams.data(),
+                       samples.tokens.data(), samples.cache.data(), samples.faults.data()}),
+               nullptr);
+  simt::wait_for_device();
+  EXPECT_THAT(samples.tokens.values(), ::testing::Each(::testing::Lt(3)));
+  EXPECT_THAT(samples.tokens.values(), ::testing::Contains(2));
+}
+
+TEST(CudaSamplerArguments, WhatHasNoKernelIsRefusedInWords) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  const ModelShape good = testing::raster_shape(3, 16, 2, 1, 16);
+  EXPECT_TRUE(model_supports(good, 1));
+  ModelShape odd_head = good, no_layers = good, odd_side = testing::plane_shape(3, 16, 2, 1, 16);
+  odd_head.heads = 4;
+  no_layers.layers = 0;
+  odd_side.length = 8;
+  for (const ModelShape& shape : {odd_head, no_layers, odd_side}) {
+    EXPECT_FALSE(model_supports(shape, 1));
+    EXPECT_THAT(sample({shape, 1}), ::testing::HasSubstr("sizes"));
+  }
+  EXPECT_FALSE(model_supports(good, 0));
+}
+
+}  // namespace
+}  // namespace igpt::ops::cuda

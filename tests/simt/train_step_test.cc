@@ -1,0 +1,223 @@
+#include "src/ops/cuda/train_step.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <ostream>
+#include <span>
+
+#include "igpt/ops/cpu/fused_step.h"
+#include "simt/device_memory.h"
+#include "simt/model_reference.h"
+#include "src/ops/cuda/adam.h"
+
+namespace igpt::ops::cuda {
+namespace {
+
+using simt::Buffer;
+
+struct Case {
+  const char* name;
+  ModelShape shape;
+  int images;
+  AttentionPrecision precision = AttentionPrecision::fp32;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
+}
+
+/// A step with each of its arrays a buffer of its own.
+struct Step {
+  Case c;
+  std::vector<float> weight_values;
+  std::vector<uint8_t> token_values;
+  Buffer<float> weights, gradients;
+  Buffer<uint8_t> tokens;
+  Buffer<int64_t> labels;
+  std::vector<std::unique_ptr<Buffer<float>>> floats;
+  std::map<std::string, std::unique_ptr<Buffer<double>>> doubles;
+  TrainStep step;
+
+  explicit Step(const Case& of)
+      : c(of),
+        weight_values(testing::drawn_weights(c.shape, 3)),
+        token_values(
+            testing::drawn_tokens(static_cast<size_t>(c.images * c.shape.length), static_cast<int>(c.shape.vocab), 4)),
+        weights("weights", weight_values),
+        gradients("gradients", std::vector<float>(weight_values.size())),
+        tokens("tokens", token_values),
+        labels("labels", label_values()),
+        step(c.shape, c.images, c.precision,
+             [this](const char* name, int64_t count, int64_t bytes) { return allocate(name, count, bytes); }) {}
+
+  std::vector<int64_t> label_values() const {
+    std::vector<int64_t> values;
+    for (int i = 0; i < c.images; ++i) values.push_back((i * 7 + 3) % c.shape.classes);
+    return values;
+  }
+  void* allocate(const char* name, int64_t count, int64_t element_bytes) {
+    if (element_bytes == 8) {
+      auto& buffer = doubles[name] = std::make_unique<Buffer<double>>(name, static_cast<size_t>(count));
+      return buffer->data();
+    }
+    return floats.emplace_back(std::make_unique<Buffer<float>>(name, static_cast<size_t>(count)))->data();
+  }
+  void generative(double scale = 1) {
+    ASSERT_STREQ(step.generative(tokens.data(), weights.data(), scale, gradients.data(), nullptr), nullptr);
+    simt::wait_for_device();
+  }
+  double loss() { return doubles["loss"]->values()[0]; }
+
+  cpu::ModelShape cpu_shape() const {
+    return {c.shape.embed, c.shape.heads, c.shape.layers, c.shape.length, c.shape.vocab, c.shape.classes};
+  }
+};
+
+/// Error of each parameter's gradient by norm, the largest; of the exponents' precision.
+double limit(const Case& c) {
+  return c.precision == AttentionPrecision::fp32 ? 4e-6 : 3e-5;
+}
+
+void expect_gradients(Step& step, const testing::Doubles& expected) {
+  const ParameterOffsets at(step.c.shape);
+  const auto gradients = step.gradients.values();
+  ASSERT_EQ(gradients.size(), expected.size());
+  std::vector<int64_t> borders = {0, at.positions, at.blocks};
+  for (int64_t l = 0; l < step.c.shape.layers; ++l) {
+    const int64_t first = at.blocks + l * block_parameter_count(step.c.shape.embed), d = step.c.shape.embed;
+    for (const int64_t count : {4 * d, 3 * d * d, 3 * d, d * d, d, 4 * d * d, 4 * d, 4 * d * d, d})
+      borders.push_back(borders.back() + count);
+    ASSERT_EQ(borders.back(), first + block_parameter_count(d));
+  }
+  borders.insert(borders.end(), {at.head, at.classifier, at.count});
+  for (size_t i = 0; i + 1 < borders.size(); ++i) {
+    const testing::Doubles part(expected.begin() + borders[i], expected.begin() + borders[i + 1]);
+    EXPECT_LT(testing::relative_error(gradients, part, static_cast<size_t>(borders[i])), limit(step.c))
+        << "parameters " << borders[i] << " to " << borders[i + 1];
+  }
+}
+
+class CudaTrainStep : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+    if (GetParam().precision != AttentionPrecision::fp32 && !simt::has_bf16_tensor_cores())
+      GTEST_SKIP() << "no bf16 tensor cores";
+    simt::set_order(1);
+  }
+};
+
+TEST_P(CudaTrainStep, HasTheLossAndTheGradientsOfDoublePrecision) {
+  Step step(GetParam());
+  step.generative();
+  if (HasFatalFailure()) return;
+  const testing::ModelReference expected(step.c.shape, step.weight_values, step.token_values);
+  EXPECT_NEAR(step.loss(), expected.loss, limit(step.c) * expected.loss);
+  expect_gradients(step, expected.gradients);
+}
+
+TEST_P(CudaTrainStep, IsTheSameBitsInAnotherOrder) {
+  Step step(GetParam()), other(GetParam());
+  step.generative();
+  simt::set_order(2);
+  other.generative();
+  EXPECT_EQ(step.loss(), other.loss());
+  EXPECT_EQ(step.gradients.values(), other.gradients.values());
+}
+
+std::vector<Case> cases() {
+  using testing::plane_shape;
+  using testing::raster_shape;
+  return {{"Raster", raster_shape(5, 16, 2, 2, 16), 3},
+          {"RasterWide", raster_shape(4, 64, 2, 1, 33), 2},
+          {"RasterSplitBf16", raster_shape(5, 16, 2, 2, 16), 2, AttentionPrecision::split_bf16},
+          {"Plane", plane_shape(6, 16, 2, 2, 16), 2},
+          {"PlaneOdd", plane_shape(5, 24, 3, 1, 10), 3}};
+}
+INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStep, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
+
+class CudaTrainStepBesideTheCpu : public CudaTrainStep {};
+
+TEST_P(CudaTrainStepBesideTheCpu, AddsTheSameGradientsTwice) {
+  Step step(GetParam());
+  cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+  std::vector<float> gradients(step.weight_values.size());
+  double loss = 0;
+  for (const float scale : {1.0f, 0.5f}) {
+    loss = on_cpu.generative(step.token_values, step.weight_values, scale, gradients);
+    step.generative(scale);
+  }
+  EXPECT_NEAR(step.loss(), loss, 2e-6 * loss);
+  expect_gradients(step, {gradients.begin(), gradients.end()});
+}
+
+TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassifier) {
+  Step step(GetParam());
+  cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+  std::vector<float> gradients(step.weight_values.size()), logits(static_cast<size_t>(step.c.images * 10));
+  const double loss = on_cpu.classifier(step.token_values, step.label_values(), step.weight_values, 1, gradients);
+  on_cpu.class_logits(step.token_values, step.weight_values, logits);
+  ASSERT_STREQ(step.step.classifier(step.tokens.data(), step.labels.data(), step.weights.data(), 1,
+                                    step.gradients.data(), nullptr),
+               nullptr);
+  Buffer<float> class_logits("class logits", logits.size());
+  ASSERT_STREQ(step.step.class_logits(step.tokens.data(), step.weights.data(), class_logits.data(), nullptr), nullptr);
+  simt::wait_for_device();
+  EXPECT_NEAR(step.loss(), loss, 2e-6 * loss);
+  expect_gradients(step, {gradients.begin(), gradients.end()});
+  EXPECT_LT(testing::relative_error(class_logits.values(), {logits.begin(), logits.end()}), 2e-6);
+}
+
+TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
+  Step step(GetParam());
+  cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+  std::vector<double> nats(static_cast<size_t>(step.c.images));
+  std::vector<float> logits(step.token_values.size() * static_cast<size_t>(step.c.shape.vocab));
+  on_cpu.nats(step.token_values, step.weight_values, nats);
+  on_cpu.logits(step.token_values, step.weight_values, logits);
+  Buffer<float> computed("logits", logits.size());
+  ASSERT_STREQ(step.step.evaluate(step.tokens.data(), step.weights.data(), computed.data(), nullptr), nullptr);
+  simt::wait_for_device();
+  EXPECT_LT(testing::relative_error(step.doubles["nats"]->values(), nats), 2e-6);
+  EXPECT_LT(testing::relative_error(computed.values(), {logits.begin(), logits.end()}), 3e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStepBesideTheCpu,
+                         ::testing::Values(Case{"S25_D16", testing::raster_shape(5, 16, 2, 2, 16), 2},
+                                           Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2}),
+                         ::testing::PrintToStringParamName());
+
+TEST(CudaTraining, LowersTheLoss) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  Step step({"", testing::plane_shape(4, 16, 2, 1, 4), 4});
+  const size_t count = step.weight_values.size();
+  const std::vector<float> zeros(count);
+  Buffer<float> exp_avg("exp_avg", zeros), exp_avg_sq("exp_avg_sq", zeros), rate("rate", std::vector<float>(1, 0.01f)),
+      updates("step", std::vector<float>(1)), norm("norm", 1);
+  Buffer<double> scratch("scratch", kAdamScratch);
+  std::vector<double> losses;
+  for (int i = 0; i < 10; ++i) {
+    Buffer<float> gradients("gradients", zeros);
+    ASSERT_STREQ(step.step.generative(step.tokens.data(), step.weights.data(), 1, gradients.data(), nullptr), nullptr);
+    AdamUpdate update{static_cast<int64_t>(count),
+                      step.weights.data(),
+                      exp_avg.data(),
+                      exp_avg_sq.data(),
+                      gradients.data(),
+                      nullptr,
+                      rate.data(),
+                      updates.data(),
+                      norm.data(),
+                      scratch.data()};
+    update.largest_norm = 1;
+    ASSERT_STREQ(adam_update(update), nullptr);
+    simt::wait_for_device();
+    losses.push_back(step.loss());
+  }
+  EXPECT_LT(losses.back(), 0.7 * losses.front());
+}
+
+}  // namespace
+}  // namespace igpt::ops::cuda
