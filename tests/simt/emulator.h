@@ -20,6 +20,7 @@
 
 #define SIMT_DEVICE inline
 #define SIMT_ANYWHERE inline
+#define SIMT_ARGUMENT const
 #define SIMT_KERNEL(...) void
 
 struct alignas(8) float2 {

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "igpt/ops/cpu/fused_step.h"
+#include "igpt/ops/neighbourhood.h"
 #include "simt/device_memory.h"
 #include "simt/model_reference.h"
 #include "src/ops/cuda/adam.h"
@@ -71,7 +72,14 @@ struct Step {
   double loss() { return doubles["loss"]->values()[0]; }
 
   cpu::ModelShape cpu_shape() const {
-    return {c.shape.embed, c.shape.heads, c.shape.layers, c.shape.length, c.shape.vocab, c.shape.classes};
+    const bool plane = c.shape.neighbours.side > 0;
+    return {c.shape.embed,
+            c.shape.heads,
+            c.shape.layers,
+            c.shape.length,
+            c.shape.vocab,
+            c.shape.classes,
+            plane ? c.shape.neighbours.count : 0};
   }
 };
 
@@ -138,6 +146,16 @@ std::vector<Case> cases() {
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStep, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
 
+/// With the neighbours of image-gpt-2d.
+ModelShape nearest(int count, ModelShape shape) {
+  shape.neighbours.count = 0;
+  for (const Neighbour& at : neighbourhood(count)) {
+    shape.neighbours.down[shape.neighbours.count] = static_cast<int8_t>(at.down);
+    shape.neighbours.right[shape.neighbours.count++] = static_cast<int8_t>(at.right);
+  }
+  return shape;
+}
+
 class CudaTrainStepBesideTheCpu : public CudaTrainStep {};
 
 TEST_P(CudaTrainStepBesideTheCpu, AddsTheSameGradientsTwice) {
@@ -186,7 +204,9 @@ TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStepBesideTheCpu,
                          ::testing::Values(Case{"S25_D16", testing::raster_shape(5, 16, 2, 2, 16), 2},
-                                           Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2}),
+                                           Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2},
+                                           Case{"Plane_S36_D16", nearest(12, testing::plane_shape(6, 16, 2, 2, 16)), 2},
+                                           Case{"Plane_S16_D24", nearest(60, testing::plane_shape(4, 24, 3, 1, 7)), 3}),
                          ::testing::PrintToStringParamName());
 
 TEST(CudaTraining, LowersTheLoss) {

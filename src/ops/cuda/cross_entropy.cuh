@@ -51,7 +51,7 @@ SIMT_DEVICE float cross_entropy(const OwnColumns<kTokens>& own, const Tile& logi
 }
 
 template <int kEmbed>
-SIMT_KERNEL(kDenseThreads)
+SIMT_KERNEL(kDenseThreads, kEmbed == 16 ? dense_blocks_of_sm<16> : 2)
 head_cross_entropy(HeadArguments in) {
   constexpr int kTokens = tokens_of_tile<kEmbed>;
   const int embed = kEmbed ? kEmbed : in.embed;

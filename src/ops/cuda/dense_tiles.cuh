@@ -16,6 +16,10 @@ constexpr float kLayerNormEps = 1e-5f;
 template <int kEmbed>
 constexpr int tokens_of_tile = kEmbed == 16 || kEmbed == 32 ? 64 : 32;
 
+/// Blocks for whose registers an SM has room: fewer where patches of wider rows would spill.
+template <int kEmbed>
+constexpr int dense_blocks_of_sm = kEmbed == 16 ? 4 : 3;
+
 /// Floats between the rows of a tile: 16 bytes of eight neighbouring rows lie in different banks.
 constexpr int kRowPadding = 4;
 SIMT_ANYWHERE constexpr int tile_floats(int tokens, int columns) {
@@ -79,7 +83,7 @@ template <int kTokens, class Store>
 SIMT_DEVICE void multiply(const Tile& x, int inputs, const Matrix& weight, int outputs, Store store) {
   for (Patches<kTokens> patch(outputs); patch.more(); patch.next()) {
     float sum[4][4] = {};
-#pragma unroll 4
+#pragma unroll 2
     for (int i = 0; i < inputs; i += 4) {
       Four a[4], b[4];
 #pragma unroll
@@ -108,7 +112,7 @@ template <int kTokens, class Store>
 SIMT_DEVICE void multiply_back(const Tile& dy, int outputs, const Matrix& weight, int inputs, Store store) {
   for (Patches<kTokens> patch(inputs); patch.more(); patch.next()) {
     float sum[4][4] = {};
-#pragma unroll 4
+#pragma unroll 2
     for (int o = 0; o < outputs; o += 4) {
       Four a[4], b[4];
 #pragma unroll

@@ -16,7 +16,7 @@ struct EmbeddingForwardArguments {
 };
 
 SIMT_KERNEL(kDenseThreads)
-embedding_forward_of(EmbeddingForwardArguments in) {
+embedding_forward_of(SIMT_ARGUMENT EmbeddingForwardArguments in) {
   const int fours = in.sizes.embed / 4;
   const int64_t n = int64_t{simt::block()} * kDenseThreads + simt::thread(), token = n / fours;
   const int column = static_cast<int>(n % fours) * 4;
@@ -36,13 +36,13 @@ struct EmbeddingBackwardArguments {
 
 /// Grid (parts, K). A thread owns one column of one of `slices` tables of the block.
 SIMT_KERNEL(kDenseThreads)
-embedding_backward_of(EmbeddingBackwardArguments in) {
+embedding_backward_of(SIMT_ARGUMENT EmbeddingBackwardArguments in) {
   const int embed = in.sizes.embed, table = (in.sizes.vocab + 1) * embed, k = simt::block_y();
   simt::Arena arena;
   const auto tables = arena.take<float>(in.slices * table, "tables");
   for (int i = simt::thread(); i < in.slices * table; i += kDenseThreads) tables[i] = 0.0f;
   simt::sync_threads();
-  const int down = chosen(in.sizes.neighbours.down, k), right = chosen(in.sizes.neighbours.right, k);
+  const int down = in.sizes.neighbours.down[k], right = in.sizes.neighbours.right[k];
   const int column = simt::thread() % embed, slice = simt::thread() / embed;
   const int64_t first = int64_t{simt::block()} * in.tokens_of_block;
   for (int n = slice; n < in.tokens_of_block && first + n < in.sizes.tokens && slice < in.slices; n += in.slices) {

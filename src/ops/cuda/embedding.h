@@ -4,7 +4,7 @@
 
 namespace igpt::ops::cuda {
 
-constexpr int kMostNeighbours = 16;
+constexpr int kMostNeighbours = 60;
 
 /// What is embedded before a position: the tokens of K positions that come before it in raster order, each from a table
 /// of its own, and the position itself.

@@ -22,14 +22,6 @@ SIMT_DEVICE int embedding_row(const DeviceEmbedding& in, Tokens tokens, int at, 
   return inside ? static_cast<int>(tokens[row * side + column]) : in.vocab;
 }
 
-/// values[k], from registers.
-SIMT_DEVICE int chosen(const int8_t (&values)[kMostNeighbours], int k) {
-  int value = 0;
-#pragma unroll
-  for (int i = 0; i < kMostNeighbours; ++i) value = i == k ? values[i] : value;
-  return value;
-}
-
 /// Four columns of a position's embedding.
 template <class Tokens>
 SIMT_DEVICE Four embedded(const DeviceEmbedding& in, simt::ptr<const float> tables, simt::ptr<const float> positions,
@@ -39,7 +31,7 @@ SIMT_DEVICE Four embedded(const DeviceEmbedding& in, simt::ptr<const float> tabl
   if (n.side > 0) sum = sum + load_four(positions + ((n.side + at % n.side) * in.embed + column));
 #pragma unroll 1
   for (int k = 0; k < n.count; ++k) {
-    const int neighbour = embedding_row(in, tokens, at, chosen(n.down, k), chosen(n.right, k));
+    const int neighbour = embedding_row(in, tokens, at, n.down[k], n.right[k]);
     sum = sum + load_four(tables + ((k * (in.vocab + 1) + neighbour) * in.embed + column));
   }
   return sum;

@@ -31,7 +31,7 @@ constexpr int qkv_backward_bytes(int tokens, int embed) {
 }
 
 template <int kEmbed>
-SIMT_KERNEL(kDenseThreads)
+SIMT_KERNEL(kDenseThreads, dense_blocks_of_sm<kEmbed>)
 layer_norm_qkv_forward(QkvForwardArguments in) {
   constexpr int kTokens = tokens_of_tile<kEmbed>;
   const int embed = kEmbed ? kEmbed : in.sizes.embed;
@@ -50,7 +50,7 @@ layer_norm_qkv_forward(QkvForwardArguments in) {
 }
 
 template <int kEmbed>
-SIMT_KERNEL(kDenseThreads)
+SIMT_KERNEL(kDenseThreads, dense_blocks_of_sm<kEmbed>)
 layer_norm_qkv_backward(QkvBackwardArguments in) {
   constexpr int kTokens = tokens_of_tile<kEmbed>;
   const int embed = kEmbed ? kEmbed : in.sizes.embed;

@@ -33,7 +33,7 @@ constexpr int mlp_backward_bytes(int tokens, int embed) {
 }
 
 template <int kEmbed>
-SIMT_KERNEL(kDenseThreads)
+SIMT_KERNEL(kDenseThreads, dense_blocks_of_sm<kEmbed>)
 mlp_block_forward(MlpForwardArguments in) {
   constexpr int kTokens = tokens_of_tile<kEmbed>;
   const int embed = kEmbed ? kEmbed : in.sizes.embed, hidden_units = 4 * embed;
@@ -82,7 +82,7 @@ mlp_block_forward(MlpForwardArguments in) {
 }
 
 template <int kEmbed>
-SIMT_KERNEL(kDenseThreads)
+SIMT_KERNEL(kDenseThreads, dense_blocks_of_sm<kEmbed>)
 mlp_block_backward(MlpBackwardArguments in) {
   constexpr int kTokens = tokens_of_tile<kEmbed>;
   const int embed = kEmbed ? kEmbed : in.sizes.embed, hidden_units = 4 * embed;

@@ -30,7 +30,7 @@ struct OrderedSumsArguments {
 constexpr int kOrderedSumsBytes = kSumThreads * 4;
 
 SIMT_KERNEL(kSumThreads)
-add_parts_of(OrderedSumsArguments in) {
+add_parts_of(SIMT_ARGUMENT OrderedSumsArguments in) {
   simt::Arena arena;
   const auto slices = arena.take<float>(kSumThreads, "sums of slices");
   int which = 0;

@@ -311,8 +311,8 @@ SIMT_DEVICE int draw_token(const SamplerArguments& in, const SamplerMemory& memo
 }
 
 template <int kHeadDim>
-SIMT_KERNEL(kSamplerThreads, /*blocks of an SM=*/kHeadDim == 32 ? 1 : 2)
-sample_images(SamplerArguments in) {
+SIMT_KERNEL(kSamplerThreads, /*blocks of an SM=*/1)
+sample_images(SIMT_ARGUMENT SamplerArguments in) {
   const int embed = in.sizes.embed, vocab = in.sizes.vocab, length = in.sizes.length, image = simt::block();
   simt::Arena arena;
   const SamplerMemory memory{arena.take<float>(embed, "h"),

@@ -5,6 +5,7 @@
 // have one dimension and whole warps.
 //
 //   SIMT_KERNEL(threads[, blocks])     begins a kernel of at most that many threads a block, so that so many fit an SM
+//   SIMT_ARGUMENT                      before the type of an argument that has arrays to be indexed
 //   SIMT_DEVICE                        begins a function that kernels call; SIMT_ANYWHERE one that the host calls, too
 //   thread() lane() warp()             where one is in its block, of block_threads()
 //   block() block_y() block_z()        and its block in the grid

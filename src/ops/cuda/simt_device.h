@@ -11,6 +11,7 @@
 
 #define SIMT_DEVICE __device__ __forceinline__
 #define SIMT_ANYWHERE __host__ __device__ __forceinline__
+#define SIMT_ARGUMENT const __grid_constant__
 #define SIMT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 
 namespace igpt::simt {

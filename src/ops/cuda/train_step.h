@@ -10,9 +10,9 @@
 
 namespace igpt::ops::cuda {
 
-/// Forward and backward passes of a model on batches of one size, in 6 launches a layer (7 in fp32) and 7 more. All
-/// arrays are allocated once and all launches depend on nothing but their contents, so that a graph can be made of a
-/// call. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
+/// Forward and backward passes of a model on batches of one size, in 6 launches a layer (7 in fp32) and 6 or 7 more.
+/// All arrays are allocated once and all launches depend on nothing but their contents, so that a graph can be made of
+/// a call. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
 ///
 /// `weights` and `gradients` are flat buffers (ParameterOffsets) in device memory, `tokens` (B, S) < V, `labels` (B) <
 /// C; nobody checks them. Results are the same bits in every run. Functions launch on `stream` (cudaStream_t) of the
