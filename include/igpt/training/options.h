@@ -47,7 +47,7 @@ struct TrainOptions {
   double beta1 = 0.9, beta2 = 0.999;           ///< of Adam's moments
   double weight_decay = 0;                     ///< AdamW's
   double ema = 0.99;               ///< decay of the weights' moving average, which is validated and saved; 0: none
-  double embedding_std = 1;        ///< spread of the embeddings' and sos' initial values
+  double embedding_std = 0.1;      ///< spread of the embeddings' and sos' initial values
   Augmentation augment;            ///< of the training images
   double generative_weight = 0;    ///< share of the generative loss in a classifier's
   std::string precision = "fp32";  ///< fp32 or bf16
