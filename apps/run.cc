@@ -3,6 +3,7 @@
 #include <string>
 
 #include "igpt/cli/json.h"
+#include "igpt/cli/launch.h"
 #include "igpt/cli/options.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
@@ -15,7 +16,8 @@ namespace {
 using namespace igpt;
 
 // Options that say where and how to work, not what: free to differ when a run is resumed, and no part of its settings.
-constexpr const char* kSessionOptions[] = {"resume", "config", "device", "threads", "quiet", "verbose", "json"};
+constexpr const char* kSessionOptions[] = {"resume",       "config", "device",  "threads",
+                                           "rank_timeout", "quiet",  "verbose", "json"};
 // Settings that a resumed run may be given anew: its data may have moved, and it may go on for longer.
 constexpr const char* kResumableOptions[] = {"train_x", "train_y", "test_x", "test_y", "steps"};
 
@@ -88,6 +90,8 @@ TrainCommand::TrainCommand() {
   o.add("test_y", train.data.test_y, "test labels");
   o.group("Program");
   add_device_options(o, common);
+  o.add("rank_timeout", train.launch.timeout, "seconds that processes training together wait for each other",
+        between(1, 1000000));
   add_log_options(o, common);
   add_json_option(o, common);
 }
@@ -108,6 +112,9 @@ void TrainCommand::complete() {
   common.seed = train.seed = cli::seed_of(common);  // a drawn one is a setting too
   train.device = common.device;
   train.threads = common.threads;
+  const int64_t timeout = train.launch.timeout;
+  train.launch = cli::read_launch();
+  train.launch.timeout = timeout;
   for (const auto& [name, text] : options.values()) {
     if (options.given(name)) train.given.push_back(name);
     if (!contains(kSessionOptions, name)) train.settings.emplace_back(name, text);
@@ -147,6 +154,7 @@ int run_train(TrainCommand& command) {
   cli::Terminal terminal("steps", command.common);
   const auto result = commands().train(train, terminal.hooks());
   terminal.finish();
+  if (train.launch.rank > 0) return 0;  // rank 0 tells
   const char* score = train.classify ? "val_acc" : "val_loss";
   if (command.common.json) {
     cli::JsonObject json;

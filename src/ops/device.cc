@@ -14,15 +14,15 @@ namespace {
 // Tries one device: null when it works, else the cause in words. Defined in src/ops/cuda/probe.cu.
 using CudaProbe = const char* (*)(int device);
 
-// Whether a driver with at least one device is here, asked of the driver alone: loading LibTorch's CUDA libraries
+// How many CUDA devices the driver has, none without a driver; asked of it alone: loading LibTorch's CUDA libraries
 // costs every start 0.1 s and 350 MB.
-bool driver_has_device() {
+int driver_devices() {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!driver) return false;
+  if (!driver) return 0;
   const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
   const auto count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
   int devices = 0;
-  return init && count && init(0) == 0 && count(&devices) == 0 && devices > 0;
+  return init && count && init(0) == 0 && count(&devices) == 0 ? devices : 0;
 }
 
 // Loads libigpt_cuda and with it libtorch_cuda, which registers itself; before anything asks at::hasCUDA(), which
@@ -46,7 +46,7 @@ std::string probe_cuda(int index) {
 
 }  // namespace
 
-c10::Device choose_device(const std::string& text, std::string* why_not_cuda) {
+c10::Device choose_device(const std::string& text, std::string* why_not_cuda, int64_t local_rank) {
   if (text == "cpu") return c10::kCPU;
   const bool automatic = text == "auto";
   int index = 0;
@@ -57,9 +57,16 @@ c10::Device choose_device(const std::string& text, std::string* why_not_cuda) {
   } else if (!automatic && text != "cuda") {
     throw UsageError("--device " + text + ": must be auto, cpu, cuda or cuda:N");
   }
-  if (!driver_has_device()) {
+  const int devices = driver_devices();
+  if (devices == 0) {
     if (automatic) return c10::kCPU;
     throw Error("--device " + text + ": no CUDA device or driver found; use --device cpu, or check nvidia-smi");
+  }
+  if ((automatic || text == "cuda") && devices > 1) {  // a launcher may also show each process one device only
+    if (local_rank >= devices)
+      throw Error("--device " + text + ": this machine has " + std::to_string(devices) +
+                  " CUDA devices for more processes; start one for each device, or use --device cpu");
+    index = static_cast<int>(local_rank);
   }
   const std::string cause = probe_cuda(index);
   if (cause.empty()) return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
@@ -68,10 +75,10 @@ c10::Device choose_device(const std::string& text, std::string* why_not_cuda) {
   return c10::kCPU;
 }
 
-c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks) {
+c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks, int64_t local_rank) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
   std::string why_not_cuda;
-  const auto device = choose_device(text, &why_not_cuda);
+  const auto device = choose_device(text, &why_not_cuda, local_rank);
   if (!why_not_cuda.empty() && hooks.note) hooks.note("computing on the CPU: " + why_not_cuda);
   if (hooks.detail)
     hooks.detail("device " + device.str() + ", " + std::to_string(at::get_num_threads()) + " CPU threads");

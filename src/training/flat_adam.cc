@@ -10,7 +10,8 @@ using torch::Tensor;
 FlatAdam::FlatAdam(std::vector<Tensor> parameters, Options options)
     : options_(options), parameters_(std::move(parameters)) {
   weights_ = ops::flatten_in_place(parameters_);
-  gradients_ = torch::zeros_like(weights_);
+  reduced_ = torch::zeros({weights_.numel() + kMessage}, weights_.options());
+  gradients_ = reduced_.narrow(0, 0, weights_.numel());
   exp_avg_ = torch::zeros_like(weights_);
   exp_avg_sq_ = torch::zeros_like(weights_);
   step_ = torch::zeros({}, weights_.options());

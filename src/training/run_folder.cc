@@ -81,6 +81,12 @@ RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
+RunFolder RunFolder::of_another_process(fs::path path) {
+  RunFolder run;
+  run.path_ = std::move(path);
+  return run;
+}
+
 RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
   check_name(name);
   const fs::path folder = log_dir / name;

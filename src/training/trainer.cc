@@ -1,5 +1,7 @@
 #include "trainer.h"
 
+#include <signal.h>
+
 #include <cmath>
 #include <numeric>
 
@@ -10,6 +12,7 @@
 #include "igpt/sampling/generate.h"
 #include "igpt/training/augment.h"
 #include "igpt/training/schedule.h"
+#include "ranks.h"
 #include "start.h"
 
 namespace igpt::training {
@@ -18,6 +21,19 @@ namespace {
 using torch::Tensor;
 
 constexpr int64_t kLogInterval = 50;  // steps between rows of the training loss
+
+// What a number of processes, asked to stop by one signal or the other, stop for.
+int stop_signal_of(double terminated, double interrupted) {
+  return terminated > 0 ? SIGTERM : interrupted > 0 ? SIGINT : 0;
+}
+
+// Rank 0 alone tells how the work goes.
+Hooks hooks_of_rank(const Hooks& hooks, const Launch& launch) {
+  if (launch.rank == 0) return hooks;
+  Hooks quiet;
+  quiet.stop_signal = hooks.stop_signal;
+  return quiet;
+}
 
 // Takes over every weight whose shape fits: all, but a classifier head with another number of classes.
 void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
@@ -36,13 +52,20 @@ void scale_embeddings(ImageGPT& model, double std) {
 }  // namespace
 
 Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
-    : options_(options), hooks_(hooks), device_(ops::prepare_device(options.device, options.threads, hooks)) {
+    : options_(options),
+      hooks_(hooks_of_rank(hooks, options.launch)),
+      device_(ops::prepare_device(options.device, threads_of_rank(options), hooks_, options.launch.local_rank)),
+      group_(options.launch, device_, [this] { throw_if_stopped(hooks_); }) {
   check(options_);
+  agree_on_options(options_, group_);
+  continue_restarted_run();
   const auto start = starting_checkpoint(options_);
   const auto split = read_training_split(options_, start.has_value(), hooks_);
   hyper_parameters_ = update_settings(options_);
 
-  auto [train, validation] = split_for_validation(make_token_dataset(split), options_.seed);
+  const auto dataset = make_token_dataset(split);
+  agree_on_data(dataset, options_, group_);
+  auto [train, validation] = split_for_validation(dataset, options_.seed);
   train_ = train.to(device_);
   validation_ = validation.to(device_);
   order_.emplace(train_.size(), options_.seed);
@@ -52,6 +75,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   scale_embeddings(model_, options_.embedding_std);
   if (start) load_weights(model_, *start);
   model_->to(device_);
+  for (const auto& parameter : model_->parameters()) group_.copy_from_first(parameter.detach());
   if (options_.ema > 0) average_.emplace(model_, options_.ema);
   parameters_ = model_->parameters();
   adam_.emplace(
@@ -64,24 +88,56 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     fused_.emplace(options_.model, /*threads=*/0, precision);
   }
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
+  step_loss_ = torch::zeros_like(loss_sum_);
 
-  if (options_.resume.empty()) {
-    folder_.emplace(RunFolder::create(options_.log_dir, options_.name));
-    folder_->write_hparams(options_.settings);
-  } else {
+  if (!options_.resume.empty()) {
     adam_->load_state(*start->optimizer);
     step_ = start->global_step;
     progress_ = *start->progress;
     adam_->load_weights(std::exchange(progress_.weights, {}));
     loss_sum_.fill_(progress_.train_loss_sum);
     loss_count_ = progress_.train_loss_count;
-    folder_.emplace(RunFolder::reopen(options_.resume, step_));
   }
   progress_.settings = options_.settings;
   progress_.total_steps = options_.steps;
-  events_ = std::make_unique<formats::EventWriter>(folder_->path());
+  open_folder();
+  last_look_ = step_;
+  last_look_time_ = std::chrono::steady_clock::now();
   describe();
   if (hooks_.note) hooks_.note("seed " + std::to_string(options_.seed) + ", writing to " + folder_->path().string());
+}
+
+// A job that its launcher started again goes on with the run that it was at, from its last checkpoint if there is one.
+void Trainer::continue_restarted_run() {
+  if (options_.launch.job.empty()) return;
+  std::string run, last;
+  if (group_.is_first()) {
+    run = JobRecord(options_.launch, options_.log_dir, options_.name).run().string();
+    last = (std::filesystem::path(run) / "checkpoints" / "last.ckpt").string();
+    if (run.empty() || !std::filesystem::exists(last)) last.clear();
+  }
+  restarted_ = group_.from_first(run);
+  last = group_.from_first(last);
+  if (last.empty()) return;
+  options_.resume = last;
+  for (const auto& [name, text] : settings_of_run(last))
+    if (name == "seed") options_.seed = std::stoll(text);
+  if (hooks_.note) hooks_.note("started again: going on from " + last);
+}
+
+// Rank 0's folder; the others know where it is.
+void Trainer::open_folder() {
+  if (group_.is_first()) {
+    const auto checkpoint =
+        options_.resume.empty() ? restarted_ / "checkpoints" / "last.ckpt" : std::filesystem::path(options_.resume);
+    const bool begins = options_.resume.empty() && restarted_.empty();
+    folder_.emplace(begins ? RunFolder::create(options_.log_dir, options_.name) : RunFolder::reopen(checkpoint, step_));
+    if (options_.resume.empty()) folder_->write_hparams(options_.settings);
+    JobRecord(options_.launch, options_.log_dir, options_.name).remember(folder_->path());
+    events_ = std::make_unique<formats::EventWriter>(folder_->path());
+  }
+  const auto path = group_.from_first(folder_ ? folder_->path().string() : "");
+  if (!folder_) folder_.emplace(RunFolder::of_another_process(path));
 }
 
 void Trainer::describe() const {
@@ -89,10 +145,26 @@ void Trainer::describe() const {
   hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) +
                 " parameters; data: " + std::to_string(train_.size()) + " images to train, " +
                 std::to_string(validation_.size()) + " to validate; " +
-                (fused_ ? std::string("fused kernels (") + fused_->vectors() + ")" : "LibTorch's kernels"));
+                (fused_ ? std::string("fused kernels (") + fused_->vectors() + ")" : "LibTorch's kernels") +
+                (group_.alone() ? "" : "; " + std::to_string(group_.size()) + " processes"));
 }
 
 TrainResult Trainer::run() {
+  try {
+    expect_identical_ranks();
+    loop();
+    group_.wait_for_all();  // rank 0 may be the one through which the others would hear of each other
+  } catch (const RanksLost& error) {
+    if (const int signal = own_stop_signal()) throw Interrupted(signal);
+    const auto last = folder_->last_checkpoint();
+    throw Error(error.what() + (std::filesystem::exists(last) ? "; to go on: run train --resume " + last.string()
+                                                              : std::string("; see its message, then start again")));
+  }
+  return {folder_->best_checkpoint().string(), folder_->last_checkpoint().string(), progress_.best_step,
+          progress_.best_score};
+}
+
+void Trainer::loop() {
   if (validation_due() && progress_.validated_step < step_) {  // was stopped while validating
     validate();
     save_last();
@@ -102,18 +174,24 @@ TrainResult Trainer::run() {
     if (step_ % kLogInterval == 0) log_training();
     if (validation_due()) validate();
     if (validation_due() || checkpoint_due()) save_last();
+    if (group_.alone()) signal_ = own_stop_signal();
     stop_if_asked();
   }
-  return {folder_->best_checkpoint().string(), folder_->last_checkpoint().string(), progress_.best_step,
-          progress_.best_score};
 }
 
+// An update from this rank's share of each batch, and everybody else's.
 void Trainer::update() {
   adam_->zero_grad();
+  step_loss_.zero_();
+  const auto [begin, end] = group_.share(options_.batch_size);
+  const double share = static_cast<double>(end - begin) / static_cast<double>(options_.batch_size);
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const int64_t position = (step_ * options_.accumulate + i) * options_.batch_size;
-    add_gradients(next_batch(position));
+    add_gradients(next_batch(position + begin, end - begin), share);
   }
+  if (!group_.alone()) sum_over_ranks();
+  loss_sum_ += step_loss_;
+  loss_count_ += options_.accumulate;
   if (options_.grad_clip) adam_->clip_grad_norm(*options_.grad_clip);
   adam_->step(learning_rate(options_, step_));
   ++step_;
@@ -121,22 +199,54 @@ void Trainer::update() {
   check_loss();
 }
 
-TokenDataset Trainer::next_batch(int64_t position) {
-  auto batch = train_.select(order_->batch(position, options_.batch_size));
+// One reduction: of the gradients, and behind them the loss, who was asked to stop, and how many updates later all look
+// at this again. Every update on the CPU; on CUDA, where reading waits for the device, about once a second.
+void Trainer::sum_over_ranks() {
+  using std::chrono::steady_clock;
+  const int own = own_stop_signal();
+  double interval = 1;
+  if (device_.is_cuda() && step_ > last_look_) {
+    const std::chrono::duration<double> since = steady_clock::now() - last_look_time_;
+    interval = std::clamp(static_cast<double>(step_ - last_look_) / since.count(), 1.0, double{kLogInterval});
+  }
+  auto message = adam_->message();
+  message[0].copy_(step_loss_);
+  message.narrow(0, 1, 3).copy_(torch::tensor({own == SIGTERM ? 1.0f : 0.0f, own == SIGINT ? 1.0f : 0.0f,
+                                               group_.is_first() ? static_cast<float>(interval) : 0.0f}));
+  group_.sum(adam_->reduced());
+  step_loss_.copy_(message[0]);
+  if (step_ < next_look_) return;
+  const auto heard = message.cpu();
+  group_.check();
+  signal_ = stop_signal_of(heard[1].item<double>(), heard[2].item<double>());
+  next_look_ = step_ + std::max<int64_t>(1, heard[3].item<int64_t>());
+  last_look_ = step_;
+  last_look_time_ = steady_clock::now();
+}
+
+void Trainer::expect_identical_ranks() {
+  if (group_.alone()) return;
+  std::vector<Tensor> state{adam_->weights(), adam_->exp_avg(), adam_->exp_avg_sq()};
+  if (average_) state.push_back(average_->weights());
+  expect_identical(state, step_, group_);
+}
+
+TokenDataset Trainer::next_batch(int64_t position, int64_t size) {
+  auto batch = train_.select(order_->batch(position, size));
   if (options_.augment.any()) batch.tokens = augment(batch.tokens, options_.augment, options_.seed, position);
   return batch;
 }
 
-// Adds the batch's share of the gradients, and its loss to the sum for the log.
-void Trainer::add_gradients(const TokenDataset& batch) {
-  ++loss_count_;
+// Adds to the gradients and the loss what these images, the part `share` of a batch, contribute.
+void Trainer::add_gradients(const TokenDataset& images, double share) {
+  const double scale = share / static_cast<double>(options_.accumulate);
   if (!fused_) {
-    const auto loss = loss_of(batch);
-    (options_.accumulate == 1 ? loss : loss / options_.accumulate).backward();
-    loss_sum_ += loss.detach().to(torch::kFloat64);
+    const auto loss = loss_of(images);
+    (scale == 1 ? loss : loss * scale).backward();
+    step_loss_ += share * loss.detach().to(torch::kFloat64);
     return;
   }
-  loss_sum_ += add_fused_gradients(batch, 1 / static_cast<double>(options_.accumulate));
+  step_loss_ += share * add_fused_gradients(images, scale);
 }
 
 double Trainer::add_fused_gradients(const TokenDataset& batch, double scale) {
@@ -166,6 +276,7 @@ const ImageGPT& Trainer::trained() const {
 void Trainer::check_loss() {
   if (device_.is_cuda() && step_ % kLogInterval != 0) return;
   const double sum = loss_sum_.item<double>();
+  group_.check();
   if (hooks_.progress) {
     char note[32];
     std::snprintf(note, sizeof note, "loss %.4f", sum / static_cast<double>(loss_count_));
@@ -183,9 +294,11 @@ void Trainer::log_training() {
   Metrics metrics{.step = step_, .epoch = epoch_of(step_)};
   metrics.train_loss = loss_sum_.item<double>() / static_cast<double>(loss_count_);
   metrics.learning_rate = learning_rate(options_, step_ - 1);
-  events_->scalar("train_loss", *metrics.train_loss, step_);
-  events_->scalar("learning_rate", *metrics.learning_rate, step_);
-  folder_->add(metrics);
+  if (group_.is_first()) {
+    events_->scalar("train_loss", *metrics.train_loss, step_);
+    events_->scalar("learning_rate", *metrics.learning_rate, step_);
+    folder_->add(metrics);
+  }
   if (hooks_.detail) {
     char line[96];
     std::snprintf(line, sizeof line, "step %lld: train_loss %.5f, learning rate %.3g", static_cast<long long>(step_),
@@ -196,21 +309,44 @@ void Trainer::log_training() {
   loss_count_ = 0;
 }
 
-void Trainer::validate() {
+// The score of the validation images, of which each rank takes its share, in as many batches as the others.
+Score Trainer::score_validation() {
+  const auto [begin, end] = group_.share(validation_.size());
+  const TokenDataset images{validation_.tokens.slice(0, begin, end), validation_.labels.slice(0, begin, end)};
+  int64_t batches = 0;
+  const auto after_batch = [&] {
+    ++batches;
+    agree_on_stop();
+    stop_if_asked();
+  };
   ScoringOptions scoring;
   scoring.classify = options_.classify;
-  scoring.batch_size = options_.batch_size;
+  scoring.batch_size = (options_.batch_size + group_.size() - 1) / group_.size();
   scoring.bf16 = options_.precision == "bf16";
-  scoring.progress = [this](int64_t) { stop_if_asked(); };
-  const Score result = score(trained(), validation_, scoring);
+  scoring.progress = [&](int64_t) { after_batch(); };
+  Score own;
+  if (images.size() > 0) own = score(trained(), images, scoring);
+  if (group_.alone()) return own;
+  const int64_t largest = (validation_.size() + group_.size() - 1) / group_.size();
+  while (batches < (largest + scoring.batch_size - 1) / scoring.batch_size) after_batch();
+  const auto count = static_cast<double>(own.count);
+  const auto sums = group_.sum({own.loss * count, std::round(own.accuracy * count)});
+  const auto total = static_cast<double>(validation_.size());
+  return {validation_.size(), sums[0] / total, sums[1] / total};
+}
+
+void Trainer::validate() {
+  expect_identical_ranks();
+  const Score result = score_validation();
   Metrics metrics{.step = step_, .epoch = epoch_of(step_), .val_loss = result.loss};
-  events_->scalar("val_loss", result.loss, step_);
-  if (options_.classify) {
-    metrics.val_acc = result.accuracy;
-    events_->scalar("val_acc", result.accuracy, step_);
-  } else {
-    draw_samples();
+  if (options_.classify) metrics.val_acc = result.accuracy;
+  if (group_.is_first()) {
+    events_->scalar("val_loss", result.loss, step_);
+    if (options_.classify) events_->scalar("val_acc", result.accuracy, step_);
+    if (!options_.classify) draw_samples();
   }
+  agree_on_stop();
+  stop_if_asked();
   folder_->add(metrics);
   progress_.validated_step = step_;
   const double best_by = options_.classify ? result.accuracy : result.loss;
@@ -219,7 +355,7 @@ void Trainer::validate() {
   if (is_best) {
     progress_.best_score = best_by;
     progress_.best_step = step_;
-    write_checkpoint(folder_->best_checkpoint(), checkpoint());
+    if (group_.is_first()) write_checkpoint(folder_->best_checkpoint(), checkpoint());
   }
   if (!hooks_.note) return;
   char line[160];
@@ -231,22 +367,27 @@ void Trainer::validate() {
   hooks_.note(text + (is_best ? " (best)" : ""));
 }
 
-// A grid of images drawn from nothing, for TensorBoard: always the same random numbers, so that the steps compare.
-void Trainer::draw_samples() {
+// A grid of images drawn from nothing, for TensorBoard: always the same random numbers, so that the steps compare. Ends
+// early, without it, when asked to stop.
+void Trainer::draw_samples() try {
   constexpr int64_t kSide = 5;
   std::vector<uint64_t> streams(kSide * kSide);
   std::iota(streams.begin(), streams.end(), 0);
   sampling::SamplingOptions sampling;
   sampling.seed = options_.seed;
   const auto nothing = torch::zeros({kSide * kSide, 0}, torch::kUInt8);
-  const auto tokens = sampling::generate(trained(), nothing, streams, sampling,
-                                         [this](const sampling::Drawn&) { stop_if_asked(); });  // (25, S)
+  const auto tokens = sampling::generate(trained(), nothing, streams, sampling, [this](const sampling::Drawn&) {
+    if (const int signal = own_stop_signal()) throw Interrupted(signal);
+  });  // (25, S)
   const int64_t side = options_.model.num_pixels;
   const auto pixels = model_->quantizer()->decode(tokens.view({kSide, kSide, side, side}));  // (5, 5, h, w, C)
   events_->image("samples", sampling::to_image(sampling::tiled(pixels)), step_);
+} catch (const Interrupted&) {
 }
 
 void Trainer::save_last() {
+  expect_identical_ranks();
+  if (!group_.is_first()) return;
   folder_->publish_metrics();
   write_checkpoint(folder_->last_checkpoint(), checkpoint());
 }
@@ -283,14 +424,27 @@ bool Trainer::stops_early() const {
   return options_.classify && progress_.bad_validations >= options_.patience;
 }
 
+// The signal that this process got, from then on.
+int Trainer::own_stop_signal() {
+  if (own_signal_ == 0 && hooks_.stop_signal) own_signal_ = hooks_.stop_signal();
+  return own_signal_;
+}
+
+// All stop at the same place, for a signal that any of them got.
+void Trainer::agree_on_stop() {
+  const int own = own_stop_signal();
+  const auto asked = group_.sum({own == SIGTERM ? 1.0 : 0.0, own == SIGINT ? 1.0 : 0.0});
+  signal_ = stop_signal_of(asked[0], asked[1]);
+}
+
 void Trainer::stop_if_asked() {
-  const int signal = hooks_.stop_signal ? hooks_.stop_signal() : 0;
-  if (!signal) return;
+  if (signal_ == 0) return;
   save_last();
+  group_.wait_for_all();  // a launcher that sees one end may end the others, rank 0 while it saves
   if (hooks_.note)
     hooks_.note("stopped after step " + std::to_string(step_) + "; to go on: run train --resume " +
                 folder_->last_checkpoint().string());
-  throw Interrupted(signal);
+  throw Interrupted(signal_);
 }
 
 int64_t Trainer::epoch_of(int64_t step) const {

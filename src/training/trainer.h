@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,8 @@
 #include "igpt/ops/fused_model.h"
 #include "igpt/training/flat_adam.h"
 #include "igpt/training/options.h"
+#include "igpt/training/process_group.h"
+#include "igpt/training/restart.h"
 #include "igpt/training/run_folder.h"
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
@@ -16,7 +19,8 @@
 
 namespace igpt::training {
 
-/// One training: what it starts from, its state, and the loop.
+/// One training: what it starts from, its state, and the loop. Each process of a group has one, in step with the others
+/// and in the same state; rank 0's writes and tells.
 class Trainer {
  public:
   Trainer(const TrainOptions& options, const Hooks& hooks);
@@ -24,14 +28,20 @@ class Trainer {
   TrainResult run();
 
  private:
+  void continue_restarted_run();
+  void open_folder();
   void describe() const;
+  void loop();
   void update();
-  TokenDataset next_batch(int64_t position);
-  void add_gradients(const TokenDataset& batch);
+  void sum_over_ranks();
+  void expect_identical_ranks();
+  TokenDataset next_batch(int64_t position, int64_t size);
+  void add_gradients(const TokenDataset& images, double share);
   double add_fused_gradients(const TokenDataset& batch, double scale);
   torch::Tensor loss_of(const TokenDataset& batch);
   const ImageGPT& trained() const;
   void validate();
+  Score score_validation();
   void draw_samples();
   void log_training();
   void check_loss();
@@ -40,13 +50,16 @@ class Trainer {
   bool validation_due() const;
   bool checkpoint_due() const;
   bool stops_early() const;
+  int own_stop_signal();
+  void agree_on_stop();
   void stop_if_asked();
   int64_t epoch_of(int64_t step) const;
   bool better(double score) const;
 
   TrainOptions options_;
-  const Hooks& hooks_;
+  Hooks hooks_;  // rank 0's; of the others only the stop signal
   c10::Device device_;
+  ProcessGroup group_;
   TokenDataset train_, validation_;
   ImageGPT model_{nullptr};
   std::vector<torch::Tensor> parameters_;  // the model's
@@ -55,13 +68,20 @@ class Trainer {
   std::optional<ops::FusedModel> fused_;  // for small models on the CPU, instead of LibTorch's operations
   std::optional<BatchOrder> order_;
   std::optional<RunFolder> folder_;
+  std::filesystem::path restarted_;  // the run's folder, if the job's launcher started it again
   std::unique_ptr<formats::EventWriter> events_;
   HyperParameters hyper_parameters_;
 
   int64_t step_ = 0;  // updates done
   TrainingProgress progress_;
-  torch::Tensor loss_sum_;  // float64 scalar on the device: since the last row of metrics.csv
+  torch::Tensor step_loss_;  // float64 scalar on the device: of this update's batches
+  torch::Tensor loss_sum_;   // the same since the last row of metrics.csv
   int64_t loss_count_ = 0;
+
+  int own_signal_ = 0, signal_ = 0;  // to stop for: what this process got, and what all have agreed on
+  int64_t next_look_ = 0;            // update after which all look whether to stop
+  int64_t last_look_ = 0;
+  std::chrono::steady_clock::time_point last_look_time_;
 };
 
 }  // namespace igpt::training

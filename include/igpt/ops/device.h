@@ -13,11 +13,12 @@ namespace igpt::ops {
 /// tried with a small kernel first. Throws igpt::UsageError on another text and igpt::Error, with the cause, where the
 /// CUDA device that was asked for cannot be used. With "auto" such a cause goes to `why_not_cuda` instead; empty
 /// without a driver.
-c10::Device choose_device(const std::string& text, std::string* why_not_cuda = nullptr);
+/// Of several processes on a machine each takes the CUDA device of its own number, `local_rank`.
+c10::Device choose_device(const std::string& text, std::string* why_not_cuda = nullptr, int64_t local_rank = 0);
 
 /// The same for a command, which tells why "auto" became the CPU, and what it computes on. LibTorch's operations get
 /// `threads` threads; 0 leaves its default (one for each core).
-c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks);
+c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks, int64_t local_rank = 0);
 
 /// "CUDA 13.0" as built, or "no CUDA".
 std::string cuda_build();

@@ -31,8 +31,15 @@ class FlatAdam {
 
   void step(double learning_rate);
 
-  const torch::Tensor& weights() const { return weights_; }      ///< (P): all parameters
-  const torch::Tensor& gradients() const { return gradients_; }  ///< (P): all of them
+  const torch::Tensor& weights() const { return weights_; }        ///< (P): all parameters
+  const torch::Tensor& gradients() const { return gradients_; }    ///< (P): all of them
+  const torch::Tensor& exp_avg() const { return exp_avg_; }        ///< (P): Adam's first moment
+  const torch::Tensor& exp_avg_sq() const { return exp_avg_sq_; }  ///< (P): and the second
+
+  /// (P + kMessage): the gradients, and behind them what else ranks tell each other in the same reduction.
+  const torch::Tensor& reduced() const { return reduced_; }
+  torch::Tensor message() const { return reduced_.narrow(0, gradients_.numel(), kMessage); }  ///< (kMessage)
+  static constexpr int64_t kMessage = 4;
 
   AdamState state() const;                  ///< copies on the CPU
   void load_state(const AdamState& state);  ///< throws igpt::InputError when the shapes are not those of the parameters
@@ -43,6 +50,7 @@ class FlatAdam {
   Options options_;
   std::vector<torch::Tensor> parameters_;
   torch::Tensor weights_, gradients_, exp_avg_, exp_avg_sq_;  // (P) each
+  torch::Tensor reduced_;                                     // (P + kMessage)
   torch::Tensor step_;                                        // float scalar, as the fused kernel wants it
   double learning_rate_ = 0, initial_learning_rate_ = 0;
 };

@@ -8,6 +8,7 @@
 
 #include "igpt/hooks.h"
 #include "igpt/model/options.h"
+#include "igpt/training/launch.h"
 
 namespace igpt::training {
 
@@ -56,6 +57,7 @@ struct TrainOptions {
   std::string device = "auto";
   int64_t threads = 0;
   int64_t seed = 0;
+  Launch launch;  ///< this process among those that train the same model: each takes its share of every batch
 
   std::vector<std::string> given;  ///< names of the options that the user gave: a checkpoint must not contradict them
 
@@ -70,7 +72,8 @@ struct TrainResult {
 };
 
 /// Trains as `run train` does: writes log_dir/name/version_N with hparams.yaml, metrics.csv, TensorBoard events and
-/// checkpoints/{best,last}.ckpt. On a stop signal it saves last.ckpt and throws igpt::Interrupted.
+/// checkpoints/{best,last}.ckpt. On a stop signal it saves last.ckpt and throws igpt::Interrupted. Of several processes
+/// (options.launch) rank 0 alone writes and tells; all return the same result.
 TrainResult train(const TrainOptions& options, const Hooks& hooks);
 
 /// The settings that the run of a checkpoint was started with. Throws igpt::InputError when the file holds no training

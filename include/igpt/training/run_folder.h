@@ -28,6 +28,9 @@ class RunFolder {
   /// another program trains in it.
   static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step);
 
+  /// A run's folder that another process writes: for its paths alone.
+  static RunFolder of_another_process(std::filesystem::path path);
+
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;
   ~RunFolder();
@@ -45,6 +48,7 @@ class RunFolder {
   void publish_metrics();
 
  private:
+  RunFolder() = default;
   explicit RunFolder(std::filesystem::path path);
 
   std::filesystem::path path_;

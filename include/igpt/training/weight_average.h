@@ -19,6 +19,7 @@ class WeightAverage {
   void add(const torch::Tensor& weights, int64_t update);
 
   const ImageGPT& model() const { return model_; }
+  const torch::Tensor& weights() const { return average_; }  ///< (P)
 
  private:
   ImageGPT model_;
