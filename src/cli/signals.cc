@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 
 #include "igpt/error.h"
 
@@ -11,16 +12,18 @@ namespace igpt::cli {
 namespace {
 
 std::atomic<int> stop{0};
+std::atomic<bool> passed_on{false};  // signals come from a launcher, and perhaps once more from where it got them
 static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void remember_stop(int signal_number) {
   int none = 0;
-  if (!stop.compare_exchange_strong(none, signal_number)) ::_exit(128 + signal_number);
+  if (!stop.compare_exchange_strong(none, signal_number) && !passed_on) ::_exit(128 + signal_number);
 }
 
 }  // namespace
 
 void catch_stop_signals() {
+  passed_on = std::getenv("TORCHELASTIC_RUN_ID") != nullptr;
   for (const int signal_number : {SIGINT, SIGTERM}) {
     struct sigaction previous {};
     ::sigaction(signal_number, nullptr, &previous);

@@ -182,7 +182,8 @@ struct ProcessGroup::Connection {
 
   [[noreturn]] static void lost(const Launch& launch, const std::exception& error) {
     throw RanksLost("rank " + std::to_string(launch.rank) + " of " + std::to_string(launch.size) +
-                    ": another process of this training has ended or does not answer (" + first_line(error) + ")");
+                    ": another process of this training has ended or does not answer, see its message (" +
+                    first_line(error) + ")");
   }
 };
 

@@ -53,7 +53,10 @@ void agree_on_options(TrainOptions& options, ProcessGroup& group) {
     throw UsageError(others + ": started with other options than rank 0" +
                      (own == first ? "" : ", here " + first_difference(own, first)) +
                      "; give all processes the same command line");
-  const auto seed = group.from_first(std::to_string(options.seed));
+  set_seed(options, group.from_first(std::to_string(options.seed)));
+}
+
+void set_seed(TrainOptions& options, const std::string& seed) {
   options.seed = std::stoll(seed);
   for (auto& [name, text] : options.settings)
     if (name == "seed") text = seed;

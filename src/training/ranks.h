@@ -16,6 +16,9 @@ int64_t threads_of_rank(const TrainOptions& options);
 /// not the same everywhere, or a batch is too small to share.
 void agree_on_options(TrainOptions& options, ProcessGroup& group);
 
+/// Sets the option and the setting.
+void set_seed(TrainOptions& options, const std::string& seed);
+
 /// Throws igpt::InputError on each rank when they have not all read the same images and labels.
 void agree_on_data(const TokenDataset& data, const TrainOptions& options, ProcessGroup& group);
 

@@ -76,7 +76,9 @@ HyperParameter typed(const std::string& text) {
 
 void check(const TrainOptions& options) {
   igpt::check(options.model);
-  if (was_given(options, "neighbours") && !options.model.is_2d() && options.pretrained.empty())
+  // A resumed run and its hparams.yaml name every option.
+  if (options.model.neighbours != ImageGPTOptions{}.neighbours && !options.model.is_2d() && options.resume.empty() &&
+      options.pretrained.empty())
     throw UsageError("--neighbours: is for --arch " + std::string(k2dArch));
   if (options.model.num_vocab > data::kLargestVocab)
     throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": must be at most " +

@@ -121,7 +121,7 @@ void Trainer::continue_restarted_run() {
   if (last.empty()) return;
   options_.resume = last;
   for (const auto& [name, text] : settings_of_run(last))
-    if (name == "seed") options_.seed = std::stoll(text);
+    if (name == "seed") set_seed(options_, text);
   if (hooks_.note) hooks_.note("started again: going on from " + last);
 }
 
@@ -157,8 +157,8 @@ TrainResult Trainer::run() {
   } catch (const RanksLost& error) {
     if (const int signal = own_stop_signal()) throw Interrupted(signal);
     const auto last = folder_->last_checkpoint();
-    throw Error(error.what() + (std::filesystem::exists(last) ? "; to go on: run train --resume " + last.string()
-                                                              : std::string("; see its message, then start again")));
+    throw Error(error.what() +
+                (std::filesystem::exists(last) ? "; to go on: run train --resume " + last.string() : std::string()));
   }
   return {folder_->best_checkpoint().string(), folder_->last_checkpoint().string(), progress_.best_step,
           progress_.best_score};

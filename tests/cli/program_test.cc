@@ -73,6 +73,19 @@ TEST(RunProgramDeathTest, ClosedStandardFilesAreNotReused) {
   EXPECT_EXIT(open_with_all_closed(), ExitedWithCode(7), "");
 }
 
+TEST(SignalsDeathTest, UnderTorchrunASecondChangesNothing) {
+  const auto twice = [] {
+    ::setenv("TORCHELASTIC_RUN_ID", "1", 1);
+    run_program("run", [] {
+      ::raise(SIGTERM);
+      ::raise(SIGTERM);
+      throw_if_stopped();
+      return 0;
+    });
+  };
+  EXPECT_EXIT(twice(), ExitedWithCode(143), "interrupted");
+}
+
 TEST(SignalsDeathTest, TheFirstIsRememberedTheSecondEnds) {
   const auto first = [] {
     catch_stop_signals();

@@ -168,11 +168,22 @@ TEST_F(Parallel, ResumedWithMoreRanksAndWithLess) {
   expect_close(last("parts"), last("one"));
 }
 
+// Every process draws a seed.
+Arguments seedless(Arguments command) {
+  const auto seed = std::find(command.begin(), command.end(), "--seed");
+  command.erase(seed, seed + 2);
+  return command;
+}
+
+std::string seed_of(const fs::path& checkpoint) {
+  const auto written = read_checkpoint(checkpoint);
+  for (const auto& [name, text] : written.progress->settings)
+    if (name == "seed") return text;
+  return "none";
+}
+
 TEST_F(Parallel, RanksTakeRankZerosSeedAndOnlyItTells) {
-  auto command = training("seedless");
-  command.erase(std::find(command.begin(), command.end(), "--seed"),
-                std::find(command.begin(), command.end(), "--device"));
-  const auto endings = Ranks(2, command, folder_.path()).wait();
+  const auto endings = Ranks(2, seedless(training("seedless")), folder_.path()).wait();
   EXPECT_EQ(endings[0].exit_code, 0) << endings[0].err;
   EXPECT_EQ(endings[1].exit_code, 0) << endings[1].err;
   EXPECT_THAT(endings[0].out, HasSubstr("best.ckpt: step"));
@@ -242,16 +253,18 @@ TEST_F(Parallel, JobStartedAgainContinuesItsRun) {
     return Ranks(2, command, folder_.path(), {{"TORCHELASTIC_RUN_ID", job}, {"TORCHELASTIC_RESTART_COUNT", count}});
   };
   {
-    auto ranks = start("a", "0", endless(training("job")));
+    auto ranks = start("a", "0", endless(seedless(training("job"))));
     ASSERT_TRUE(wait_for(last("job"))) << ranks[0].err();
     ranks[1].signal(SIGKILL);
     ranks.wait();
   }
   const auto before = read_checkpoint(last("job")).global_step;
-  auto command = training("job");
+  const auto seed = seed_of(last("job"));
+  auto command = seedless(training("job"));
   *std::find(command.begin(), command.end(), "30") = std::to_string(before + 10);
   for (const auto& ending : start("a", "1", command).wait()) EXPECT_EQ(ending.exit_code, 0) << ending.err;
   EXPECT_EQ(read_checkpoint(last("job")).global_step, before + 10);
+  EXPECT_EQ(seed_of(last("job")), seed);
   EXPECT_FALSE(fs::exists(last("job", 1)));
   for (const auto& ending : start("b", "1", training("job")).wait()) EXPECT_EQ(ending.exit_code, 0) << ending.err;
   EXPECT_EQ(read_checkpoint(last("job", 1)).global_step, 30) << "another job's run";
