@@ -21,13 +21,13 @@ Tensor palette_tensor(const ImageGPTOptions& options) {
   return torch::tensor(options.palette, torch::kUInt8).reshape({-1, options.channels});  // (V, C)
 }
 
-// (S, K) int64: where the neighbours of each position are, S for those outside the image
-Tensor neighbour_positions(const ImageGPTOptions& options) {
-  const int64_t side = options.num_pixels, length = options.sequence_length();
-  const auto positions = torch::full({length, options.neighbours}, length, torch::kInt64);
+// (count, K) int64: where the neighbours of positions `first` and on are, S for those outside the image
+Tensor neighbour_positions(const ImageGPTOptions& options, int64_t first, int64_t count) {
+  const int64_t side = options.num_pixels;
+  const auto positions = torch::full({count, options.neighbours}, options.sequence_length(), torch::kInt64);
   auto* place = positions.data_ptr<int64_t>();
   const auto neighbours = ops::neighbourhood(options.neighbours);
-  for (int64_t s = 0; s < length; ++s)
+  for (int64_t s = first; s < first + count; ++s)
     for (const auto& at : neighbours) {
       if (at.is_inside(s / side, s % side, side)) *place = s + at.down * side + at.right;
       ++place;
@@ -133,7 +133,6 @@ void ImageGPTImpl::reset() {
         register_module("token_embeddings", nn::Embedding(options_.neighbours * (options_.num_vocab + 1), d));
     row_embeddings = register_module("row_embeddings", nn::Embedding(side, d));
     column_embeddings = register_module("column_embeddings", nn::Embedding(side, d));
-    neighbours_ = neighbour_positions(options_);
   } else {
     sos = register_parameter("sos", torch::randn({d}));
     token_embeddings = register_module("token_embeddings", nn::Embedding(options_.num_vocab, d));
@@ -169,7 +168,8 @@ Tensor ImageGPTImpl::embed(const Tensor& x) {
   if (options_.is_2d()) {
     const auto padded = torch::constant_pad_nd(x, {0, options_.sequence_length() + 1 - length}, options_.num_vocab);
     const auto positions = row_embeddings->weight.unsqueeze(1) + column_embeddings->weight;  // (side, side, D)
-    return embed_neighbours(padded, neighbours_.narrow(0, 0, length)) + positions.flatten(0, 1).narrow(0, 0, length);
+    return embed_neighbours(padded, neighbour_positions(options_, 0, length)) +
+           positions.flatten(0, 1).narrow(0, 0, length);
   }
   const auto e = token_embeddings->forward(x);                                // (B, S, D)
   const auto start = sos.expand({x.size(0), 1, -1});                          // (B, 1, D)
@@ -211,8 +211,8 @@ Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCa
   if (options_.is_2d()) {
     if (position > 0) cache.tokens.select(1, position - 1).copy_(previous);
     const int64_t side = options_.num_pixels;
-    h = embed_neighbours(cache.tokens, neighbours_.narrow(0, position, 1)) + row_embeddings->weight[position / side] +
-        column_embeddings->weight[position % side];
+    h = embed_neighbours(cache.tokens, neighbour_positions(options_, position, 1)) +
+        row_embeddings->weight[position / side] + column_embeddings->weight[position % side];
   } else {
     const auto token = position == 0 ? sos.expand({batch, -1}) : token_embeddings->forward(previous);  // (B, D)
     h = (token + position_embeddings->weight[position]).unsqueeze(1);

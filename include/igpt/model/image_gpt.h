@@ -130,8 +130,7 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
 
   ImageGPTOptions options_;
-  Quantizer quantizer_;       // not registered: the state dict has the original's names only
-  torch::Tensor neighbours_;  // (S, K) int64: position of each neighbour, S for those outside
+  Quantizer quantizer_;  // not registered: the state dict has the original's names only
 };
 TORCH_MODULE(ImageGPT);
 
