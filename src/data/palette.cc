@@ -10,7 +10,7 @@
 namespace igpt::data {
 namespace {
 
-constexpr int64_t kMaximumColours = 256;  // a token is one byte
+constexpr int64_t kMaximumColours = 256;  // encode() makes a byte of a pixel
 
 void check(const Palette& palette) {
   const bool whole = (palette.channels == 1 || palette.channels == 3) &&
