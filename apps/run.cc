@@ -104,8 +104,11 @@ void TrainCommand::complete() {
       if (options.given(name) && !contains(kSessionOptions, name) && !contains(kResumableOptions, name))
         throw UsageError("--" + name +
                          ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
-    for (const auto& [name, text] : commands().settings_of_run(train.resume))
-      if (!options.given(name)) options.set(name, text, train.resume);
+    for (const auto& [name, text] : commands().settings_of_run(train.resume)) {
+      if (contains(kSessionOptions, name))
+        throw InputError(train.resume + ": its training state sets " + name + ", which no run stores; do not trust it");
+      options.fill(name, text, train.resume);
+    }
   }
   options.require("name", "it is the folder of the run, for example --name fmnist_gen");
   if (train.classify && !options.given("schedule")) train.schedule = "constant";

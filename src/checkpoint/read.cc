@@ -41,6 +41,16 @@ int64_t integer(const Source& source, const Value& dict, const std::string& name
   return *number;
 }
 
+// A number of things that were done, or `least` for none.
+int64_t count(const Source& source, const Value& dict, const std::string& name, std::optional<int64_t> missing,
+              int64_t least = 0) {
+  const int64_t number = integer(source, dict, name, missing);
+  if (number < least)
+    source.fail("its " + name + " is " + std::to_string(number) + ", less than " + std::to_string(least) +
+                "; the file is damaged");
+  return number;
+}
+
 bool boolean(const Value& dict, const std::string& name) {
   const Value* value = dict.find(name);
   return value && value->as_bool().value_or(false);
@@ -154,7 +164,7 @@ const Value& member(const Source& source, const Value& dict, const std::string& 
 
 double real(const Source& source, const Value& dict, const std::string& name) {
   const auto number = member(source, dict, name).as_double();
-  if (!number) source.fail("its training state's " + name + " is not a number");
+  if (!number || !std::isfinite(*number)) source.fail("its training state's " + name + " is not a finite number");
   return *number;
 }
 
@@ -177,6 +187,8 @@ AdamState read_adam(const Source& source, const ImageGPTOptions& model) {
     adam.exp_avg.push_back(load_float32(source, "exp_avg of " + name, member(source, *state, "exp_avg"), sizes));
     adam.exp_avg_sq.push_back(
         load_float32(source, "exp_avg_sq of " + name, member(source, *state, "exp_avg_sq"), sizes));
+    if ((adam.exp_avg_sq.back() < 0).any().item<bool>())
+      source.fail("exp_avg_sq of " + name + " has an entry below 0; the file is damaged");
   }
   return adam;
 }
@@ -198,13 +210,13 @@ TrainingProgress read_progress(const Source& source, const Value& stored, const 
   TrainingProgress progress;
   for (const auto& [key, value] : member(source, stored, "settings").entries())
     if (key.as_string() && value.as_string()) progress.settings.emplace_back(*key.as_string(), *value.as_string());
-  progress.total_steps = integer(source, stored, "total_steps", {});
-  progress.validated_step = integer(source, stored, "validated_step", {});
-  progress.best_step = integer(source, stored, "best_step", {});
+  progress.total_steps = count(source, stored, "total_steps", {});
+  progress.validated_step = count(source, stored, "validated_step", {});
+  progress.best_step = count(source, stored, "best_step", {}, /*least=*/-1);
   progress.best_score = real(source, stored, "best_score");
-  progress.bad_validations = integer(source, stored, "bad_validations", {});
+  progress.bad_validations = count(source, stored, "bad_validations", {});
   progress.train_loss_sum = real(source, stored, "train_loss_sum");
-  progress.train_loss_count = integer(source, stored, "train_loss_count", {});
+  progress.train_loss_count = count(source, stored, "train_loss_count", {});
   progress.weights = read_trained_weights(source, stored, model);
   return progress;
 }
@@ -220,8 +232,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   checkpoint.model = model_options(source, *hyper_parameters);
   checkpoint.hyper_parameters = hyper_parameters_of(*hyper_parameters);
   checkpoint.classify = boolean(*hyper_parameters, "classify");
-  checkpoint.epoch = integer(source, source.root, "epoch", 0);
-  checkpoint.global_step = integer(source, source.root, "global_step", 0);
+  checkpoint.epoch = count(source, source.root, "epoch", 0);
+  checkpoint.global_step = count(source, source.root, "global_step", 0);
   read_weights(source, checkpoint);
   if (const Value* progress = source.root.find("igpt_progress")) {
     checkpoint.progress = read_progress(source, *progress, checkpoint.model);

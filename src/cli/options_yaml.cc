@@ -121,9 +121,7 @@ void Options::load_yaml(const std::string& path) {
   std::set<std::string> seen;
   for (const auto& [name, text] : mapping.entries) {
     if (!seen.insert(name).second) throw UsageError(path + ": " + formats::printable(name) + " is given twice");
-    const Option* option = find(name);
-    const bool kept = option && option->origin == Option::Origin::command_line;
-    if (!kept) set(name, text, path);
+    fill(name, text, path);
   }
 }
 

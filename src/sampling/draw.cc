@@ -39,7 +39,7 @@ void check(const SamplingOptions& options) {
 int64_t draw(std::span<const float> logits, const SamplingOptions& options, double u) {
   float largest = logits[0];
   for (const float logit : logits) {
-    if (!std::isfinite(logit)) throw InputError("the model's logits are not finite; its weights are damaged");
+    if (!std::isfinite(logit)) throw LogitsNotFinite();
     largest = std::max(largest, logit);
   }
   std::vector<double> probabilities(logits.size());  // not normalised

@@ -3,6 +3,9 @@
 #include <chrono>
 #include <cstdio>
 
+#include "igpt/error.h"
+#include "igpt/sampling/draw.h"
+
 namespace igpt::sampling {
 
 ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device, const Hooks& hooks) {
@@ -15,7 +18,7 @@ ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device
 }
 
 torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                          const SamplingOptions& options, const Hooks& hooks) {
+                          const SamplingOptions& options, const std::string& checkpoint, const Hooks& hooks) try {
   const int64_t total = context.size(0) * (model->options().sequence_length() - context.size(1));
   int64_t done = 0;
   const auto drawn = [&](const Drawn& now) {
@@ -31,6 +34,8 @@ torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, c
                 seconds.count());
   if (hooks.detail) hooks.detail(line);
   return tokens;
+} catch (const LogitsNotFinite& error) {
+  throw InputError(checkpoint + ": " + error.what());
 }
 
 }  // namespace igpt::sampling

@@ -11,8 +11,8 @@ namespace igpt::sampling {
 /// The checkpoint's model on `device`.
 ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device, const Hooks& hooks);
 
-/// generate(), which tells how far it is and stops.
+/// generate(), which tells how far it is and stops; errors of the model name `checkpoint`, its file.
 torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                          const SamplingOptions& options, const Hooks& hooks);
+                          const SamplingOptions& options, const std::string& checkpoint, const Hooks& hooks);
 
 }  // namespace igpt::sampling

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <numbers>
 
 #include "igpt/checkpoint/checkpoint.h"
@@ -58,6 +59,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   if (!options.per_image.empty())
     scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };
   const Score result = score(model, dataset.to(device), scoring);
+  if (!std::isfinite(result.loss))
+    throw Error(options.checkpoint + ": its loss is not finite; its weights are damaged, take an earlier checkpoint");
   if (!options.per_image.empty()) write_per_image(options.per_image, torch::cat(per_image));
 
   EvaluateResult summary{result.count, result.loss, {}, {}};

@@ -8,8 +8,7 @@ namespace igpt::training {
 
 namespace fs = std::filesystem;
 
-JobRecord::JobRecord(const Launch& launch, const fs::path& log_dir, const std::string& name)
-    : launch_(launch), file_(log_dir / name / ".job") {
+JobRecord::JobRecord(const Launch& launch, const fs::path& runs) : launch_(launch), file_(runs / ".job") {
   if (launch_.job.empty()) return;
   std::string job, launcher, run;
   std::ifstream file(file_);

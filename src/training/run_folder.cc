@@ -22,13 +22,6 @@ namespace fs = std::filesystem;
 constexpr const char* kHeader = "step,epoch,train_loss,learning_rate,val_loss,val_acc\n";
 constexpr size_t kLongestName = 200;  // bytes; file systems take 255
 
-void check_name(const std::string& name) {
-  const bool plain = !name.empty() && name.size() <= kLongestName && name != "." && name != ".." &&
-                     name.find('/') == std::string::npos &&
-                     std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
-  if (!plain) throw UsageError("--name " + name + ": must be a plain folder name, without / and control characters");
-}
-
 void create_folders(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -63,6 +56,13 @@ int64_t next_version(const fs::path& folder) {
 
 }  // namespace
 
+void check_run_name(const std::string& name) {
+  const bool plain = !name.empty() && name.size() <= kLongestName && name != "." && name != ".." &&
+                     name.find('/') == std::string::npos &&
+                     std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  if (!plain) throw UsageError("--name " + name + ": must be a plain folder name, without / and control characters");
+}
+
 RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
   lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   // Some network file systems cannot lock a folder; there two trainings are the user's to keep apart.
@@ -88,7 +88,7 @@ RunFolder RunFolder::of_another_process(fs::path path) {
 }
 
 RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
-  check_name(name);
+  check_run_name(name);
   const fs::path folder = log_dir / name;
   create_folders(folder);
   for (int64_t version = next_version(folder);; ++version) {

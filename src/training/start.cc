@@ -6,6 +6,8 @@
 
 #include "igpt/data/dataset_folder.h"
 #include "igpt/error.h"
+#include "igpt/formats/checked.h"
+#include "igpt/training/run_folder.h"
 
 namespace igpt::training {
 namespace {
@@ -60,6 +62,12 @@ Checkpoint read_resumable(const std::string& path) {
   return checkpoint;
 }
 
+// Images of all batches of so many updates, if that is a number.
+std::optional<int64_t> images_read(const TrainOptions& options, int64_t steps) {
+  const auto batches = formats::checked_multiply(steps, options.accumulate);
+  return batches ? formats::checked_multiply(*batches, options.batch_size) : std::nullopt;
+}
+
 HyperParameter typed(const std::string& text) {
   if (text == "true" || text == "false") return text == "true";
   const char* end = text.data() + text.size();
@@ -75,6 +83,7 @@ HyperParameter typed(const std::string& text) {
 }  // namespace
 
 void check(const TrainOptions& options) {
+  check_run_name(options.name);
   igpt::check(options.model);
   // A resumed run and its hparams.yaml name every option.
   if (options.model.neighbours != ImageGPTOptions{}.neighbours && !options.model.is_2d() && options.resume.empty() &&
@@ -86,6 +95,8 @@ void check(const TrainOptions& options) {
   if (options.warmup_steps > options.steps)
     throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
                      std::to_string(options.steps));
+  if (!images_read(options, options.steps))
+    throw UsageError("--steps " + std::to_string(options.steps) + ": reads more images than can be counted");
   if (options.augment.shift >= options.model.num_pixels)
     throw UsageError("--augment_shift " + std::to_string(options.augment.shift) +
                      ": must be less than the images' side, " + std::to_string(options.model.num_pixels));
@@ -97,6 +108,9 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
   if (!options.resume.empty()) {
     auto checkpoint = read_resumable(options.resume);
     options.model = checkpoint.model;
+    if (!images_read(options, checkpoint.global_step))
+      throw InputError(options.resume + ": its global_step is " + std::to_string(checkpoint.global_step) +
+                       ", more than any run reaches; the file is damaged");
     return checkpoint;
   }
   if (options.pretrained.empty()) return {};

@@ -112,7 +112,7 @@ void Trainer::continue_restarted_run() {
   if (options_.launch.job.empty()) return;
   std::string run, last;
   if (group_.is_first()) {
-    run = JobRecord(options_.launch, options_.log_dir, options_.name).run().string();
+    run = job_record().run().string();
     last = (std::filesystem::path(run) / "checkpoints" / "last.ckpt").string();
     if (run.empty() || !std::filesystem::exists(last)) last.clear();
   }
@@ -125,6 +125,13 @@ void Trainer::continue_restarted_run() {
   if (hooks_.note) hooks_.note("started again: going on from " + last);
 }
 
+// Beside the run's folder. A resumed run's is where its checkpoint lies, whatever that says of itself.
+JobRecord Trainer::job_record() const {
+  namespace fs = std::filesystem;
+  if (options_.resume.empty()) return {options_.launch, fs::path(options_.log_dir) / options_.name};
+  return {options_.launch, fs::absolute(options_.resume).parent_path().parent_path().parent_path()};
+}
+
 // Rank 0's folder; the others know where it is.
 void Trainer::open_folder() {
   if (group_.is_first()) {
@@ -133,7 +140,7 @@ void Trainer::open_folder() {
     const bool begins = options_.resume.empty() && restarted_.empty();
     folder_.emplace(begins ? RunFolder::create(options_.log_dir, options_.name) : RunFolder::reopen(checkpoint, step_));
     if (options_.resume.empty()) folder_->write_hparams(options_.settings);
-    JobRecord(options_.launch, options_.log_dir, options_.name).remember(folder_->path());
+    job_record().remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());
   }
   const auto path = group_.from_first(folder_ ? folder_->path().string() : "");
@@ -282,11 +289,15 @@ void Trainer::check_loss() {
     std::snprintf(note, sizeof note, "loss %.4f", sum / static_cast<double>(loss_count_));
     hooks_.progress(options_.steps, step_, note);
   }
-  if (std::isfinite(sum)) return;
+  expect_finite(sum, "loss");
+}
+
+void Trainer::expect_finite(double loss, const char* which) const {
+  if (std::isfinite(loss)) return;
   const auto last = folder_->last_checkpoint();
   const bool saved = std::filesystem::exists(last);
-  throw Error("step " + std::to_string(step_) +
-              ": the loss is not finite; start again with a lower --learning_rate or --grad_clip 1" +
+  throw Error("step " + std::to_string(step_) + ": the " + which +
+              " is not finite; start again with a lower --learning_rate or --grad_clip 1" +
               (saved ? ", or from " + last.string() : ""));
 }
 
@@ -338,6 +349,7 @@ Score Trainer::score_validation() {
 void Trainer::validate() {
   expect_identical_ranks();
   const Score result = score_validation();
+  expect_finite(result.loss, "validation loss");
   Metrics metrics{.step = step_, .epoch = epoch_of(step_), .val_loss = result.loss};
   if (options_.classify) metrics.val_acc = result.accuracy;
   if (group_.is_first()) {

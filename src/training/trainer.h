@@ -30,6 +30,7 @@ class Trainer {
  private:
   void continue_restarted_run();
   void open_folder();
+  JobRecord job_record() const;
   void describe() const;
   void loop();
   void update();
@@ -45,6 +46,7 @@ class Trainer {
   void draw_samples();
   void log_training();
   void check_loss();
+  void expect_finite(double loss, const char* which) const;
   void save_last();
   Checkpoint checkpoint() const;
   bool validation_due() const;

@@ -178,6 +178,16 @@ INSTANTIATE_TEST_SUITE_P(
         Contradiction{"odd_heads", [](Checkpoint& c) { c.model.num_heads = 3; }, "multiple of --num_heads 3"},
         Contradiction{"huge", [](Checkpoint& c) { c.model.num_vocab = int64_t{1} << 31; }, "--num_vocab 2147483648"},
         Contradiction{"negative", [](Checkpoint& c) { c.model.num_layers = -1; }, "--num_layers -1"},
+        Contradiction{"step", [](Checkpoint& c) { c.global_step = -1; }, "its global_step is -1"},
+        Contradiction{"epoch", [](Checkpoint& c) { c.epoch = -1; }, "its epoch is -1"},
+        Contradiction{"best_step", [](Checkpoint& c) { c.progress->best_step = -2; }, "its best_step is -2"},
+        Contradiction{"validated", [](Checkpoint& c) { c.progress->validated_step = -1; }, "its validated_step is -1"},
+        Contradiction{"patience", [](Checkpoint& c) { c.progress->bad_validations = -1; }, "its bad_validations is -1"},
+        Contradiction{"losses", [](Checkpoint& c) { c.progress->train_loss_count = -1; }, "its train_loss_count is -1"},
+        Contradiction{"score", [](Checkpoint& c) { c.progress->best_score = NAN; },
+                      "best_score is not a finite number"},
+        Contradiction{"rate", [](Checkpoint& c) { c.optimizer->learning_rate = INFINITY; }, "lr is not a finite"},
+        Contradiction{"squares", [](Checkpoint& c) { c.optimizer->exp_avg_sq[2] -= 2; }, "has an entry below 0"},
         Contradiction{"missing", [](Checkpoint& c) { c.state_dict.pop_back(); }, "lacks gpt.clf_head.bias"}),
     [](const auto& test) { return test.param.name; });
 

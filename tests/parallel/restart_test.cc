@@ -18,7 +18,7 @@ class JobRecordOf : public ::testing::Test {
     std::ofstream(run_ / "hparams.yaml") << "{}";
     record(first_).remember(run_);
   }
-  JobRecord record(const Launch& launch) const { return {launch, folder_.path(), "name"}; }
+  JobRecord record(const Launch& launch) const { return {launch, folder_ / "name"}; }
 
   testing::TemporaryFolder folder_;
   fs::path run_ = folder_ / "name/version_0";

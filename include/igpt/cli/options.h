@@ -64,6 +64,9 @@ class Options {
   /// UsageError.
   void set(const std::string& name, const std::string& text, const std::string& origin);
 
+  /// The same, unless the command line gave the option.
+  void fill(const std::string& name, const std::string& text, const std::string& origin);
+
   /// Sets what a YAML file says (option names to scalars, or to a list of whole numbers), except what the command line
   /// gave. Throws InputError for a file that is missing, longer than 64 KB or not YAML, UsageError for an unknown key
   /// or value; both name the file.

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <span>
 
+#include "igpt/error.h"
+
 namespace igpt::sampling {
 
 /// How a token is drawn from its logits.
@@ -16,10 +18,17 @@ struct SamplingOptions {
 /// Throws igpt::UsageError that names the option.
 void check(const SamplingOptions& options);
 
+/// A model's logits are infinite or not a number.
+class LogitsNotFinite : public InputError {
+ public:
+  LogitsNotFinite()
+      : InputError("the model's logits are not finite; its weights are damaged, take an earlier checkpoint") {}
+};
+
 /// One of the V tokens by its probability softmax(logits / temperature), restricted first to the top_k and then to the
 /// nucleus of top_p (Holtzman et al. 2020, section 3.1: the fewest tokens, most likely first, that together reach
 /// top_p). Of equally likely tokens the lower one counts as more likely. `u` in [0, 1) chooses along the tokens in
-/// ascending order. Throws igpt::InputError when a logit is not finite.
+/// ascending order. Throws LogitsNotFinite.
 int64_t draw(std::span<const float> logits, const SamplingOptions& options, double u);
 
 }  // namespace igpt::sampling

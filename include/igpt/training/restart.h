@@ -12,7 +12,7 @@ namespace igpt::training {
 class JobRecord {
  public:
   /// What an earlier job left there is removed.
-  JobRecord(const Launch& launch, const std::filesystem::path& log_dir, const std::string& name);
+  JobRecord(const Launch& launch, const std::filesystem::path& runs);
 
   /// The run's folder, when this job was at it before; else empty.
   const std::filesystem::path& run() const { return run_; }

@@ -15,6 +15,9 @@ struct Metrics {
   std::optional<double> train_loss = {}, learning_rate = {}, val_loss = {}, val_acc = {};
 };
 
+/// Throws igpt::UsageError on a name that is not a plain folder name.
+void check_run_name(const std::string& name);
+
 /// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt. Locked (flock)
 /// as long as the object lives, or its process: one training writes it at a time.
 class RunFolder {
