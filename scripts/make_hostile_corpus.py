@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes files that attack the readers into FOLDER/{pickle,zip,torch_file,npy,idx,gzip,yaml,large}, named by what they
+"""Writes files that attack the readers into FOLDER/{pickle,zip,torch_file,checkpoint,npy,idx,gzip,yaml,large}, named by what they
 hold, and some good ones (good_*) that fuzzers start from. Always the same bytes; the standard library only.
 
     scripts/make_hostile_corpus.py FOLDER
@@ -717,6 +717,14 @@ def yamls():
 # Sparse files: large to look at, nothing on the disk
 
 
+def checkpoints():
+    """Changes to a good checkpoint, as tests/fuzz/checkpoint_fuzz.cc reads them."""
+    yield "good_unchanged", b""
+    for kind in range(10):
+        for step in range(4):
+            yield f"changes_{kind}_{step}", bytes(byte for place in range(step, 256, 32) for byte in (place, 0, kind, 37 * place % 256))
+
+
 def large(folder):
     size = 4 << 30
     good = Checkpoint()
@@ -741,7 +749,7 @@ def main():
         sys.exit(__doc__)
     root = pathlib.Path(sys.argv[1])
     storages = [Entry(b"x/data.pkl", pickled(Tensor("0", 8, [8]))), Entry(b"x/byteorder", b"little"), Entry(b"x/data/0", bytes(32))]
-    formats = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "npy": npys(), "idx": idxs(), "gzip": gzips(), "yaml": yamls()}
+    formats = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "checkpoint": checkpoints(), "npy": npys(), "idx": idxs(), "gzip": gzips(), "yaml": yamls()}
     for name, files in formats.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 #include "igpt/formats/idx.h"
 
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
 
 namespace igpt::formats {
@@ -8,12 +9,6 @@ namespace {
 
 constexpr uint8_t kUnsignedByte = 0x08;
 constexpr size_t kMaximumDimensions = 4;
-
-uint32_t big_endian(std::string_view four) {
-  uint32_t value = 0;
-  for (const char c : four) value = value << 8 | static_cast<uint8_t>(c);
-  return value;
-}
 
 std::string in_words(const std::vector<int64_t>& shape) {
   std::string text;
@@ -24,31 +19,32 @@ std::string in_words(const std::vector<int64_t>& shape) {
 }  // namespace
 
 IdxArray parse_idx(std::string_view bytes, const std::string& name) {
-  if (bytes.size() < 4 || bytes[0] != 0 || bytes[1] != 0)
+  ByteReader reader(std::as_bytes(std::span(bytes)), name + ":");
+  if (bytes.size() < 4 || reader.u16() != 0)
     throw InputError(name + ": is not an IDX file (its first bytes are not 0, 0); is it the right one?");
-  const auto type = static_cast<uint8_t>(bytes[2]);
-  const auto dimensions = static_cast<uint8_t>(bytes[3]);
+  const uint8_t type = reader.u8(), dimensions = reader.u8();
   if (type != kUnsignedByte)
     throw InputError(name + ": holds values of IDX type " + std::to_string(type) +
                      ", only unsigned bytes (type 8) are read; convert it");
   if (dimensions < 1 || dimensions > kMaximumDimensions)
     throw InputError(name + ": has " + std::to_string(dimensions) + " dimensions, 1 to 4 are read; is it complete?");
-  const size_t header = 4 + 4 * size_t{dimensions};
-  if (bytes.size() < header) throw InputError(name + ": ends within its header; copy or download it again");
+  if (reader.remaining() < 4 * size_t{dimensions})
+    throw InputError(name + ": ends within its header; copy or download it again");
 
   IdxArray array;
   uint64_t count = 1;
   for (size_t i = 0; i < dimensions; ++i) {
-    const uint32_t size = big_endian(bytes.substr(4 + 4 * i, 4));
+    const uint32_t size = reader.u32_be();
     array.shape.push_back(size);
     const auto product = checked_multiply<uint64_t>(count, size);
     if (!product) throw InputError(name + ": its sizes are impossibly large; copy or download it again");
     count = *product;
   }
-  if (bytes.size() - header != count)
-    throw InputError(name + ": holds " + std::to_string(bytes.size() - header) + " bytes of values where " +
+  if (reader.remaining() != count)
+    throw InputError(name + ": holds " + std::to_string(reader.remaining()) + " bytes of values where " +
                      in_words(array.shape) + " need " + std::to_string(count) + "; copy or download it again");
-  array.values = {reinterpret_cast<const uint8_t*>(bytes.data()) + header, bytes.size() - header};
+  const auto values = reader.take(count);
+  array.values = {reinterpret_cast<const uint8_t*>(values.data()), values.size()};
   return array;
 }
 

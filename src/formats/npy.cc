@@ -1,9 +1,9 @@
 #include "igpt/formats/npy.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
-#include <cstring>
 #include <exception>
 #include <optional>
 #include <string_view>
@@ -11,6 +11,7 @@
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
+#include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
 #include "igpt/formats/input_file.h"
 
@@ -147,18 +148,17 @@ class DictionaryReader {
 
 NpyHeader read_header(InputFile& file) {
   const std::string name = file.path().string();
-  char prefix[12] = {};
-  const size_t got = file.read(std::as_writable_bytes(std::span(prefix, 8)));
-  if (got < 8 || !std::string_view(prefix, 6).starts_with(kMagic))
+  std::array<std::byte, 12> prefix;
+  const size_t got = file.read(std::span(prefix).first(8));
+  ByteReader reader(prefix, name + ":");
+  if (got < 8 || reader.take_text(kMagic.size()) != kMagic)
     throw InputError(name + ": is not an .npy file; is it the right one?");
-  const auto major = static_cast<uint8_t>(prefix[6]), minor = static_cast<uint8_t>(prefix[7]);
+  const uint8_t major = reader.u8(), minor = reader.u8();
   if (major < 1 || major > 3 || minor != 0)
     throw InputError(name + ": is of .npy version " + std::to_string(major) + "." + std::to_string(minor) +
                      ", 1.0, 2.0 and 3.0 are read; save it again with numpy.save");
-  const size_t length_bytes = major == 1 ? 2 : 4;
-  file.read_exactly(std::as_writable_bytes(std::span(prefix + 8, length_bytes)));
-  uint32_t length = 0;
-  std::memcpy(&length, prefix + 8, length_bytes);
+  file.read_exactly(std::span(prefix).subspan(8, major == 1 ? 2 : 4));
+  const uint32_t length = major == 1 ? reader.u16() : reader.u32();
   if (length > kMaximumHeader || length > file.size() - file.position())
     throw InputError(name + ": its .npy header is damaged; make the file anew");
   std::string text(length, '\0');
