@@ -21,7 +21,7 @@ sanitize() {
     ctest --preset asan --parallel "$(nproc)"
   else
     cmake --build --preset asan --target "${targets[@]}"
-    ctest --preset asan --parallel "$(nproc)" -R '^(formats_test|data_test|cli_test|kernels_test|fuzz)\.'
+    ctest --preset asan --parallel "$(nproc)" -R '^(formats_test|data_test|cli_test|kernels_test|fuzz)\.' -E fuzz.checkpoint
   fi
   cmake --build --preset tsan --target "${targets[@]:0:${#layers[@]}}"
   ctest --preset tsan --parallel "$(nproc)" -R '^(formats_test|data_test|cli_test|kernels_test)\.'
