@@ -18,8 +18,9 @@ using namespace igpt;
 // Options that say where and how to work, not what: free to differ when a run is resumed, and no part of its settings.
 constexpr const char* kSessionOptions[] = {"resume",       "config", "device",  "threads",
                                            "rank_timeout", "quiet",  "verbose", "json"};
-// Settings that a resumed run may be given anew: its data may have moved, and it may go on for longer.
-constexpr const char* kResumableOptions[] = {"train_x", "train_y", "test_x", "test_y", "steps"};
+// Settings that a resumed run may be given anew: its data may have moved, it may go on for longer or elsewhere.
+constexpr const char* kResumableOptions[] = {"train_x", "train_y", "test_x",
+                                             "test_y",  "steps",   "activation_checkpointing"};
 
 template <size_t N>
 bool contains(const char* const (&names)[N], const std::string& name) {
@@ -82,6 +83,9 @@ TrainCommand::TrainCommand() {
         at_least(1));
   o.add("precision", train.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
         one_of({"fp32", "bf16"}));
+  o.add("activation_checkpointing", train.activation_checkpointing,
+        "compute each block again for its gradients, for less memory; auto: where it is needed; fused kernels never do",
+        one_of({"auto", "on", "off"}));
   add_seed_option(o, common);
   o.group("Data");
   o.add("train_x", train.data.train_x, "training images");

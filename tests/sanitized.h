@@ -10,4 +10,12 @@ constexpr bool sanitized =
     false;
 #endif
 
+/// ThreadSanitizer makes everything ten times slower: what has to do with threads is enough.
+constexpr bool thread_sanitized =
+#ifdef __SANITIZE_THREAD__
+    true;
+#else
+    false;
+#endif
+
 }  // namespace igpt

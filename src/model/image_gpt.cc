@@ -3,6 +3,7 @@
 #include "igpt/error.h"
 #include "igpt/ops/causal_attention.h"
 #include "igpt/ops/neighbourhood.h"
+#include "igpt/ops/recompute.h"
 
 namespace igpt {
 namespace {
@@ -158,7 +159,10 @@ Tensor ImageGPTImpl::forward(const Tensor& x) {
 
 Tensor ImageGPTImpl::features(const Tensor& x) {
   auto h = embed(x.to(torch::kInt64));
-  for (const auto& layer : *layers) h = layer->as<Block>()->forward(h);
+  for (const auto& layer : *layers) {
+    const auto forward = [block = layer->as<Block>()](const Tensor& input) { return block->forward(input); };
+    h = activation_checkpointing_ && torch::GradMode::is_enabled() ? ops::recomputed(forward, h) : forward(h);
+  }
   return options_.is_2d() ? ln_f->forward(h) : h;
 }
 

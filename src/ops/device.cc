@@ -1,9 +1,12 @@
 #include "igpt/ops/device.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <dlfcn.h>
 #include <torch/torch.h>
 
 #include <charconv>
+#include <cstdlib>
+#include <fstream>
 
 #include "igpt/error.h"
 #include "src/ops/attention_kernels.h"
@@ -83,6 +86,20 @@ c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks
   if (hooks.detail)
     hooks.detail("device " + device.str() + ", " + std::to_string(at::get_num_threads()) + " CPU threads");
   return device;
+}
+
+int64_t available_memory(c10::Device device) {
+  if (!device.is_cpu()) {
+    try {
+      return static_cast<int64_t>(at::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first);
+    } catch (const c10::Error&) {
+      return 0;
+    }
+  }
+  std::ifstream file("/proc/meminfo");  // proc_meminfo(5)
+  for (std::string name, rest; file >> name && std::getline(file, rest);)
+    if (name == "MemAvailable:") return std::strtoll(rest.c_str(), nullptr, 10) * 1024;
+  return 0;
 }
 
 std::string cuda_build() {

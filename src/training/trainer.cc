@@ -12,6 +12,7 @@
 #include "igpt/sampling/generate.h"
 #include "igpt/training/augment.h"
 #include "igpt/training/schedule.h"
+#include "memory_plan.h"
 #include "ranks.h"
 #include "start.h"
 
@@ -58,6 +59,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
       group_(options.launch, device_, [this] { throw_if_stopped(hooks_); }) {
   check(options_);
   agree_on_options(options_, group_);
+  const int64_t free_memory = ops::available_memory(device_);
   continue_restarted_run();
   const auto start = starting_checkpoint(options_);
   const auto split = read_training_split(options_, start.has_value(), hooks_);
@@ -86,6 +88,10 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     const auto precision = ops::FusedModel::precision(options_.model, options_.precision == "bf16", &note);
     if (!note.empty() && hooks_.note) hooks_.note(note);
     fused_.emplace(options_.model, /*threads=*/0, precision);
+  } else {
+    const auto [begin, end] = group_.share(options_.batch_size);
+    const auto plan = plan_memory(options_, end - begin, train_.bytes() + validation_.bytes());
+    model_->set_activation_checkpointing(choose_activation_checkpointing(options_, plan, free_memory, hooks_));
   }
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
   step_loss_ = torch::zeros_like(loss_sum_);

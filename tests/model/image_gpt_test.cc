@@ -4,6 +4,7 @@
 
 #include "golden.h"
 #include "igpt/error.h"
+#include "igpt/ops/autocast.h"
 #include "igpt/training/flat_adam.h"
 
 namespace igpt {
@@ -41,14 +42,39 @@ class ImageGPTGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ImageGPTGolden, LogitsLossAndGradientsEqualPyTorch) {
   const Golden golden(GetParam());
-  auto model = golden.model();
-  const auto x = golden.tensor("x")[0];
-  const auto logits = model->forward(x);
-  EXPECT_LT(relative_error(logits, golden.tensor("logits")), kTolerance);
-  const auto loss = generative_loss(logits, x);
-  EXPECT_NEAR(loss.item<double>(), golden.number("loss"), 1e-5);
-  loss.backward();
-  expect_gradients(model, golden.tensors("gradients"));
+  for (const bool checkpointing : {false, true}) {
+    auto model = golden.model();
+    model->set_activation_checkpointing(checkpointing);
+    const auto x = golden.tensor("x")[0];
+    const auto logits = model->forward(x);
+    EXPECT_LT(relative_error(logits, golden.tensor("logits")), kTolerance);
+    const auto loss = generative_loss(logits, x);
+    EXPECT_NEAR(loss.item<double>(), golden.number("loss"), 1e-5);
+    loss.backward();
+    expect_gradients(model, golden.tensors("gradients"));
+  }
+}
+
+// The second forward pass computes in the first one's precision: then every gradient is the same bit for bit.
+TEST(ImageGPT, ActivationCheckpointingChangesNothingInBf16) {
+  torch::manual_seed(1);
+  ImageGPT model(ImageGPTOptions{.embed_dim = 32, .num_heads = 2, .num_layers = 2, .num_pixels = 6});
+  const auto x = torch::randint(16, {3, 36}, torch::kUInt8);
+  std::vector<torch::Tensor> gradients[2];
+  for (const bool checkpointing : {false, true}) {
+    model->zero_grad();
+    model->set_activation_checkpointing(checkpointing);
+    torch::Tensor loss;
+    {
+      const ops::Bf16Autocast autocast(torch::kCPU, true);
+      loss = generative_loss(model->forward(x).to(torch::kFloat32), x);
+    }
+    loss.backward();
+    for (const auto& entry : model->named_parameters())
+      if (entry.value().grad().defined()) gradients[checkpointing].push_back(entry.value().grad().clone());
+  }
+  ASSERT_EQ(gradients[0].size(), gradients[1].size());
+  for (size_t i = 0; i < gradients[0].size(); ++i) EXPECT_TRUE(torch::equal(gradients[0][i], gradients[1][i])) << i;
 }
 
 TEST_P(ImageGPTGolden, ClassLogitsAndGradientsEqualPyTorch) {

@@ -110,6 +110,9 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   /// - 1 and is not read at position 0. Positions are decoded in order, each once.
   torch::Tensor decode(const torch::Tensor& previous, int64_t position, KeyValueCache& cache);
 
+  /// Whether backward keeps each block's input only and computes the block again (ops::recomputed); off at first.
+  void set_activation_checkpointing(bool on) { activation_checkpointing_ = on; }
+
   const ImageGPTOptions& options() const { return options_; }
   const Quantizer& quantizer() const { return quantizer_; }
 
@@ -130,6 +133,7 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
 
   ImageGPTOptions options_;
+  bool activation_checkpointing_ = false;
   Quantizer quantizer_;  // not registered: the state dict has the original's names only
 };
 TORCH_MODULE(ImageGPT);

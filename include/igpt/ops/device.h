@@ -20,6 +20,9 @@ c10::Device choose_device(const std::string& text, std::string* why_not_cuda = n
 /// `threads` threads; 0 leaves its default (one for each core).
 c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks, int64_t local_rank = 0);
 
+/// Bytes of the device's memory that are free, or of the machine's on the CPU; 0 if unknown.
+int64_t available_memory(c10::Device device);
+
 /// "CUDA 13.0" as built, or "no CUDA".
 std::string cuda_build();
 

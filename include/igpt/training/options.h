@@ -52,6 +52,7 @@ struct TrainOptions {
   Augmentation augment;            ///< of the training images
   double generative_weight = 0;    ///< share of the generative loss in a classifier's
   std::string precision = "fp32";  ///< fp32 or bf16
+  std::string activation_checkpointing = "auto";  ///< auto (where memory needs it), on or off
   std::string log_dir = "logs";
   DataFiles data;
   std::string device = "auto";

@@ -17,6 +17,7 @@ struct TokenDataset {
   torch::Tensor labels;  ///< (N) int64
 
   int64_t size() const { return tokens.size(0); }
+  int64_t bytes() const { return static_cast<int64_t>(tokens.nbytes() + labels.nbytes()); }  ///< of memory
   /// The images at `indices` (B) int64, on any device, in this order.
   TokenDataset select(const torch::Tensor& indices) const;
   TokenDataset to(const torch::Device& device) const;

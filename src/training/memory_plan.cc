@@ -1,0 +1,92 @@
+#include "memory_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace igpt::training {
+namespace {
+
+constexpr double kShareToUse = 0.9;                    // of what is available: allocators leave gaps
+constexpr int64_t kWorthANote = int64_t{1} << 30;      // bytes
+constexpr int64_t kFloat = 4, kBf16 = 2, kDouble = 8;  // bytes of a number
+
+int64_t parameters_of(const ImageGPTOptions& model) {
+  int64_t count = 0;
+  for (const auto& [name, sizes] : parameter_shapes(model)) {
+    int64_t size = 1;
+    for (const int64_t n : sizes) size *= n;
+    count += size;
+  }
+  return count;
+}
+
+// Of one position in a block, what forward keeps for backward. `e`: bytes of a number where autocast has its way.
+int64_t kept_in_block(const ImageGPTOptions& model, int64_t e) {
+  const int64_t d = model.embed_dim;
+  const int64_t residual = kFloat * d;                                     // of each half
+  const int64_t normalised = (e == kFloat ? kFloat : kFloat + kBf16) * d;  // and as a matrix product takes it
+  const int64_t attention = 3 * e * d + e * d + kFloat * model.num_heads;  // q, k, v; the result; logsumexp
+  const int64_t mlp = 2 * 4 * e * d;                                       // before and after GELU
+  return 2 * residual + 2 * normalised + attention + mlp;
+}
+
+// Of one position, what the loss adds to that: logits, their logarithms and the gradients of both.
+int64_t kept_in_loss(const ImageGPTOptions& model, int64_t e, bool classify) {
+  return classify ? 0 : (e == kFloat ? 3 * kFloat : 3 * kFloat + kBf16) * model.num_vocab;
+}
+
+// Of one position, what a block's backward needs at most beside what forward kept: gradients around the MLP.
+int64_t needed_by_backward(const ImageGPTOptions& model, int64_t e) {
+  return (2 * 4 * e + 2 * kFloat) * model.embed_dim;
+}
+
+std::string in_words(int64_t bytes) {
+  constexpr double kMebi = 1 << 20, kGibi = 1 << 30;
+  const auto size = static_cast<double>(bytes);
+  char text[32];
+  std::snprintf(text, sizeof text, size < kGibi ? "%.0f MiB" : "%.1f GiB", size / (size < kGibi ? kMebi : kGibi));
+  return text;
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data) {
+  const auto& model = options.model;
+  const int64_t e = options.precision == "bf16" ? kBf16 : kFloat;
+  const int64_t positions = images * model.sequence_length();
+  const int64_t copies = 4 + (options.ema > 0 ? 1 : 0);  // weights, gradients, two moments; the average
+  const int64_t block = kept_in_block(model, e);
+  const int64_t embedded = 2 * kFloat * model.embed_dim + kDouble;  // of a position, and its token as an index
+  const bool no_logits = options.classify && options.generative_weight == 0;
+  const int64_t loss = kept_in_loss(model, e, no_logits);
+  const int64_t backward = needed_by_backward(model, e);
+
+  MemoryPlan plan;
+  plan.state = copies * kFloat * parameters_of(model);
+  plan.data = data;
+  plan.activations = positions * (embedded + model.num_layers * block + std::max(loss, backward));
+  plan.checkpointed =
+      positions * (embedded + model.num_layers * kFloat * model.embed_dim + std::max(loss, block + backward));
+  return plan;
+}
+
+bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPlan& plan, int64_t available,
+                                     const Hooks& hooks) {
+  const auto fits = [&](bool checkpointing) {
+    return available == 0 ||
+           static_cast<double>(plan.total(checkpointing)) <= kShareToUse * static_cast<double>(available);
+  };
+  const auto& wanted = options.activation_checkpointing;
+  const bool checkpointing = wanted == "on" || (wanted == "auto" && !fits(false));
+  const auto& tell = plan.total(checkpointing) >= kWorthANote || !fits(checkpointing) ? hooks.note : hooks.detail;
+  if (!tell) return checkpointing;
+  const int64_t activations = checkpointing ? plan.checkpointed : plan.activations;
+  tell("memory: about " + in_words(plan.total(checkpointing)) + " (weights and Adam " + in_words(plan.state) +
+       ", data " + in_words(plan.data) + ", activations " + in_words(activations) +
+       (checkpointing ? " with activation checkpointing, without it " + in_words(plan.activations) : "") + ")" +
+       (available > 0 ? " of " + in_words(available) + " that are free" : "") +
+       (fits(checkpointing) ? "" : "; it may not be enough: lower --batch_size and raise --accumulate"));
+  return checkpointing;
+}
+
+}  // namespace igpt::training

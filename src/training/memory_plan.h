@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include "igpt/hooks.h"
+#include "igpt/training/options.h"
+
+namespace igpt::training {
+
+/// What a training by LibTorch's operations takes of its device's memory, in bytes, computed from the shapes.
+struct MemoryPlan {
+  int64_t state = 0;         ///< weights, gradients, Adam's moments and the weights' average
+  int64_t data = 0;          ///< the images and labels
+  int64_t activations = 0;   ///< from a batch's forward pass to the end of its backward pass, at most
+  int64_t checkpointed = 0;  ///< the same with activation checkpointing
+
+  int64_t total(bool checkpointing) const { return state + data + (checkpointing ? checkpointed : activations); }
+};
+
+/// For batches of `images` of this process and a data set of `data` bytes.
+MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data);
+
+/// Whether to train with activation checkpointing: as the options say or, of `auto`, where the plan without it exceeds
+/// the `available` bytes (0: unknown). Tells the plan, as a note where it is large or does not fit.
+bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPlan& plan, int64_t available,
+                                     const Hooks& hooks);
+
+}  // namespace igpt::training

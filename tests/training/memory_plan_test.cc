@@ -1,0 +1,122 @@
+#include "src/training/memory_plan.h"
+
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "igpt/model/image_gpt.h"
+#include "igpt/ops/autocast.h"
+#include "igpt/ops/kernels.h"
+
+namespace igpt::training {
+namespace {
+
+using ::testing::HasSubstr;
+
+// The most bytes of tensors on the CPU that this thread had at once since this object was made.
+class PeakMemory {
+ public:
+  PeakMemory() : guard_(c10::DebugInfoKind::PROFILER_STATE, report_) {}
+
+  int64_t bytes() const { return report_->most; }
+
+ private:
+  struct Report : c10::MemoryReportingInfoBase {
+    void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
+      now += size;
+      most = std::max(most, now);
+    }
+    bool memoryProfilingEnabled() const override { return true; }
+    int64_t now = 0, most = 0;
+  };
+
+  std::shared_ptr<Report> report_ = std::make_shared<Report>();
+  c10::DebugInfoGuard guard_;
+};
+
+struct Case {
+  const char* name;
+  int64_t embed_dim, num_vocab;
+  const char* precision;
+  bool checkpointing;
+};
+
+class PlannedMemory : public ::testing::TestWithParam<Case> {};
+
+TEST_P(PlannedMemory, IsWhatAStepTakes) {
+  const auto& c = GetParam();
+  TrainOptions options;
+  options.model = {.embed_dim = c.embed_dim,
+                   .num_heads = c.embed_dim / 64,
+                   .num_layers = 6,
+                   .num_pixels = 16,
+                   .num_vocab = c.num_vocab};
+  options.precision = c.precision;
+  ImageGPT model(options.model);
+  model->set_activation_checkpointing(c.checkpointing);
+  const auto x = torch::randint(c.num_vocab, {4, 256}, torch::kUInt8);
+  const auto loss = [&] {
+    const ops::Bf16Autocast autocast(torch::kCPU, options.precision == "bf16");
+    return generative_loss(model->forward(x).to(torch::kFloat32), x);
+  };
+  const auto step = [&] { loss().backward(); };
+  step();  // the gradients are there
+  const PeakMemory peak;
+  step();
+  const auto plan = plan_memory(options, x.size(0), /*data=*/0);
+  const auto planned = static_cast<double>(c.checkpointing ? plan.checkpointed : plan.activations);
+  const double ratio = planned / static_cast<double>(peak.bytes());
+  EXPECT_GT(ratio, 0.9);
+  EXPECT_LT(ratio, 1.25);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, PlannedMemory,
+    ::testing::Values(Case{"fp32", 128, 16, "fp32", false}, Case{"fp32_checkpointing", 128, 16, "fp32", true},
+                      Case{"bf16", 128, 16, "bf16", false}, Case{"bf16_checkpointing", 128, 16, "bf16", true},
+                      Case{"many_colours", 64, 256, "fp32", false}, Case{"many_colours_bf16", 64, 256, "bf16", true}),
+    [](const auto& test) { return test.param.name; });
+
+class ActivationCheckpointing : public ::testing::Test {
+ protected:
+  bool choose(const char* wanted, int64_t available) {
+    TrainOptions options;
+    options.activation_checkpointing = wanted;
+    note.clear();
+    detail.clear();
+    Hooks hooks;
+    hooks.note = [this](const std::string& line) { note = line; };
+    hooks.detail = [this](const std::string& line) { detail = line; };
+    return choose_activation_checkpointing(options, plan, available, hooks);
+  }
+
+  MemoryPlan plan{.state = 100 << 20, .data = 50 << 20, .activations = 500 << 20, .checkpointed = 60 << 20};
+  std::string note, detail;
+};
+
+TEST_F(ActivationCheckpointing, IsChosenWhereMemoryNeedsIt) {
+  EXPECT_FALSE(choose("auto", 1000 << 20));
+  EXPECT_EQ(detail,
+            "memory: about 650 MiB (weights and Adam 100 MiB, data 50 MiB, activations 500 MiB) of 1000 MiB that are "
+            "free");
+  EXPECT_EQ(note, "");
+  EXPECT_TRUE(choose("auto", 700 << 20));
+  EXPECT_THAT(detail, HasSubstr("activations 60 MiB with activation checkpointing, without it 500 MiB"));
+  EXPECT_FALSE(choose("auto", 0)) << "nothing is known";
+}
+
+TEST_F(ActivationCheckpointing, IsWhatTheUserSays) {
+  EXPECT_TRUE(choose("on", 1000 << 20));
+  EXPECT_FALSE(choose("off", 300 << 20));
+  EXPECT_THAT(note, HasSubstr("it may not be enough: lower --batch_size"));
+}
+
+TEST_F(ActivationCheckpointing, LargePlansAreTold) {
+  plan.state = int64_t{3} << 30;
+  choose("auto", 0);
+  EXPECT_THAT(note, HasSubstr("memory: about 3.5 GiB"));
+}
+
+}  // namespace
+}  // namespace igpt::training
