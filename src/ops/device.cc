@@ -10,6 +10,7 @@
 
 #include "igpt/error.h"
 #include "src/ops/attention_kernels.h"
+#include "src/ops/device_kernels.h"
 
 namespace igpt::ops {
 namespace {
@@ -36,10 +37,13 @@ std::string probe_cuda(int index) {
   if (!library) return std::string("its library cannot be loaded: ") + dlerror();
   const auto probe = reinterpret_cast<CudaProbe>(dlsym(library, "igpt_cuda_probe"));
   const auto attention = static_cast<const AttentionKernels*>(dlsym(library, "igpt_cuda_attention"));
-  if (!probe || !attention) return "libigpt_cuda.so is of another version; build and install again";
+  const auto models = static_cast<const DeviceKernels*>(dlsym(library, "igpt_cuda_models"));
+  if (!probe || !attention || !models) return "libigpt_cuda.so is of another version; build and install again";
   if (const char* cause = probe(index)) return cause;
   static auto* const checked = new CheckedAttention(*attention);  // for as long as there may be graphs with it
   use_attention_kernels(c10::kCUDA, checked);
+  static TriedKernels tried(*models);
+  use_device_kernels(c10::kCUDA, &tried);
   return "";
 #else
   (void)index;

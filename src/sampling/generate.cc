@@ -1,17 +1,14 @@
 #include "igpt/sampling/generate.h"
 
-#include <atomic>
-#include <exception>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 
 #include "igpt/error.h"
 #include "igpt/ops/cpu/decoder.h"
 #include "igpt/ops/flat_parameters.h"
 #include "igpt/ops/fused_model.h"
-#include "igpt/sampling/philox.h"
+#include "src/sampling/device_sampling.h"
+#include "src/sampling/generation.h"
 
 namespace igpt::sampling {
 namespace {
@@ -32,71 +29,6 @@ Tensor checked_context(const ImageGPT& model, const Tensor& context, size_t stre
     throw InputError("the context has tokens outside the model's palette of " + std::to_string(options.num_vocab));
   return tokens;
 }
-
-// What every way of drawing shares: the images, who draws which, and the end by an error.
-class Generation {
- public:
-  Generation(const Tensor& context, int64_t length, const std::vector<uint64_t>& streams,
-             const SamplingOptions& options, const DrawnCallback& drawn)
-      : streams_(streams), options_(options), drawn_(drawn), given_(context.size(1)) {
-    tokens_ = torch::zeros({context.size(0), length}, torch::kInt64);
-    tokens_.narrow(1, 0, given_).copy_(context);
-  }
-
-  // Draws images [first, first + count). Each thread has one of its own.
-  using Worker = std::function<void(int64_t first, int64_t count)>;
-
-  // Threads take the next `chunk` images until there are none. With 0 threads the calling one does it all.
-  void run(int64_t chunk, int64_t threads, const std::function<Worker()>& make_worker) {
-    const int64_t images = tokens_.size(0), chunks = (images + chunk - 1) / chunk;
-    if (given_ == length() || images == 0) return;
-    std::atomic<int64_t> next_chunk{0};
-    const auto work = [&] {
-      try {
-        const Worker draw = make_worker();
-        for (int64_t i; !stopped_ && (i = next_chunk++) < chunks;) draw(i * chunk, std::min(chunk, images - i * chunk));
-      } catch (...) {
-        const std::lock_guard lock(mutex_);
-        if (!stopped_.exchange(true)) error_ = std::current_exception();
-      }
-    };
-    if (threads == 0) work();
-    {
-      std::vector<std::jthread> started;
-      for (int64_t i = 0; i < std::min(threads, chunks); ++i) started.emplace_back(work);
-    }
-    if (error_) std::rethrow_exception(error_);
-  }
-
-  int64_t given() const { return given_; }
-  int64_t length() const { return tokens_.size(1); }
-  bool stopped() const { return stopped_; }
-  const Tensor& tokens() const { return tokens_; }
-  int64_t* image(int64_t n) { return tokens_.data_ptr<int64_t>() + n * length(); }
-
-  void draw_pixel(int64_t n, int64_t position, std::span<const float> logits) {
-    const double u = uniform(static_cast<uint64_t>(options_.seed), streams_[static_cast<size_t>(n)],
-                             static_cast<uint64_t>(position));
-    image(n)[position] = draw(logits, options_, u);
-  }
-
-  void tell(int64_t first, int64_t count, int64_t begin, int64_t end) {
-    if (!drawn_) return;
-    const std::lock_guard lock(mutex_);
-    if (!stopped_) drawn_({first, count, begin, end, tokens_});
-  }
-
- private:
-  const std::vector<uint64_t>& streams_;
-  const SamplingOptions& options_;
-  const DrawnCallback& drawn_;
-  int64_t given_;
-  Tensor tokens_;  // (N, S)
-
-  std::atomic<bool> stopped_{false};
-  std::mutex mutex_;  // of error_ and the callback
-  std::exception_ptr error_;
-};
 
 void draw_chunk(Generation& generation, ImageGPT model, int64_t chunk, int64_t first, int64_t count) {
   const c10::InferenceMode no_gradients;
@@ -181,10 +113,12 @@ void generate_with_decoder(Generation& generation, const ImageGPT& model) {
 }  // namespace
 
 Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
-                const SamplingOptions& options, const DrawnCallback& drawn) {
+                const SamplingOptions& options, const DrawnCallback& drawn,
+                const std::function<void(const std::string& line)>& note) {
   check(options);
   Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(), streams,
                         options, drawn);
+  if (generate_on_device(generation, model, note)) return generation.tokens();
   if (ops::FusedModel::supports(model->options(), model->device()))
     generate_with_decoder(generation, model);
   else

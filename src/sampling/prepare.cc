@@ -27,7 +27,7 @@ torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, c
     if (hooks.progress) hooks.progress(total, done, "");
   };
   const auto start = std::chrono::steady_clock::now();
-  const auto tokens = generate(model, context, streams, options, drawn);
+  const auto tokens = generate(model, context, streams, options, drawn, hooks.note);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   char line[80];
   std::snprintf(line, sizeof line, "drew %lld images in %.4f s", static_cast<long long>(tokens.size(0)),

@@ -18,7 +18,7 @@ struct Change {
 
 Change draw_change(const Augmentation& augmentation, int64_t seed, int64_t image) {
   const auto draw = [&](uint64_t place) {
-    return sampling::uniform(static_cast<uint64_t>(seed) + kSeedOffset, static_cast<uint64_t>(image), place);
+    return sampling::uniform(augmentation_seed(seed), static_cast<uint64_t>(image), place);
   };
   const auto offset = [&](uint64_t place) {
     return static_cast<int64_t>(draw(place) * static_cast<double>(2 * augmentation.shift + 1)) - augmentation.shift;
@@ -27,6 +27,10 @@ Change draw_change(const Augmentation& augmentation, int64_t seed, int64_t image
 }
 
 }  // namespace
+
+uint64_t augmentation_seed(int64_t seed) {
+  return static_cast<uint64_t>(seed) + kSeedOffset;
+}
 
 torch::Tensor augment(const torch::Tensor& tokens, const Augmentation& augmentation, int64_t seed, int64_t position) {
   const int64_t batch = tokens.size(0), length = tokens.size(1);

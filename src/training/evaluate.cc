@@ -55,6 +55,7 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
     throw_if_stopped(hooks);
     if (hooks.progress) hooks.progress(dataset.size(), done, "");
   };
+  scoring.note = hooks.note;
   std::vector<torch::Tensor> per_image;
   if (!options.per_image.empty())
     scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };

@@ -32,12 +32,16 @@ Tensor FlatAdam::clip_grad_norm(double largest) {
 
 void FlatAdam::step(double learning_rate) {
   torch::NoGradGuard no_grad;
-  if (initial_learning_rate_ == 0) initial_learning_rate_ = learning_rate;
-  learning_rate_ = learning_rate;
+  remember_learning_rate(learning_rate);
   step_ += 1;
   at::_fused_adamw_({weights_}, {gradients_}, {exp_avg_}, {exp_avg_sq_}, /*max_exp_avg_sqs=*/{}, {step_}, learning_rate,
                     options_.beta1, options_.beta2, options_.weight_decay, options_.eps, /*amsgrad=*/false,
                     /*maximize=*/false);
+}
+
+void FlatAdam::remember_learning_rate(double learning_rate) {
+  if (initial_learning_rate_ == 0) initial_learning_rate_ = learning_rate;
+  learning_rate_ = learning_rate;
 }
 
 AdamState FlatAdam::state() const {

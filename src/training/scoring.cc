@@ -4,22 +4,34 @@
 
 #include "igpt/ops/autocast.h"
 #include "igpt/ops/fused_model.h"
+#include "src/training/device_forward.h"
 
 namespace igpt::training {
 namespace {
 
 using torch::Tensor;
 
-// A batch's nats per image (B) float64 or, of a classifier, logits (B, C), by the fused kernels or LibTorch's.
+// A batch's nats per image (B) float64 or, of a classifier, logits (B, C), by the device's own kernels, the CPU's fused
+// ones or LibTorch's.
 class Forward {
  public:
   Forward(ImageGPT model, c10::Device device, const ScoringOptions& options)
       : model_(std::move(model)), device_(device), options_(options), parameters_(model_->parameters()) {
+    if (const auto chosen = ops::choose_kernels(device, model_->options(), options.batch_size,
+                                                ops::DeviceTask::evaluation, options.bf16))
+      on_device_.emplace(chosen, *model_, device, options);
     if (!ops::FusedModel::supports(model_->options(), device)) return;
     fused_.emplace(model_->options(), /*threads=*/0, ops::FusedModel::precision(model_->options(), options.bf16));
   }
 
   Tensor operator()(const Tensor& x) {
+    if (on_device_ && x.scalar_type() == torch::kUInt8)
+      if (const auto result = on_device_->run(x, [&] { return by_libtorch(x); }); result.defined()) return result;
+    return by_libtorch(x);
+  }
+
+ private:
+  Tensor by_libtorch(const Tensor& x) {
     if (fused_)
       return options_.classify ? fused_->class_logits(x, parameters_) : fused_->nats_per_image(x, parameters_);
     const ops::Bf16Autocast autocast(device_.type(), options_.bf16);
@@ -27,11 +39,11 @@ class Forward {
     return nats_per_image(model_->forward(x).to(torch::kFloat32), x);
   }
 
- private:
   ImageGPT model_;
   c10::Device device_;
   const ScoringOptions& options_;
   std::vector<Tensor> parameters_;
+  std::optional<DeviceForward> on_device_;
   std::optional<ops::FusedModel> fused_;
 };
 

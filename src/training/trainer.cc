@@ -6,11 +6,9 @@
 #include <numeric>
 
 #include "igpt/error.h"
-#include "igpt/ops/autocast.h"
 #include "igpt/ops/device.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
-#include "igpt/training/augment.h"
 #include "igpt/training/schedule.h"
 #include "memory_plan.h"
 #include "ranks.h"
@@ -70,7 +68,6 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   auto [train, validation] = split_for_validation(dataset, options_.seed);
   train_ = train.to(device_);
   validation_ = validation.to(device_);
-  order_.emplace(train_.size(), options_.seed);
 
   torch::manual_seed(static_cast<uint64_t>(options_.seed));
   model_ = ImageGPT(options_.model);
@@ -83,18 +80,15 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   adam_.emplace(
       parameters_,
       FlatAdam::Options{.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = options_.weight_decay});
-  if (ops::FusedModel::supports(options_.model, device_)) {
-    std::string note;
-    const auto precision = ops::FusedModel::precision(options_.model, options_.precision == "bf16", &note);
-    if (!note.empty() && hooks_.note) hooks_.note(note);
-    fused_.emplace(options_.model, /*threads=*/0, precision);
-  } else {
-    const auto [begin, end] = group_.share(options_.batch_size);
-    const auto plan = plan_memory(options_, end - begin, train_.bytes() + validation_.bytes());
-    model_->set_activation_checkpointing(choose_activation_checkpointing(options_, plan, free_memory, hooks_));
-  }
   loss_sum_ = torch::zeros({}, torch::TensorOptions(device_).dtype(torch::kFloat64));
   step_loss_ = torch::zeros_like(loss_sum_);
+  const UpdateState state{model_, train_, &*adam_, average_ ? &*average_ : nullptr, step_loss_, loss_sum_};
+  update_.emplace(options_, state, hooks_);
+  if (!update_->kernels()) {
+    const auto plan = plan_memory(options_, place_of_batch(options_, 0, 0).size, train_.bytes() + validation_.bytes());
+    model_->set_activation_checkpointing(choose_activation_checkpointing(options_, plan, free_memory, hooks_));
+  }
+  device_update_ = DeviceUpdate::make(options_, state, *update_, hooks_);
 
   if (!options_.resume.empty()) {
     adam_->load_state(*start->optimizer);
@@ -158,7 +152,9 @@ void Trainer::describe() const {
   hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) +
                 " parameters; data: " + std::to_string(train_.size()) + " images to train, " +
                 std::to_string(validation_.size()) + " to validate; " +
-                (fused_ ? std::string("fused kernels (") + fused_->vectors() + ")" : "LibTorch's kernels") +
+                (device_update_       ? "the device's own kernels"
+                 : update_->kernels() ? std::string("fused kernels (") + update_->kernels() + ")"
+                                      : "LibTorch's kernels") +
                 (group_.alone() ? "" : "; " + std::to_string(group_.size()) + " processes"));
 }
 
@@ -194,21 +190,12 @@ void Trainer::loop() {
 
 // An update from this rank's share of each batch, and everybody else's.
 void Trainer::update() {
-  adam_->zero_grad();
-  step_loss_.zero_();
-  const auto [begin, end] = group_.share(options_.batch_size);
-  const double share = static_cast<double>(end - begin) / static_cast<double>(options_.batch_size);
-  for (int64_t i = 0; i < options_.accumulate; ++i) {
-    const int64_t position = (step_ * options_.accumulate + i) * options_.batch_size;
-    add_gradients(next_batch(position + begin, end - begin), share);
-  }
+  const bool on_device = device_update_ && device_update_->run(step_);
+  if (!on_device) update_->compute_gradients(step_);
   if (!group_.alone()) sum_over_ranks();
-  loss_sum_ += step_loss_;
+  if (!on_device || !group_.alone()) update_->apply(step_);
   loss_count_ += options_.accumulate;
-  if (options_.grad_clip) adam_->clip_grad_norm(*options_.grad_clip);
-  adam_->step(learning_rate(options_, step_));
   ++step_;
-  if (average_) average_->add(adam_->weights(), step_);
   check_loss();
 }
 
@@ -242,42 +229,6 @@ void Trainer::expect_identical_ranks() {
   std::vector<Tensor> state{adam_->weights(), adam_->exp_avg(), adam_->exp_avg_sq()};
   if (average_) state.push_back(average_->weights());
   expect_identical(state, step_, group_);
-}
-
-TokenDataset Trainer::next_batch(int64_t position, int64_t size) {
-  auto batch = train_.select(order_->batch(position, size));
-  if (options_.augment.any()) batch.tokens = augment(batch.tokens, options_.augment, options_.seed, position);
-  return batch;
-}
-
-// Adds to the gradients and the loss what these images, the part `share` of a batch, contribute.
-void Trainer::add_gradients(const TokenDataset& images, double share) {
-  const double scale = share / static_cast<double>(options_.accumulate);
-  if (!fused_) {
-    const auto loss = loss_of(images);
-    (scale == 1 ? loss : loss * scale).backward();
-    step_loss_ += share * loss.detach().to(torch::kFloat64);
-    return;
-  }
-  step_loss_ += share * add_fused_gradients(images, scale);
-}
-
-double Trainer::add_fused_gradients(const TokenDataset& batch, double scale) {
-  if (!options_.classify) return fused_->add_generative_gradients(batch.tokens, parameters_, scale);
-  const double weight = options_.generative_weight;
-  const double loss = fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters_, scale);
-  return weight == 0 ? loss
-                     : loss + weight * fused_->add_generative_gradients(batch.tokens, parameters_, weight * scale);
-}
-
-Tensor Trainer::loss_of(const TokenDataset& batch) {
-  const ops::Bf16Autocast autocast(device_.type(), options_.precision == "bf16");
-  const auto h = model_->features(batch.tokens);  // (B, S, D)
-  const auto generative = [&] { return generative_loss(model_->head->forward(h).to(torch::kFloat32), batch.tokens); };
-  if (!options_.classify) return generative();
-  const auto logits = model_->clf_head->forward(h).to(torch::kFloat32);  // (B, C)
-  const auto loss = torch::nn::functional::cross_entropy(logits, batch.labels);
-  return options_.generative_weight == 0 ? loss : loss + options_.generative_weight * generative();
 }
 
 // The model that is validated, drawn from and saved.
@@ -341,6 +292,7 @@ Score Trainer::score_validation() {
   scoring.batch_size = (options_.batch_size + group_.size() - 1) / group_.size();
   scoring.bf16 = options_.precision == "bf16";
   scoring.progress = [&](int64_t) { after_batch(); };
+  scoring.note = hooks_.note;
   Score own;
   if (images.size() > 0) own = score(trained(), images, scoring);
   if (group_.alone()) return own;
@@ -394,9 +346,10 @@ void Trainer::draw_samples() try {
   sampling::SamplingOptions sampling;
   sampling.seed = options_.seed;
   const auto nothing = torch::zeros({kSide * kSide, 0}, torch::kUInt8);
-  const auto tokens = sampling::generate(trained(), nothing, streams, sampling, [this](const sampling::Drawn&) {
+  const auto stop = [this](const sampling::Drawn&) {
     if (const int signal = own_stop_signal()) throw Interrupted(signal);
-  });  // (25, S)
+  };
+  const auto tokens = sampling::generate(trained(), nothing, streams, sampling, stop, hooks_.note);  // (25, S)
   const int64_t side = options_.model.num_pixels;
   const auto pixels = model_->quantizer()->decode(tokens.view({kSide, kSide, side, side}));  // (5, 5, h, w, C)
   events_->image("samples", sampling::to_image(sampling::tiled(pixels)), step_);

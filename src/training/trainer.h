@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
+#include "device_update.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/formats/events.h"
-#include "igpt/ops/fused_model.h"
 #include "igpt/training/flat_adam.h"
 #include "igpt/training/options.h"
 #include "igpt/training/process_group.h"
@@ -16,6 +16,7 @@
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
 #include "igpt/training/weight_average.h"
+#include "update.h"
 
 namespace igpt::training {
 
@@ -36,10 +37,6 @@ class Trainer {
   void update();
   void sum_over_ranks();
   void expect_identical_ranks();
-  TokenDataset next_batch(int64_t position, int64_t size);
-  void add_gradients(const TokenDataset& images, double share);
-  double add_fused_gradients(const TokenDataset& batch, double scale);
-  torch::Tensor loss_of(const TokenDataset& batch);
   const ImageGPT& trained() const;
   void validate();
   Score score_validation();
@@ -67,8 +64,8 @@ class Trainer {
   std::vector<torch::Tensor> parameters_;  // the model's
   std::optional<WeightAverage> average_;   // what is validated and saved in place of the model
   std::optional<FlatAdam> adam_;
-  std::optional<ops::FusedModel> fused_;  // for small models on the CPU, instead of LibTorch's operations
-  std::optional<BatchOrder> order_;
+  std::optional<EagerUpdate> update_;
+  std::unique_ptr<DeviceUpdate> device_update_;  // what computes updates instead, where a device has kernels for it
   std::optional<RunFolder> folder_;
   std::filesystem::path restarted_;  // the run's folder, if the job's launcher started it again
   std::unique_ptr<formats::EventWriter> events_;

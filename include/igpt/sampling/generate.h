@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "igpt/model/image_gpt.h"
@@ -30,10 +31,14 @@ using DrawnCallback = std::function<void(const Drawn&)>;
 /// Image n draws from random stream streams[n] of options.seed: its pixels depend on its context, its stream and the
 /// options, neither on the other images nor on the number of threads. Small models on the CPU are drawn an image at a
 /// time in each thread (ops/cpu/decoder.h; told row by row). The others see always the same number of images, unused
-/// places filled up, and on the CPU each such chunk is computed by one thread (told pixel by pixel).
+/// places filled up, and on the CPU each such chunk is computed by one thread (told pixel by pixel). A device with a
+/// sampler of its own (CUDA, small models) draws whole images, many at once, and tells of them when they are complete;
+/// the first of a process are compared with what LibTorch's operations and draw() make of them, and on a difference
+/// `note` is told in a line and the images are drawn with the model.
 ///
 /// Throws igpt::UsageError for impossible options, igpt::InputError for a context outside the model's palette or size.
 torch::Tensor generate(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                       const SamplingOptions& options, const DrawnCallback& drawn = {});
+                       const SamplingOptions& options, const DrawnCallback& drawn = {},
+                       const std::function<void(const std::string& line)>& note = {});
 
 }  // namespace igpt::sampling

@@ -12,4 +12,8 @@ namespace igpt::training {
 /// `position` + b alone, so that a training repeats and resumes exactly.
 torch::Tensor augment(const torch::Tensor& tokens, const Augmentation& augmentation, int64_t seed, int64_t position);
 
+/// The seed of those random numbers (sampling::uniform); their stream is the place, 0 and 1 draw how far an image is
+/// moved down and right, 2 whether it is flipped.
+uint64_t augmentation_seed(int64_t seed);
+
 }  // namespace igpt::training

@@ -31,10 +31,14 @@ class FlatAdam {
 
   void step(double learning_rate);
 
+  /// An update with this rate has been computed elsewhere, on the buffers below, updates() among them.
+  void remember_learning_rate(double learning_rate);
+
   const torch::Tensor& weights() const { return weights_; }        ///< (P): all parameters
   const torch::Tensor& gradients() const { return gradients_; }    ///< (P): all of them
   const torch::Tensor& exp_avg() const { return exp_avg_; }        ///< (P): Adam's first moment
   const torch::Tensor& exp_avg_sq() const { return exp_avg_sq_; }  ///< (P): and the second
+  const torch::Tensor& updates() const { return step_; }           ///< float scalar: how many there were
 
   /// (P + kMessage): the gradients, and behind them what else ranks tell each other in the same reduction.
   const torch::Tensor& reduced() const { return reduced_; }

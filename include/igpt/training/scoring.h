@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "igpt/model/image_gpt.h"
 #include "igpt/training/token_dataset.h"
@@ -21,6 +22,8 @@ struct ScoringOptions {
   std::function<void(int64_t done)> progress;
   /// Called with each batch's nats per image (B) float64 or, of a classifier, logits (B, C).
   std::function<void(const torch::Tensor& batch)> per_image;
+  /// Told in a line when a device's own kernels turn out to be unusable; LibTorch's operations take their place.
+  std::function<void(const std::string& line)> note;
 };
 
 /// The model's loss over a dataset on the model's device, without gradients.

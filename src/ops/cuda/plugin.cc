@@ -1,35 +1,99 @@
 // What libigpt_cuda.so offers to ops/device.cc besides its probe.
 
 #include <ATen/cuda/CUDAContextLight.h>
+#include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "igpt/error.h"
 #include "src/ops/cuda/attention_tensors.h"
+#include "src/ops/cuda/graph.h"
+#include "src/ops/device_kernels.h"
 
 namespace igpt::ops::cuda {
 namespace {
 
+void* current_stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
+
+void throw_if(const char* cause) {
+  if (cause) throw Error(std::string("CUDA: ") + cause);
+}
+
+bool has_precision_on(c10::Device device, AttentionPrecision precision) {
+  return precision == AttentionPrecision::fp32 || at::cuda::getDeviceProperties(device.index())->major >= 8;
+}
+
 bool has_precision(const at::Tensor& q, AttentionPrecision precision) {
-  return precision == AttentionPrecision::fp32 || at::cuda::getDeviceProperties(q.get_device())->major >= 8;
+  return has_precision_on(q.device(), precision);
 }
 
 AttentionKernels::Output forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
                                  AttentionPrecision precision) {
   const c10::cuda::CUDAGuard device(q.device());
-  return attend(q, k, v, scale, precision, c10::cuda::getCurrentCUDAStream().stream());
+  return attend(q, k, v, scale, precision, current_stream());
 }
 
 std::array<at::Tensor, 3> backward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const AttentionKernels::Output& computed, const at::Tensor& d_out, double scale,
                                    AttentionPrecision precision) {
   const c10::cuda::CUDAGuard device(q.device());
-  return attend_backward(q, k, v, computed, d_out, scale, precision, c10::cuda::getCurrentCUDAStream().stream());
+  return attend_backward(q, k, v, computed, d_out, scale, precision, current_stream());
+}
+
+/// A step (UpdateStep, EvaluationStep) with its memory and its graph.
+template <class Step>
+class StepOnDevice final : public DeviceWork {
+ public:
+  template <class Arguments>
+  StepOnDevice(c10::Device device, const Arguments& arguments)
+      : device_(device), step_(arguments, [this](const char*, int64_t count, int64_t element_bytes) {
+          const auto bytes = at::TensorOptions(device_).dtype(at::kByte);
+          return memory_.emplace_back(at::empty({count * element_bytes}, bytes)).mutable_data_ptr();
+        }) {}
+
+  void launch() override {
+    const c10::cuda::CUDAGuard guard(device_);
+    throw_if(step_.launch(current_stream()));
+  }
+  void record() override {
+    const c10::cuda::CUDAGuard guard(device_);
+    graph_.record(c10::cuda::getStreamFromPool().stream(), [this](void* stream) { return step_.launch(stream); });
+  }
+  void repeat() override {
+    const c10::cuda::CUDAGuard guard(device_);
+    graph_.launch(c10::cuda::getCurrentCUDAStream().stream());
+  }
+
+ private:
+  c10::Device device_;
+  std::vector<at::Tensor> memory_;
+  Step step_;
+  Graph graph_;
+};
+
+std::unique_ptr<DeviceWork> update(c10::Device device, const Update& arguments) {
+  return std::make_unique<StepOnDevice<UpdateStep>>(device, arguments);
+}
+
+std::unique_ptr<DeviceWork> evaluation(c10::Device device, const Evaluation& arguments) {
+  return std::make_unique<StepOnDevice<EvaluationStep>>(device, arguments);
+}
+
+void sample_on(c10::Device device, const Sampler& arguments) {
+  const c10::cuda::CUDAGuard guard(device);
+  throw_if(sample(arguments, current_stream()));
 }
 
 }  // namespace
 }  // namespace igpt::ops::cuda
 
-/// For igpt::ops::use_attention_kernels().
+/// For igpt::ops::use_attention_kernels() and igpt::ops::use_device_kernels().
 extern "C" const igpt::ops::AttentionKernels igpt_cuda_attention;
 const igpt::ops::AttentionKernels igpt_cuda_attention = {igpt::ops::cuda::has_precision, igpt::ops::cuda::forward,
                                                          igpt::ops::cuda::backward};
+extern "C" const igpt::ops::DeviceKernels igpt_cuda_models;
+const igpt::ops::DeviceKernels igpt_cuda_models = {igpt::ops::cuda::model_supports, igpt::ops::cuda::has_precision_on,
+                                                   igpt::ops::cuda::update, igpt::ops::cuda::evaluation,
+                                                   igpt::ops::cuda::sample_on};

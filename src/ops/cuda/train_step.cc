@@ -54,7 +54,6 @@ TrainStep::TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision
   if (shape.neighbours.side > 0) d_plane_ = floats("d_plane", shape.length * shape.embed);
   token_nats_ = floats("nats of tokens", tokens_);
   loss_ = doubles("loss", 1);
-  nats_ = doubles("nats", images);
 }
 
 HeadSizes TrainStep::head_sizes(int64_t outputs) const {
@@ -180,12 +179,13 @@ const char* TrainStep::classifier(const uint8_t* tokens, const int64_t* labels, 
                   [&] { return backward(tokens, weights, gradients, stream); });
 }
 
-const char* TrainStep::evaluate(const uint8_t* tokens, const float* weights, float* logits, void* stream) {
+const char* TrainStep::evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits,
+                                void* stream) {
   Head head{head_sizes(shape_.vocab), weights + at_.norm, weights + at_.head, out_, tokens};
   head.nats = token_nats_;
   head.logits = logits;
   return in_order([&] { return forward(tokens, weights, stream); }, [&] { return cuda::head(head, stream); },
-                  [&] { return totals(token_nats_, images_, shape_.length, 1, nats_, stream); });
+                  [&] { return totals(token_nats_, images_, shape_.length, 1, nats, stream); });
 }
 
 const char* TrainStep::class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream) {

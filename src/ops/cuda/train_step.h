@@ -33,14 +33,13 @@ class TrainStep {
   const char* classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
                          float* gradients, void* stream);
 
-  /// nats() becomes the sum over the positions of each image's cross-entropy; `logits` (B, S, V) may be null.
-  const char* evaluate(const uint8_t* tokens, const float* weights, float* logits, void* stream);
+  /// `nats` (B) becomes the sum over the positions of each image's cross-entropy; `logits` (B, S, V) may be null.
+  const char* evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits, void* stream);
 
   /// (B, C)
   const char* class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream);
 
   double* loss() const { return loss_; }  ///< (1)
-  double* nats() const { return nats_; }  ///< (B)
   const ModelShape& shape() const { return shape_; }
   int64_t images() const { return images_; }
 
@@ -71,7 +70,7 @@ class TrainStep {
   float *block_sums_, *head_sums_, *table_sums_;  // parts of gradients
   float* d_plane_ = nullptr;                      // (S, D), where positions are rows and columns
   float* token_nats_;                             // (T)
-  double *loss_, *nats_;
+  double* loss_;
 };
 
 }  // namespace igpt::ops::cuda

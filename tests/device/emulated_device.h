@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "src/ops/device_kernels.h"
+
+namespace igpt::testing {
+
+/// While it lives, the CPU's tensors count as an emulated GPU's memory, and small models are computed there by the CUDA
+/// kernels (tests/simt). It does what a test wants to go wrong, and remembers what was asked of it.
+class EmulatedDevice {
+ public:
+  EmulatedDevice();
+  EmulatedDevice(const EmulatedDevice&) = delete;
+  EmulatedDevice& operator=(const EmulatedDevice&) = delete;
+  ~EmulatedDevice();
+
+  bool tensor_cores = false;
+  std::string refuses_launch, refuses_record, refuses_sampling;  ///< what is thrown then; empty: nothing
+  std::string refuses_repeat;                                    ///< of the update, after so many repetitions:
+  int64_t refuses_after = 0;
+  std::function<void(const ops::cuda::Update&)> spoil_update;          ///< done to the results of each; empty: nothing
+  std::function<void(const ops::cuda::Evaluation&)> spoil_evaluation;  ///< the same
+  float wrong_logit = 0;                                               ///< added to the sampler's
+  uint8_t wrong_token = 0;                                             ///< added to the last token that it draws
+
+  int64_t updates = 0, evaluations = 0, samplings = 0;  ///< that it computed
+  ops::cuda::AttentionPrecision precision{};            ///< of the last update or evaluation
+
+  ops::TriedKernels kernels;
+};
+
+}  // namespace igpt::testing

@@ -1,0 +1,94 @@
+#include "igpt/training/scoring.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "device/emulated_device.h"
+
+namespace igpt::training {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::EmulatedDevice;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using torch::Tensor;
+
+// Of the generative model and of the classifier.
+class DeviceScoring : public ::testing::TestWithParam<bool> {
+ protected:
+  struct Result {
+    Score score;
+    Tensor per_image;
+  };
+
+  DeviceScoring() {
+    torch::manual_seed(3);
+    model_ = ImageGPT(ImageGPTOptions{
+        .embed_dim = 16, .num_heads = 2, .num_layers = 2, .num_pixels = 4, .num_vocab = 5, .num_classes = 3});
+    images_ = {torch::randint(0, 5, {11, 16}, torch::kUInt8), torch::randint(0, 3, {11}, torch::kInt64)};
+  }
+
+  Result scored() {
+    Result result;
+    std::vector<Tensor> batches;
+    ScoringOptions options;
+    options.classify = GetParam();
+    options.batch_size = 4;
+    options.per_image = [&](const Tensor& batch) { batches.push_back(batch); };
+    options.note = [&](const std::string& line) { notes_.push_back(line); };
+    result.score = score(model_, images_, options);
+    result.per_image = torch::cat(batches);
+    return result;
+  }
+
+  void expect_equal(const Result& actual, const Result& expected, double limit = 1e-5) {
+    EXPECT_EQ(actual.score.count, 11);
+    EXPECT_NEAR(actual.score.loss, expected.score.loss, limit);
+    EXPECT_EQ(actual.score.accuracy, expected.score.accuracy);
+    EXPECT_EQ(actual.per_image.scalar_type(), expected.per_image.scalar_type());
+    EXPECT_TRUE(torch::allclose(actual.per_image, expected.per_image, limit, limit));
+  }
+
+  ImageGPT model_{nullptr};
+  TokenDataset images_;
+  std::vector<std::string> notes_;
+};
+
+TEST_P(DeviceScoring, EqualsThatOfTheCpuWithALastBatchThatIsSmaller) {
+  const auto expected = scored();
+  EmulatedDevice device;
+  expect_equal(scored(), expected);
+  EXPECT_EQ(device.evaluations, 1 + 3);
+  EXPECT_TRUE(device.kernels.trusted(ops::DeviceTask::evaluation));
+  expect_equal(scored(), expected);
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
+TEST_P(DeviceScoring, ThatIsWrongIsToldOnceAndNotUsed) {
+  const auto expected = scored();
+  EmulatedDevice device;
+  device.spoil_evaluation = [](const ops::cuda::Evaluation& e) {
+    if (e.nats) *e.nats += 0.1;
+    if (e.class_logits) *e.class_logits += 0.1f;
+  };
+  expect_equal(scored(), expected, 0);
+  expect_equal(scored(), expected, 0);
+  EXPECT_EQ(device.evaluations, 2);
+  EXPECT_THAT(notes_, ElementsAre(HasSubstr("kernels for evaluation are not used: their result differs")));
+}
+
+TEST_P(DeviceScoring, ThatFailsIsToldOnceAndNotUsed) {
+  const auto expected = scored();
+  EmulatedDevice device;
+  device.refuses_record = "no memory";
+  expect_equal(scored(), expected, 0);
+  expect_equal(scored(), expected, 0);
+  EXPECT_THAT(notes_, ElementsAre(HasSubstr("kernels for evaluation are not used: no memory; going on")));
+}
+
+INSTANTIATE_TEST_SUITE_P(, DeviceScoring, ::testing::Bool());
+
+}  // namespace
+}  // namespace igpt::training

@@ -1,0 +1,326 @@
+// Whole trainings whose updates the CUDA kernels compute, emulated, beside those that the CPU's kernels compute.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <torch/torch.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "device/emulated_device.h"
+#include "igpt/checkpoint/checkpoint.h"
+#include "igpt/data/split.h"
+#include "igpt/error.h"
+#include "igpt/ops/flat_parameters.h"
+#include "igpt/training/options.h"
+#include "src/training/device_update.h"
+#include "temporary_folder.h"
+#include "tiny_dataset.h"
+
+namespace igpt::training {
+namespace {
+
+using ops::cuda::Update;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using testing::EmulatedDevice;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using testing::TemporaryFolder;
+using torch::Tensor;
+
+double relative_difference(const Tensor& a, const Tensor& b) {
+  return ((a - b).norm() / b.norm()).item<double>();
+}
+
+class DeviceTraining : public ::testing::Test {
+ protected:
+  TrainOptions options(const std::string& name, int64_t steps) const {
+    TrainOptions o;
+    o.name = name;
+    o.model = {.embed_dim = 16, .num_heads = 2, .num_layers = 1, .num_pixels = 4, .num_vocab = 4, .num_classes = 2};
+    o.batch_size = 4;
+    o.steps = steps;
+    o.log_dir = (folder_ / "logs").string();
+    o.data = data_;
+    o.device = "cpu";
+    o.threads = 1;
+    o.seed = 5;
+    o.settings = {{"name", name}, {"steps", std::to_string(steps)}};
+    return o;
+  }
+
+  // Trains, and what it noted about kernels.
+  TrainResult trained(const TrainOptions& o) {
+    notes_.clear();
+    Hooks hooks;
+    hooks.note = [&](const std::string& line) {
+      if (line.find("kernels") != std::string::npos) notes_.push_back(line);
+    };
+    return train(o, hooks);
+  }
+
+  TemporaryFolder folder_;
+  DataFiles data_ = testing::write_tiny_dataset(folder_ / "data", /*train_count=*/30);
+  std::vector<std::string> notes_;
+};
+
+void expect_equal(const std::string& actual, const std::string& expected) {
+  const auto a = read_checkpoint(actual), e = read_checkpoint(expected);
+  EXPECT_EQ(a.global_step, e.global_step);
+  for (size_t i = 0; i < e.state_dict.size(); ++i) {
+    EXPECT_TRUE(torch::equal(a.state_dict[i].second, e.state_dict[i].second)) << e.state_dict[i].first;
+    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg[i], e.optimizer->exp_avg[i])) << e.state_dict[i].first;
+    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg_sq[i], e.optimizer->exp_avg_sq[i])) << e.state_dict[i].first;
+  }
+  for (size_t i = 0; i < e.progress->weights.size(); ++i)
+    EXPECT_TRUE(torch::equal(a.progress->weights[i], e.progress->weights[i])) << e.state_dict[i].first;
+  EXPECT_EQ(a.optimizer->step, e.optimizer->step);
+  EXPECT_EQ(a.optimizer->learning_rate, e.optimizer->learning_rate);
+  EXPECT_EQ(a.progress->train_loss_sum, e.progress->train_loss_sum);
+  EXPECT_EQ(a.progress->best_score, e.progress->best_score);
+}
+
+struct Variant {
+  const char* name;
+  std::function<void(TrainOptions&)> change;
+};
+
+class DeviceTrainingOf : public DeviceTraining, public ::testing::WithParamInterface<Variant> {};
+
+// Adam's first steps turn the rounding of a gradient that is zero into a step: such parameters are left out.
+TEST_P(DeviceTrainingOf, EqualsThatOfTheCpu) {
+  auto o = options("cpu", 5);
+  o.val_interval = 3;
+  GetParam().change(o);
+  const auto cpu = trained(o);
+  const auto expected = read_checkpoint(cpu.last_checkpoint);
+  EmulatedDevice device;
+  o.name = "device";
+  const auto result = trained(o);
+  EXPECT_THAT(notes_, IsEmpty());
+  EXPECT_EQ(device.updates, 6);  // the first one twice
+  EXPECT_GT(device.evaluations, 0);
+  EXPECT_TRUE(device.kernels.trusted(ops::DeviceTask::evaluation));
+  const auto actual = read_checkpoint(result.last_checkpoint);
+  for (size_t i = 0; i < expected.state_dict.size(); ++i) {
+    const auto& [name, weight] = expected.state_dict[i];
+    if (name.ends_with("in_proj_bias")) continue;
+    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, weight, 1e-3, 2e-4)) << name;
+    if (expected.progress->weights.empty()) continue;
+    EXPECT_TRUE(torch::allclose(actual.progress->weights[i], expected.progress->weights[i], 1e-3, 2e-4)) << name;
+  }
+  EXPECT_EQ(actual.optimizer->step, 5);
+  EXPECT_EQ(actual.optimizer->learning_rate, expected.optimizer->learning_rate);
+  EXPECT_EQ(actual.optimizer->initial_learning_rate, expected.optimizer->initial_learning_rate);
+  EXPECT_NEAR(actual.progress->train_loss_sum, expected.progress->train_loss_sum, 1e-4);
+  EXPECT_NEAR(result.best_score, cpu.best_score, 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Variants, DeviceTrainingOf,
+    ::testing::Values(Variant{"Plain", [](TrainOptions&) {}},
+                      Variant{"WithoutAverage", [](TrainOptions& o) { o.ema = 0; }},
+                      Variant{"Accumulated", [](TrainOptions& o) { o.accumulate = 3, o.batch_size = 2; }},
+                      Variant{"ClippedWithDecay",
+                              [](TrainOptions& o) {
+                                o.grad_clip = 0.1, o.weight_decay = 0.1, o.beta1 = 0.8, o.beta2 = 0.95;
+                                o.warmup_steps = 2;
+                              }},
+                      Variant{"Augmented", [](TrainOptions& o) { o.augment = {.shift = 1, .flip = true}; }},
+                      Variant{"Shifted", [](TrainOptions& o) { o.augment.shift = 2, o.accumulate = 2; }},
+                      Variant{"Classifier", [](TrainOptions& o) { o.classify = true; }},
+                      Variant{"ClassifierWithGenerativeShare",
+                              [](TrainOptions& o) { o.classify = true, o.generative_weight = 0.7; }},
+                      Variant{"Plane", [](TrainOptions& o) { o.model.arch = k2dArch, o.model.neighbours = 6; }}),
+    [](const auto& test) { return test.param.name; });
+
+TEST_F(DeviceTraining, ResumedEqualsUninterruptedBitForBit) {
+  EmulatedDevice device;
+  auto o = options("whole", 9);
+  o.val_interval = 4;
+  o.checkpoint_interval = 1;
+  o.augment.shift = 1;
+  const auto whole = trained(o);
+  o.name = "parts";
+  const auto last = (folder_ / "logs/parts/version_0/checkpoints/last.ckpt").string();
+  int64_t patience = 5;
+  Hooks hooks;
+  hooks.stop_signal = [&] { return --patience == 0 ? SIGINT : 0; };
+  EXPECT_THROW(train(o, hooks), Interrupted);
+  o.resume = last;
+  expect_equal(trained(o).last_checkpoint, whole.last_checkpoint);
+}
+
+TEST_F(DeviceTraining, GoesOnAfterThePlannedUpdates) {
+  EmulatedDevice device;
+  auto o = options("long", 130);
+  o.batch_size = 1;
+  o.val_interval = 130;
+  const auto result = trained(o);
+  EXPECT_EQ(device.updates, 131);
+  EXPECT_LT(result.best_score, 1.35);  // ln 4 = 1.386 knows nothing
+}
+
+TEST_F(DeviceTraining, ComputesInTensorCoresAndInBf16) {
+  auto o = options("cpu", 4);
+  const double expected = trained(o).best_score;
+  EmulatedDevice device;
+  device.tensor_cores = true;
+  o.name = "split";
+  EXPECT_NEAR(trained(o).best_score, expected, 1e-3);
+  EXPECT_EQ(device.precision, ops::cuda::AttentionPrecision::split_bf16);
+  o.name = o.precision = "bf16";
+  EXPECT_NEAR(trained(o).best_score, expected, 2e-2);
+  EXPECT_EQ(device.precision, ops::cuda::AttentionPrecision::bf16);
+  EXPECT_EQ(device.updates, 10);
+  device.tensor_cores = false;
+  trained(o);
+  EXPECT_EQ(device.updates, 10);  // bf16 needs tensor cores
+}
+
+struct Fault {
+  const char* name;
+  std::function<void(EmulatedDevice&)> make;
+  const char* note;
+};
+
+class FaultyDevice : public DeviceTraining, public ::testing::WithParamInterface<Fault> {};
+
+TEST_P(FaultyDevice, IsToldOnceAndTheTrainingIsThatOfTheCpu) {
+  auto o = options("cpu", 5);
+  o.val_interval = 5;
+  const auto cpu = trained(o);
+  EmulatedDevice device;
+  device.kernels.distrust(ops::DeviceTask::evaluation, "", {});
+  device.kernels.distrust(ops::DeviceTask::sampling, "", {});
+  GetParam().make(device);
+  o.name = "device";
+  const auto result = trained(o);
+  EXPECT_THAT(notes_, ElementsAre(AllOf(HasSubstr("kernels for training are not used: "), HasSubstr(GetParam().note),
+                                        HasSubstr("going on with LibTorch's"), Not(HasSubstr("\n")))));
+  expect_equal(result.last_checkpoint, cpu.last_checkpoint);
+  o.name = "again";
+  const auto again = trained(o);
+  EXPECT_THAT(notes_, IsEmpty());
+  expect_equal(again.last_checkpoint, cpu.last_checkpoint);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Faults, FaultyDevice,
+    ::testing::Values(
+        Fault{"Gradient", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.gradients[3] += 0.01f; }; },
+              "the gradient of sos differs from LibTorch's by"},
+        Fault{"GradientNotANumber",
+              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.gradients[3] = NAN; }; },
+              "the gradient of"},
+        Fault{"Loss", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { *u.loss += 0.01; }; },
+              "the loss differs from LibTorch's by"},
+        Fault{"Weight",
+              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.weights[3] += 0.001f; }; },
+              "the update of the weights differs"},
+        Fault{"FirstMoment",
+              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.exp_avg[3] += 0.001f; }; },
+              "Adam's first moment differs"},
+        Fault{"SecondMoment",
+              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.exp_avg_sq[3] *= 2; }; },
+              "Adam's second moment differs"},
+        Fault{"Count", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { *u.adam.step += 1; }; },
+              "the count of updates differs"},
+        Fault{"SumOfLosses", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { *u.loss_sum += 0.01; }; },
+              "the sum of the losses differs"},
+        Fault{"Average",
+              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.average[3] += 0.001f; }; },
+              "the weights' average differs"},
+        Fault{"Launch", [](EmulatedDevice& d) { d.refuses_launch = "out of memory\nat file.cc:1"; }, "out of memory"},
+        Fault{"Record", [](EmulatedDevice& d) { d.refuses_record = "operation not permitted when capturing"; },
+              "not permitted when capturing"},
+        Fault{"FirstRepetition", [](EmulatedDevice& d) { d.refuses_repeat = "invalid argument"; }, "invalid argument"}),
+    [](const auto& test) { return test.param.name; });
+
+TEST_F(DeviceTraining, ThatFailsLaterGoesOnFromThere) {
+  auto o = options("cpu", 6);
+  const auto expected = read_checkpoint(trained(o).last_checkpoint);
+  EmulatedDevice device;
+  device.refuses_repeat = "unspecified launch failure";
+  device.refuses_after = 3;
+  o.name = "device";
+  const auto actual = read_checkpoint(trained(o).last_checkpoint);
+  EXPECT_THAT(notes_, ElementsAre(HasSubstr("unspecified launch failure")));
+  EXPECT_EQ(device.updates, 4);
+  EXPECT_EQ(actual.optimizer->step, 6);
+  for (size_t i = 0; i < expected.state_dict.size(); ++i) {
+    const auto& [name, weight] = expected.state_dict[i];
+    if (name.ends_with("in_proj_bias")) continue;
+    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, weight, 1e-3, 2e-4)) << name;
+  }
+}
+
+// Ranks reduce their gradients before anybody applies them: a device then computes those alone.
+TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
+  EmulatedDevice device;
+  auto o = options("ranks", 10);
+  o.batch_size = 5;
+  o.accumulate = 2;
+  o.augment = {.shift = 1, .flip = true};
+  const auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
+  torch::manual_seed(1);
+  UpdateState state{ImageGPT(o.model), make_token_dataset(split)};
+  FlatAdam adam(state.model->parameters(), {});
+  state.adam = &adam;
+  state.loss = torch::zeros({}, torch::kFloat64);
+  state.loss_sum = torch::zeros({}, torch::kFloat64);
+  const auto weights = adam.weights().clone();
+  auto gradients = torch::zeros_like(adam.gradients()), loss = torch::zeros({}, torch::kFloat64);
+  constexpr int64_t kStep = 3;
+  for (int rank = 0; rank < 2; ++rank) {
+    o.launch.size = 2;
+    o.launch.rank = rank;
+    EagerUpdate eager(o, state, {});
+    const auto update = DeviceUpdate::make(o, state, eager, {});
+    ASSERT_TRUE(update);
+    ASSERT_TRUE(update->run(kStep - 1));
+    ASSERT_TRUE(update->run(kStep));
+    gradients += adam.gradients();
+    loss += state.loss;
+  }
+  EXPECT_TRUE(torch::equal(adam.weights(), weights));
+  EXPECT_EQ(adam.updates().item<double>(), 0);
+  o.launch = {};
+  EagerUpdate whole(o, state, {});
+  whole.compute_gradients(kStep);
+  EXPECT_LT(relative_difference(gradients, adam.gradients()), 1e-5);
+  EXPECT_LT(relative_difference(loss, state.loss), 1e-6);
+}
+
+TEST_F(DeviceTraining, IsOfModelsThatHaveKernels) {
+  EmulatedDevice device;
+  auto o = options("narrow", 2);
+  o.model.embed_dim = 8;  // heads of 4
+  trained(o);
+  o.name = "wide";
+  o.model.embed_dim = 66;
+  trained(o);
+  EXPECT_EQ(device.updates, 0);
+  EXPECT_EQ(device.evaluations, 0);
+  EXPECT_EQ(device.samplings, 0);
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
+// The variable is read once in a process: hence another one.
+TEST_F(DeviceTraining, IsLeftToLibTorchWhereThatIsAskedFor) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto work_of_device = [&] {
+    setenv("IGPT_KERNELS", "reference", 1);
+    const EmulatedDevice device;
+    trained(options("reference", 2));
+    std::filesystem::remove_all(folder_.path());
+    std::exit(static_cast<int>(device.updates + device.evaluations + device.samplings));
+  };
+  EXPECT_EXIT(work_of_device(), ::testing::ExitedWithCode(0), "");
+}
+
+}  // namespace
+}  // namespace igpt::training
