@@ -180,7 +180,9 @@ void Trainer::loop() {
   }
   while (step_ < options_.steps && !stops_early()) {
     update();
-    if (step_ % kLogInterval == 0) log_training();
+    finish_row();  // while the device computes that update
+    if (step_ % kLogInterval == 0) begin_row();
+    if (reads_every_loss()) finish_row();
     if (validation_due()) validate();
     if (validation_due() || checkpoint_due()) save_last();
     if (group_.alone()) signal_ = own_stop_signal();
@@ -196,7 +198,7 @@ void Trainer::update() {
   if (!on_device || !group_.alone()) update_->apply(step_);
   loss_count_ += options_.accumulate;
   ++step_;
-  check_loss();
+  if (reads_every_loss()) check_loss(step_, loss_sum_.item<double>(), loss_count_);
 }
 
 // One reduction: of the gradients, and behind them the loss, who was asked to stop, and how many updates later all look
@@ -236,45 +238,51 @@ const ImageGPT& Trainer::trained() const {
   return average_ ? average_->model() : model_;
 }
 
-// On the CPU every step; on CUDA only where the loss is read anyway, since reading waits for the device.
-void Trainer::check_loss() {
-  if (device_.is_cuda() && step_ % kLogInterval != 0) return;
-  const double sum = loss_sum_.item<double>();
+// On the CPU after every update; elsewhere only with a row, since reading waits for the device.
+void Trainer::check_loss(int64_t step, double sum, int64_t count) {
   group_.check();
   if (hooks_.progress) {
     char note[32];
-    std::snprintf(note, sizeof note, "loss %.4f", sum / static_cast<double>(loss_count_));
-    hooks_.progress(options_.steps, step_, note);
+    std::snprintf(note, sizeof note, "loss %.4f", sum / static_cast<double>(count));
+    hooks_.progress(options_.steps, step, note);
   }
-  expect_finite(sum, "loss");
+  expect_finite(sum, "loss", step);
 }
 
-void Trainer::expect_finite(double loss, const char* which) const {
+void Trainer::expect_finite(double loss, const char* which, int64_t step) const {
   if (std::isfinite(loss)) return;
   const auto last = folder_->last_checkpoint();
   const bool saved = std::filesystem::exists(last);
-  throw Error("step " + std::to_string(step_) + ": the " + which +
+  throw Error("step " + std::to_string(step) + ": the " + which +
               " is not finite; start again with a lower --learning_rate or --grad_clip 1" +
               (saved ? ", or from " + last.string() : ""));
 }
 
-void Trainer::log_training() {
-  Metrics metrics{.step = step_, .epoch = epoch_of(step_)};
-  metrics.train_loss = loss_sum_.item<double>() / static_cast<double>(loss_count_);
-  metrics.learning_rate = learning_rate(options_, step_ - 1);
+void Trainer::begin_row() {
+  row_ = {step_, loss_count_, LateReading(loss_sum_)};
+  loss_sum_.zero_();
+  loss_count_ = 0;
+}
+
+void Trainer::finish_row() {
+  if (!row_) return;
+  const Row row = *std::exchange(row_, std::nullopt);
+  const double sum = row.sum.get();
+  if (!reads_every_loss()) check_loss(row.step, sum, row.batches);
+  Metrics metrics{.step = row.step, .epoch = epoch_of(row.step)};
+  metrics.train_loss = sum / static_cast<double>(row.batches);
+  metrics.learning_rate = learning_rate(options_, row.step - 1);
   if (group_.is_first()) {
-    events_->scalar("train_loss", *metrics.train_loss, step_);
-    events_->scalar("learning_rate", *metrics.learning_rate, step_);
+    events_->scalar("train_loss", *metrics.train_loss, row.step);
+    events_->scalar("learning_rate", *metrics.learning_rate, row.step);
     folder_->add(metrics);
   }
   if (hooks_.detail) {
     char line[96];
-    std::snprintf(line, sizeof line, "step %lld: train_loss %.5f, learning rate %.3g", static_cast<long long>(step_),
+    std::snprintf(line, sizeof line, "step %lld: train_loss %.5f, learning rate %.3g", static_cast<long long>(row.step),
                   *metrics.train_loss, *metrics.learning_rate);
     hooks_.detail(line);
   }
-  loss_sum_.zero_();
-  loss_count_ = 0;
 }
 
 // The score of the validation images, of which each rank takes its share, in as many batches as the others.
@@ -305,9 +313,10 @@ Score Trainer::score_validation() {
 }
 
 void Trainer::validate() {
+  finish_row();
   expect_identical_ranks();
   const Score result = score_validation();
-  expect_finite(result.loss, "validation loss");
+  expect_finite(result.loss, "validation loss", step_);
   Metrics metrics{.step = step_, .epoch = epoch_of(step_), .val_loss = result.loss};
   if (options_.classify) metrics.val_acc = result.accuracy;
   if (group_.is_first()) {
@@ -357,6 +366,7 @@ void Trainer::draw_samples() try {
 }
 
 void Trainer::save_last() {
+  finish_row();
   expect_identical_ranks();
   if (!group_.is_first()) return;
   folder_->publish_metrics();

@@ -16,6 +16,7 @@
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
 #include "igpt/training/weight_average.h"
+#include "late_reading.h"
 #include "update.h"
 
 namespace igpt::training {
@@ -41,9 +42,11 @@ class Trainer {
   void validate();
   Score score_validation();
   void draw_samples();
-  void log_training();
-  void check_loss();
-  void expect_finite(double loss, const char* which) const;
+  bool reads_every_loss() const { return device_.is_cpu() && !device_update_; }
+  void begin_row();
+  void finish_row();
+  void check_loss(int64_t step, double sum, int64_t count);
+  void expect_finite(double loss, const char* which, int64_t step) const;
   void save_last();
   Checkpoint checkpoint() const;
   bool validation_due() const;
@@ -76,6 +79,11 @@ class Trainer {
   torch::Tensor step_loss_;  // float64 scalar on the device: of this update's batches
   torch::Tensor loss_sum_;   // the same since the last row of metrics.csv
   int64_t loss_count_ = 0;
+  struct Row {  // of the training loss in metrics.csv
+    int64_t step, batches;
+    LateReading sum;
+  };
+  std::optional<Row> row_;  // that has begun
 
   int own_signal_ = 0, signal_ = 0;  // to stop for: what this process got, and what all have agreed on
   int64_t next_look_ = 0;            // update after which all look whether to stop

@@ -7,6 +7,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "device/emulated_device.h"
 #include "igpt/checkpoint/checkpoint.h"
@@ -162,6 +164,49 @@ TEST_F(DeviceTraining, GoesOnAfterThePlannedUpdates) {
   const auto result = trained(o);
   EXPECT_EQ(device.updates, 131);
   EXPECT_LT(result.best_score, 1.35);  // ln 4 = 1.386 knows nothing
+}
+
+/// Rows of numbers; empty cells are -1.
+std::vector<std::vector<double>> metrics_beside(const std::string& checkpoint) {
+  std::ifstream file(std::filesystem::path(checkpoint).parent_path().parent_path() / "metrics.csv");
+  std::vector<std::vector<double>> rows;
+  std::string line, cell;
+  for (std::getline(file, line); std::getline(file, line);) {
+    rows.emplace_back();
+    for (std::istringstream cells(line); std::getline(cells, cell, ',');)
+      rows.back().push_back(cell.empty() ? -1 : std::stod(cell));
+  }
+  return rows;
+}
+
+// The loss is read while the device is busy with the next update.
+TEST_F(DeviceTraining, WritesTheRowsOfTheCpusMetrics) {
+  auto o = options("cpu", 110);
+  o.batch_size = 2;
+  o.learning_rate = 0.001;
+  o.val_interval = 50;
+  o.checkpoint_interval = 51;
+  const auto expected = metrics_beside(trained(o).last_checkpoint);
+  EmulatedDevice device;
+  o.name = "device";
+  const auto actual = metrics_beside(trained(o).last_checkpoint);
+  EXPECT_EQ(expected.size(), 5u);  // of training at 50 and 100, of validation at 50, 100 and 110
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < actual.size(); ++i)
+    EXPECT_THAT(actual[i], ::testing::Pointwise(::testing::DoubleNear(1e-3), expected[i])) << "row " << i;
+}
+
+TEST_F(DeviceTraining, ThatDivergesNamesTheRowsStepAndKeepsGoodCheckpoints) {
+  EmulatedDevice device;
+  auto o = options("absurd", 120);
+  o.schedule = "constant";
+  o.learning_rate = 1e38;
+  o.val_interval = 120;
+  EXPECT_THAT([&] { trained(o); }, ::testing::ThrowsMessage<Error>(HasSubstr("step 50: the loss is not finite")));
+  o.checkpoint_interval = 1;
+  EXPECT_THROW(trained(o), Error);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "logs/absurd/version_1/checkpoints"))
+    EXPECT_NO_THROW(read_checkpoint(entry.path())) << entry.path();
 }
 
 TEST_F(DeviceTraining, ComputesInTensorCoresAndInBf16) {

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/torch.h>
+
+#include <optional>
+
+namespace igpt::training {
+
+/// A number on a device as it is now, to be read later: get() waits for what the device had been asked to do until now,
+/// not for what came after.
+class LateReading {
+ public:
+  explicit LateReading(const torch::Tensor& number)
+      : copy_(torch::empty({}, torch::dtype(number.scalar_type()).pinned_memory(number.is_cuda()))) {
+    copy_.copy_(number, /*non_blocking=*/true);
+    if (!number.is_cuda()) return;
+    copied_.emplace(number.device().type());
+    copied_->record(c10::impl::VirtualGuardImpl(number.device().type()).getStream(number.device()));
+  }
+
+  double get() const {
+    if (copied_) copied_->synchronize();
+    return copy_.item<double>();
+  }
+
+ private:
+  torch::Tensor copy_;  // float scalar, on the CPU
+  std::optional<c10::Event> copied_;
+};
+
+}  // namespace igpt::training
