@@ -49,6 +49,7 @@ DENSE = {"layer_norm_qkv_forward": (3 * 16 * 16, 4 * 16 * 4, 8 * TOKENS), "mlp_b
 GEOMETRY = """
 #include <cstdio>
 #include "src/ops/cuda/adam.cuh"
+#include "src/ops/cuda/batch.cuh"
 #include "src/ops/cuda/cross_entropy.cuh"
 #include "src/ops/cuda/layer_norm_qkv.cuh"
 #include "src/ops/cuda/mlp_block.cuh"
@@ -89,6 +90,8 @@ void others() {
   std::printf("adam_squares %d %d 0\\n", kSumThreads, kBlockSumBytes);
   std::printf("adam_factors %d %d 0\\n", kSumThreads, kBlockSumBytes);
   std::printf("adam_step %d 0 0\\n", kSumThreads);
+  for (const char* name : {"start_update_of", "gather_batch_of"}) std::printf("%s %d 0 0\\n", name, kBatchThreads);
+  for (const char* name : {"end_update_of", "add_scaled_of"}) std::printf("%s 32 0 0\\n", name);
 }
 int main() { dense<16>(); dense<32>(); dense<0>(); others(); fp32<8>(); fp32<16>(); fp32<32>(); mma<8, 3>(); mma<8, 2>(); mma<16, 3>(); mma<16, 2>(); mma<32, 3>(); mma<32, 2>(); }
 """

@@ -21,7 +21,8 @@ CUDA = "src/ops/cuda"
 EMULATOR = ["checked_memory.cc", "emulator.cc", "fiber.cc", "instructions.cc"]
 # Kernels and the tests of them. A mutant of a file runs the tests of those that include it.
 TESTS = {"attention.cu": ["attention_test.cc"], "block.cu": ["block_test.cc"], "head.cu": ["head_test.cc"],
-         "embedding.cu": ["embedding_test.cc"], "adam.cu": ["adam_test.cc"], "ordered_sums.cu": ["adam_test.cc"], "sampler.cu": ["sampler_test.cc"]}
+         "embedding.cu": ["embedding_test.cc"], "adam.cu": ["adam_test.cc"], "ordered_sums.cu": ["adam_test.cc"], "sampler.cu": ["sampler_test.cc"],
+         "batch.cu": ["batch_test.cc"]}
 ALSO = {"embedding_test.cc": ["ordered_sums.cu"], "sampler_test.cc": ["block.cu", "embedding.cu", "head.cu", "model_shape.cc", "draw.cc"]}  # what a test needs besides
 BESIDE = ["src/ops/cuda/model_shape.cc", "src/sampling/draw.cc"]  # have no mutants
 FLAGS = ["-std=c++20", "-O1", "-w", "-I", ".", "-I", "tests", "-I", "include"]
@@ -215,6 +216,22 @@ MUTATIONS = [
     ("attention_mma.cuh", "k[2 * r + 1] * kLn2", "k[2 * r + 1]"),
     ("attention_fp32.cuh", "dk[r], kLn2", "dk[r], 1.0f"),
     ("attention_fp32.cuh", "delta[r] = dot(d_out[r],", "delta[r] = dot(q[r],"),
+    # an update's batches and counters
+    ("batch.cuh", "in.gradients[i] = 0.0f;", ""),
+    ("batch.cuh", "in.rates[static_cast<int64_t>(in.next[0])]", "in.rates[0]"),
+    ("batch.cuh", "*in.loss = 0.0;", ""),
+    ("batch.cuh", "row * in.batches + in.batch", "row + in.batch"),
+    ("batch.cuh", "static_cast<int64_t>(in.next[1]) + in.batch * in.stride + b", "static_cast<int64_t>(in.next[1]) + b"),
+    ("batch.cuh", "2 * in.shift + 1", "2 * in.shift"),
+    ("batch.cuh", "x < side ? x : side - 1", "x"),
+    ("batch.cuh", "at / in.side - down", "at / in.side + down"),
+    ("batch.cuh", "at % in.side - right", "at % in.side"),
+    ("batch.cuh", "flip ? in.side - 1 - column : column", "column"),
+    ("batch.cuh", "static_cast<int64_t>(in.labels[image])", "static_cast<int64_t>(in.labels[b])"),
+    ("batch.cuh", "in.next[0] += int64_t{1};", ""),
+    ("batch.cuh", "in.next[1] += in.images;", "in.next[1] += 1;"),
+    ("batch.cuh", "static_cast<double>(*in.loss_sum) + static_cast<double>(*in.loss)", "static_cast<double>(*in.loss)"),
+    ("batch.cuh", "static_cast<double>(*in.to) + in.scale", "in.scale"),
     # the launch
     ("attention.cu", "rows = static_cast<int>(std::min(fit, divided_up(sizes.length, kTile) * kTile));",
      "rows = static_cast<int>(divided_up(sizes.length, kTile) * kTile);"),
