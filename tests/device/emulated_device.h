@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -25,8 +26,8 @@ class EmulatedDevice {
   float wrong_logit = 0;                                               ///< added to the sampler's
   uint8_t wrong_token = 0;                                             ///< added to the last token that it draws
 
-  int64_t updates = 0, evaluations = 0, samplings = 0;  ///< that it computed
-  ops::cuda::AttentionPrecision precision{};            ///< of the last update or evaluation
+  std::atomic<int64_t> updates = 0, evaluations = 0, samplings = 0;  ///< that it computed
+  std::atomic<ops::cuda::AttentionPrecision> precision{};            ///< of the last update or evaluation
 
   ops::TriedKernels kernels;
 };

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <sstream>
 
 #include "device/emulated_device.h"
@@ -16,6 +17,7 @@
 #include "igpt/error.h"
 #include "igpt/ops/flat_parameters.h"
 #include "igpt/training/options.h"
+#include "parallel/free_port.h"
 #include "src/training/device_update.h"
 #include "temporary_folder.h"
 #include "tiny_dataset.h"
@@ -338,6 +340,39 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
   whole.compute_gradients(kStep);
   EXPECT_LT(relative_difference(gradients, adam.gradients()), 1e-5);
   EXPECT_LT(relative_difference(loss, state.loss), 1e-6);
+}
+
+// Ranks in threads, each with an emulated device of its own.
+TEST_F(DeviceTraining, RanksTrainToTheWeightsOfOneProcess) {
+  auto o = options("start", 1);
+  o.pretrained = trained(o).last_checkpoint;  // threads share the generator of initial weights
+  o.steps = 5;
+  o.val_interval = 3;
+  o.batch_size = 5;
+  o.accumulate = 2;
+  o.grad_clip = 0.1;
+  o.name = "one";
+  const auto one = trained(o);
+  EmulatedDevice device;
+  o.name = "two";
+  const int64_t port = testing::free_port();
+  const auto rank = [&o, port](int64_t number) {
+    auto own = o;
+    own.launch = {.rank = number, .size = 2, .address = "127.0.0.1", .port = port, .one_machine = true, .timeout = 60};
+    return train(own, {});
+  };
+  auto second = std::async(std::launch::async, rank, 1);
+  const auto two = rank(0);
+  second.get();
+  EXPECT_EQ(device.updates, 2 * 6);
+  EXPECT_NEAR(two.best_score, one.best_score, 1e-4);
+  const auto actual = read_checkpoint(two.last_checkpoint), expected = read_checkpoint(one.last_checkpoint);
+  EXPECT_EQ(actual.optimizer->step, 5);
+  for (size_t i = 0; i < expected.state_dict.size(); ++i) {
+    const auto& [name, weight] = expected.state_dict[i];
+    if (name.ends_with("in_proj_bias")) continue;
+    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, weight, 1e-3, 2e-4)) << name;
+  }
 }
 
 TEST_F(DeviceTraining, IsOfModelsThatHaveKernels) {

@@ -10,6 +10,10 @@
 #include "igpt/ops/cpu/fused_step.h"
 #include "simt/device_memory.h"
 #include "simt/model_reference.h"
+#ifdef IGPT_ON_GPU
+#include "igpt/error.h"
+#include "src/ops/cuda/graph.h"
+#endif
 
 namespace igpt::ops::cuda {
 namespace {
@@ -168,6 +172,32 @@ TEST(CudaUpdateStepOfARank, LeavesTheWeightsToWhatReducesTheGradients) {
   EXPECT_EQ(training.gradients.unwritten(), 0u);
   EXPECT_EQ(training.next->values()[0], 1);
 }
+
+#ifdef IGPT_ON_GPU
+TEST(CudaUpdateGraph, RepeatsWhatWasRecordedBitForBit) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  const Case c{"Both", true, 0.5, 2, 0.05};
+  Training launched(c), recorded(c);
+  cudaStream_t stream;
+  simt::check(cudaStreamCreate(&stream));
+  Graph graph;
+  EXPECT_THROW(graph.record(stream, [](void*) { return "no kernel for it"; }), Error);
+  launched.run();
+  recorded.run();  // loads the kernels
+  graph.record(stream, [&](void* on) { return recorded.update->launch(on); });
+  EXPECT_EQ(recorded.weights.values(), launched.weights.values());  // nothing has run
+  for (int64_t n = 1; n < kUpdates; ++n) {
+    launched.run();
+    graph.launch(stream);
+    simt::wait_for_device();
+    EXPECT_EQ(recorded.loss.values(), launched.loss.values());
+    EXPECT_EQ(recorded.gradients.values(), launched.gradients.values());
+    EXPECT_EQ(recorded.weights.values(), launched.weights.values());
+    EXPECT_EQ(recorded.average.values(), launched.average.values());
+  }
+  simt::check(cudaStreamDestroy(stream));
+}
+#endif
 
 }  // namespace
 }  // namespace igpt::ops::cuda
