@@ -140,20 +140,20 @@ class Benchmark:
         a, gif = self.arguments, ["--seed", 1, "-o", "out.gif", *self.device]
         slow = None if a.quick else True
         self.measure("step", "training step, 64 images", self.our_step, lambda: self.peer("step", "--repeat", a.repeat),
-                     lambda: self.peer("step", "--attention", "original", "--repeat", a.repeat))
+                     lambda: self.peer("step", "--form", "original", "--repeat", a.repeat))
         avx2 = {"IGPT_VECTORS": "avx2", "ATEN_CPU_CAPABILITY": "avx2"}.items()
         self.measure("avx2 step", "training step with AVX2 only", lambda: self.our_step(variables=avx2),
                      lambda: self.peer("step", "--repeat", a.repeat, variables=avx2))
         if cpu_has("amx_bf16"):  # elsewhere --precision bf16 is fp32; PyTorch's fp32 is faster than its bf16
             self.measure("bf16 step", "training step, `--precision bf16` on AMX", lambda: self.our_step("bf16"),
                          lambda: self.peer("step", "--repeat", a.repeat),
-                         lambda: self.peer("step", "--attention", "original", "--repeat", a.repeat))
+                         lambda: self.peer("step", "--form", "original", "--repeat", a.repeat))
         self.measure("evaluation", f"evaluation of {a.images} images", self.our_test,
                      lambda: self.peer("evaluate", "--images", a.images),
-                     slow and (lambda: self.peer("evaluate", "--attention", "original", "--images", a.images)))
+                     slow and (lambda: self.peer("evaluate", "--form", "original", "--images", a.images)))
         self.measure("sampling 25", "25 images sampled", lambda: self.our_samples(25),
                      lambda: self.peer("sample", "--images", 25),
-                     slow and (lambda: self.peer("sample", "--attention", "original", "--images", 25)),
+                     slow and (lambda: self.peer("sample", "--form", "original", "--images", 25)),
                      original_once=True)
         self.measure("sampling 256", "256 images sampled", lambda: self.our_samples(256),
                      lambda: self.peer("sample", "--images", 256))

@@ -1,4 +1,6 @@
+#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <numbers>
 
 #include "igpt/checkpoint/checkpoint.h"
@@ -59,7 +61,14 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   std::vector<torch::Tensor> per_image;
   if (!options.per_image.empty())
     scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };
-  const Score result = score(model, dataset.to(device), scoring);
+  const auto images = dataset.to(device);
+  const auto start = std::chrono::steady_clock::now();
+  const Score result = score(model, images, scoring);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  char line[80];
+  std::snprintf(line, sizeof line, "evaluated %lld images in %.4f s", static_cast<long long>(result.count),
+                seconds.count());
+  if (hooks.detail) hooks.detail(line);
   if (!std::isfinite(result.loss))
     throw Error(options.checkpoint + ": its loss is not finite; its weights are damaged, take an earlier checkpoint");
   if (!options.per_image.empty()) write_per_image(options.per_image, torch::cat(per_image));

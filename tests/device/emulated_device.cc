@@ -106,8 +106,8 @@ class Work final : public ops::DeviceWork {
   }
 
   void launch() override {
-    throw_if(present->refuses_launch);
     run();
+    throw_if(present->refuses_launch);
     launched_ = true;
   }
   void record() override {

@@ -18,8 +18,9 @@ class EmulatedDevice {
   ~EmulatedDevice();
 
   bool tensor_cores = false;
-  std::string refuses_launch, refuses_record, refuses_sampling;  ///< what is thrown then; empty: nothing
-  std::string refuses_repeat;                                    ///< of the update, after so many repetitions:
+  std::string refuses_launch;                    ///< what is thrown after one; empty: nothing
+  std::string refuses_record, refuses_sampling;  ///< in place of these
+  std::string refuses_repeat;                    ///< of the update, after so many repetitions:
   int64_t refuses_after = 0;
   std::function<void(const ops::cuda::Update&)> spoil_update;          ///< done to the results of each; empty: nothing
   std::function<void(const ops::cuda::Evaluation&)> spoil_evaluation;  ///< the same
