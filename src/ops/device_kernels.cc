@@ -68,7 +68,7 @@ ChosenKernels choose_kernels(c10::Device device, const ImageGPTOptions& options,
 }
 
 double tolerance(cuda::AttentionPrecision precision) {
-  return precision == cuda::AttentionPrecision::bf16 ? 0.1 : 1e-3;
+  return precision == cuda::AttentionPrecision::bf16 ? 0.05 : 5e-4;
 }
 
 }  // namespace igpt::ops

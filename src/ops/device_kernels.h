@@ -77,7 +77,7 @@ struct ChosenKernels {
 ChosenKernels choose_kernels(c10::Device device, const ImageGPTOptions& options, int64_t images, DeviceTask task,
                              bool bf16 = false);
 
-/// How far sound kernels may be from LibTorch's operations, relatively and by norm.
+/// How far results of sound kernels may be from those of LibTorch's operations, relatively and by norm.
 double tolerance(cuda::AttentionPrecision precision);
 
 }  // namespace igpt::ops

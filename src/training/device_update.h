@@ -13,8 +13,8 @@ namespace igpt::training {
 /// counters are resident, so that nothing of an update waits for the CPU. Of several processes it computes the
 /// gradients alone, which are reduced before they are applied.
 ///
-/// The first update is computed by `eager`, too: on a difference of loss, gradients or of what Adam makes of them, and
-/// whenever the device's kernels throw, `hooks.note` is told once, and from then on there are no such updates.
+/// The first update is computed by EagerUpdate, too: on a difference of loss, gradients or of what Adam makes of them,
+/// and whenever the device's kernels throw, `hooks.note` is told once, and from then on there are no such updates.
 class DeviceUpdate {
  public:
   /// Null where the device has no kernels for the model, the data set or the precision.

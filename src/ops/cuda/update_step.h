@@ -19,8 +19,8 @@ struct Update {
   int64_t batches = 1;     ///< whose gradients are summed up
   bool classify = false;   ///< the loss is the classifier's and generative_weight times the generative one
   double generative_weight = 0;
-  float* gradients;            ///< (P)
-  double* loss;                ///< (1): this process's part of the sum over the batches of their mean losses
+  float* gradients = nullptr;  ///< (P)
+  double* loss = nullptr;      ///< (1): this process's part of the sum over the batches of their mean losses
   double* loss_sum = nullptr;  ///< (1): grows by it; null: none
   AdamUpdate adam;             ///< without its rate, norm and scratch; without exp_avg: gradients only
 };
