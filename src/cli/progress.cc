@@ -14,6 +14,7 @@ namespace igpt::cli {
 namespace {
 
 constexpr double redraw_seconds = 0.1, line_seconds = 10;
+constexpr double rated_seconds = 0.01;  // of which a rate says something
 
 bool is_set(const char* variable) {
   const char* value = std::getenv(variable);
@@ -97,7 +98,7 @@ void Progress::finish() {
 std::string Progress::counts(double now) const {
   const double elapsed = now - started_;
   std::string text = std::to_string(done_) + (total_ > 0 ? "/" + std::to_string(total_) : "") + " " + unit_;
-  if (elapsed > 0 && done_ > first_) {
+  if (elapsed >= rated_seconds && done_ > first_) {
     const double rate = static_cast<double>(done_ - first_) / elapsed;
     text += ", " + three_digits(rate) + "/s";
     if (total_ > 0)

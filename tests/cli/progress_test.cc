@@ -42,6 +42,13 @@ TEST_F(ProgressTest, WithoutATerminalALineAtMostEveryTenSeconds) {
   EXPECT_EQ(take(), "");
 }
 
+TEST_F(ProgressTest, WorkDoneAtOnceHasNoRate) {
+  Progress progress(1, "steps", /*quiet=*/false, output(false));
+  now_ += 1e-7;
+  progress.update(1, "loss 6.41");
+  EXPECT_EQ(take(), "100% 1/1 steps, loss 6.41\n");
+}
+
 TEST_F(ProgressTest, OnATerminalABarThatFitsItsWidth) {
   for (const int columns : {1, 10, 20, 40, 60, 80, 200}) {
     take();
