@@ -403,7 +403,7 @@ void Options::set(const std::string& name, const std::string& text, const std::s
 
 void Options::fill(const std::string& name, const std::string& text, const std::string& origin) {
   const Option* option = find(name);
-  if (!option || option->origin != Option::Origin::command_line) set(name, text, origin);
+  if (!option || option->origin == Option::Origin::declared) set(name, text, origin);
 }
 
 void Options::require(const std::string& name, const std::string& advice) const {

@@ -31,8 +31,8 @@ int64_t kept_in_block(const ImageGPTOptions& model, int64_t e) {
 }
 
 // Of one position, what the loss adds to that: logits, their logarithms and the gradients of both.
-int64_t kept_in_loss(const ImageGPTOptions& model, int64_t e, bool classify) {
-  return classify ? 0 : (e == kFloat ? 3 * kFloat : 3 * kFloat + kBf16) * model.num_vocab;
+int64_t kept_in_loss(const ImageGPTOptions& model, int64_t e) {
+  return (e == kFloat ? 3 * kFloat : 3 * kFloat + kBf16) * model.num_vocab;
 }
 
 // Of one position, what a block's backward needs at most beside what forward kept: gradients around the MLP.
@@ -58,7 +58,7 @@ MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data
   const int64_t block = kept_in_block(model, e);
   const int64_t embedded = 2 * kFloat * model.embed_dim + kDouble;  // of a position, and its token as an index
   const bool no_logits = options.classify && options.generative_weight == 0;
-  const int64_t loss = kept_in_loss(model, e, no_logits);
+  const int64_t loss = no_logits ? 0 : kept_in_loss(model, e);
   const int64_t backward = needed_by_backward(model, e);
 
   MemoryPlan plan;

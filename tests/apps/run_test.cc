@@ -250,6 +250,14 @@ TEST_F(Run, ResumeRefusesOtherOptions) {
   EXPECT_THAT(ending.err, HasSubstr("--learning_rate"));
 }
 
+TEST_F(Run, ResumeTakesItsNewStepsFromAConfigurationFile) {
+  ASSERT_EQ(train({"--name", "run", "--steps", "4"}).exit_code, 0);
+  testing::write_bytes(folder_ / "more.yaml", "steps: 8\n");
+  const auto ending = run({"train", "--resume", checkpoint("run"), "--config", "more.yaml", "--threads", "1"});
+  ASSERT_EQ(ending.exit_code, 0) << ending.err;
+  EXPECT_THAT(testing::read_bytes(folder_ / "logs/run/version_0/metrics.csv"), HasSubstr("\n8,"));
+}
+
 TEST_F(Run, SameNameAtTheSameMomentGivesAFolderToEach) {
   std::vector<std::unique_ptr<testing::Process>> processes;
   for (int i = 0; i < 4; ++i) {

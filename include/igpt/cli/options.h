@@ -64,7 +64,7 @@ class Options {
   /// UsageError.
   void set(const std::string& name, const std::string& text, const std::string& origin);
 
-  /// The same, unless the command line gave the option.
+  /// The same, unless the option was given before.
   void fill(const std::string& name, const std::string& text, const std::string& origin);
 
   /// Sets what a YAML file says (option names to scalars, or to a list of whole numbers), except what the command line
