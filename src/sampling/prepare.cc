@@ -1,10 +1,8 @@
 #include "src/sampling/prepare.h"
 
-#include <chrono>
-#include <cstdio>
-
 #include "igpt/error.h"
 #include "igpt/sampling/draw.h"
+#include "igpt/timing.h"
 
 namespace igpt::sampling {
 
@@ -26,14 +24,8 @@ torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, c
     done += now.pixels();
     if (hooks.progress) hooks.progress(total, done, "");
   };
-  const auto start = std::chrono::steady_clock::now();
-  const auto tokens = generate(model, context, streams, options, drawn, hooks.note);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  char line[80];
-  std::snprintf(line, sizeof line, "drew %lld images in %.4f s", static_cast<long long>(tokens.size(0)),
-                seconds.count());
-  if (hooks.detail) hooks.detail(line);
-  return tokens;
+  return timed(hooks, "drew " + std::to_string(context.size(0)) + " images",
+               [&] { return generate(model, context, streams, options, drawn, hooks.note); });
 } catch (const LogitsNotFinite& error) {
   throw InputError(checkpoint + ": " + error.what());
 }

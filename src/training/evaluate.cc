@@ -1,6 +1,4 @@
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <numbers>
 
 #include "igpt/checkpoint/checkpoint.h"
@@ -9,6 +7,7 @@
 #include "igpt/formats/npy.h"
 #include "igpt/ops/device.h"
 #include "igpt/ops/fused_model.h"
+#include "igpt/timing.h"
 #include "igpt/training/options.h"
 #include "igpt/training/scoring.h"
 
@@ -62,13 +61,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   if (!options.per_image.empty())
     scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };
   const auto images = dataset.to(device);
-  const auto start = std::chrono::steady_clock::now();
-  const Score result = score(model, images, scoring);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  char line[80];
-  std::snprintf(line, sizeof line, "evaluated %lld images in %.4f s", static_cast<long long>(result.count),
-                seconds.count());
-  if (hooks.detail) hooks.detail(line);
+  const Score result = timed(hooks, "evaluated " + std::to_string(images.size()) + " images",
+                             [&] { return score(model, images, scoring); });
   if (!std::isfinite(result.loss))
     throw Error(options.checkpoint + ": its loss is not finite; its weights are damaged, take an earlier checkpoint");
   if (!options.per_image.empty()) write_per_image(options.per_image, torch::cat(per_image));

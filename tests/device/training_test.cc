@@ -20,7 +20,7 @@
 #include "parallel/free_port.h"
 #include "src/training/device_update.h"
 #include "temporary_folder.h"
-#include "tiny_dataset.h"
+#include "tiny_training.h"
 
 namespace igpt::training {
 namespace {
@@ -42,17 +42,9 @@ double relative_difference(const Tensor& a, const Tensor& b) {
 class DeviceTraining : public ::testing::Test {
  protected:
   TrainOptions options(const std::string& name, int64_t steps) const {
-    TrainOptions o;
-    o.name = name;
+    auto o = testing::tiny_training(folder_, data_, name, steps);
     o.model = {.embed_dim = 16, .num_heads = 2, .num_layers = 1, .num_pixels = 4, .num_vocab = 4, .num_classes = 2};
     o.batch_size = 4;
-    o.steps = steps;
-    o.log_dir = (folder_ / "logs").string();
-    o.data = data_;
-    o.device = "cpu";
-    o.threads = 1;
-    o.seed = 5;
-    o.settings = {{"name", name}, {"steps", std::to_string(steps)}};
     return o;
   }
 

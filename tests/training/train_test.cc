@@ -15,7 +15,7 @@
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
 #include "temporary_folder.h"
-#include "tiny_dataset.h"
+#include "tiny_training.h"
 
 namespace igpt::training {
 namespace {
@@ -26,17 +26,9 @@ using testing::TemporaryFolder;
 class Train : public ::testing::Test {
  protected:
   TrainOptions options(const std::string& name, int64_t steps) const {
-    TrainOptions result;
-    result.name = name;
+    auto result = testing::tiny_training(folder_, data_, name, steps);
     result.model = {.embed_dim = 8, .num_heads = 2, .num_layers = 1, .num_pixels = 4, .num_vocab = 4, .num_classes = 2};
     result.batch_size = 16;
-    result.steps = steps;
-    result.log_dir = (folder_ / "logs").string();
-    result.data = data_;
-    result.device = "cpu";
-    result.threads = 1;  // such small models do not share out
-    result.seed = 5;
-    result.settings = {{"name", name}, {"steps", std::to_string(steps)}};
     return result;
   }
 

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "igpt/training/options.h"
+#include "temporary_folder.h"
+#include "tiny_dataset.h"
+
+namespace igpt::testing {
+
+/// A training of `data` (write_tiny_dataset) on one CPU thread, with runs in the folder's logs/. The model is the
+/// caller's.
+inline training::TrainOptions tiny_training(const TemporaryFolder& folder, const training::DataFiles& data,
+                                            const std::string& name, int64_t steps) {
+  training::TrainOptions options;
+  options.name = name;
+  options.steps = steps;
+  options.log_dir = (folder / "logs").string();
+  options.data = data;
+  options.device = "cpu";
+  options.threads = 1;  // such small models do not share out
+  options.seed = 5;
+  options.settings = {{"name", name}, {"steps", std::to_string(steps)}};
+  return options;
+}
+
+}  // namespace igpt::testing
