@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The loss of one of our checkpoints in plain PyTorch, to compare with what `run test` prints.
+"""The loss of one of our checkpoints, or its accuracy, in plain PyTorch, to compare with what `run test` prints.
 
-    .venv/bin/python scripts/check_checkpoint.py CKPT [--test_x data/test_x.npy] [--limit N]
+    .venv/bin/python scripts/check_checkpoint.py CKPT [--test_x data/test_x.npy] [--test_y data/test_y.npy] [--limit N]
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "python"))
 from image_gpt import generative_loss, load_checkpoint  # noqa: E402
@@ -21,14 +22,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--test_x", default="data/test_x.npy")
+    parser.add_argument("--test_y", default="data/test_y.npy", help="for a classifier")
     parser.add_argument("--limit", type=int)
     arguments = parser.parse_args()
     model, checkpoint = load_checkpoint(arguments.checkpoint)
     images = np.load(arguments.test_x)[: arguments.limit]
     tokens = torch.from_numpy(images.astype(np.int64)).flatten(1)  # (N, S)
+    step = f"step {checkpoint['global_step']}"
+    if checkpoint["hyper_parameters"]["classify"]:
+        labels = torch.from_numpy(np.load(arguments.test_y)[: arguments.limit].astype(np.int64))
+        logits = torch.cat([model.classify(x) for x in tokens.split(64)])
+        loss = F.cross_entropy(logits, labels).item()
+        accuracy = (logits.argmax(1) == labels).double().mean().item()
+        print(f"{step}: {loss:.6f} nats/image, accuracy {accuracy:.4f} ({len(tokens)} images)")
+        return
     nats = sum(generative_loss(model(x), x).item() * len(x) for x in tokens.split(64))
     loss = nats / len(tokens)
-    print(f"step {checkpoint['global_step']}: {loss:.6f} nats/pixel, {loss / math.log(2):.6f} bits/dim ({len(tokens)} images)")
+    print(f"{step}: {loss:.6f} nats/pixel, {loss / math.log(2):.6f} bits/dim ({len(tokens)} images)")
 
 
 if __name__ == "__main__":
