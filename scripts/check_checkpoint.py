@@ -34,7 +34,7 @@ def main():
         logits = torch.cat([model.classify(x) for x in tokens.split(64)])
         loss = F.cross_entropy(logits, labels).item()
         accuracy = (logits.argmax(1) == labels).double().mean().item()
-        print(f"{step}: {loss:.6f} nats/image, accuracy {accuracy:.4f} ({len(tokens)} images)")
+        print(f"{step}: {loss:.6f} nats/label, accuracy {accuracy:.4f} ({len(tokens)} images)")
         return
     nats = sum(generative_loss(model(x), x).item() * len(x) for x in tokens.split(64))
     loss = nats / len(tokens)

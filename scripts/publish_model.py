@@ -60,7 +60,7 @@ def plot(training, validations, classify, target):
         axes.plot([int(row["step"]) for row in rows], [float(row[column]) for row in rows], label=label,
                   linewidth=0.8 if rows is training else 1.6)
     axes.set_xlabel("step")
-    axes.set_ylabel("nats per image" if classify else "nats per pixel")
+    axes.set_ylabel("nats per label" if classify else "nats per pixel")
     final = sorted(float(row["val_loss"]) for row in validations)[0]
     axes.set_ylim(0 if classify else 0.98 * final, 2.5 if classify else 1.5 * final)
     if classify:
@@ -69,7 +69,7 @@ def plot(training, validations, classify, target):
                       color="tab:green", label="accuracy (right)")
         accuracy.set_ylim(0.5, 1)
         axes.plot([], [], color="tab:green", label="validation accuracy (right)")
-    axes.legend()
+    axes.legend(loc="center right" if classify else "upper right")
     axes.grid(alpha=0.3)
     figure.savefig(target, dpi=100)
 
