@@ -1,13 +1,12 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "igpt/formats/torch_file.h"
+#include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 
 namespace igpt::testing {

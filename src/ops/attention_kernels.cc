@@ -1,12 +1,12 @@
 #include "src/ops/attention_kernels.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
 
 #include <atomic>
 #include <sstream>
 
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/ops/causal_attention.h"
 
 namespace igpt::ops {

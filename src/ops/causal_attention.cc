@@ -1,10 +1,9 @@
 #include "igpt/ops/causal_attention.h"
 
-#include <torch/torch.h>
-
 #include <sstream>
 
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/ops/kernels.h"
 #include "src/ops/attention_kernels.h"
 

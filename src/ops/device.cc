@@ -2,13 +2,13 @@
 
 #include <ATen/DeviceAccelerator.h>
 #include <dlfcn.h>
-#include <torch/torch.h>
 
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
 
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "src/ops/attention_kernels.h"
 #include "src/ops/device_kernels.h"
 

@@ -1,6 +1,6 @@
 #include "igpt/ops/flat_parameters.h"
 
-#include <torch/torch.h>
+#include "igpt/libtorch.h"
 
 namespace igpt::ops {
 

@@ -1,9 +1,9 @@
 #include "igpt/ops/fused_model.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
 
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/ops/flat_parameters.h"
 #include "igpt/ops/kernels.h"
 

@@ -1,8 +1,8 @@
 #include "igpt/ops/recompute.h"
 
 #include <ATen/autocast_mode.h>
-#include <torch/torch.h>
 
+#include "igpt/libtorch.h"
 #include "igpt/ops/autocast.h"
 
 namespace igpt::ops {

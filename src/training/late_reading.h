@@ -2,9 +2,10 @@
 
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <torch/torch.h>
 
 #include <optional>
+
+#include "igpt/libtorch.h"
 
 namespace igpt::training {
 

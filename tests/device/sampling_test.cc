@@ -1,12 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <limits>
 #include <numeric>
 
 #include "device/emulated_device.h"
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/sampling/generate.h"
 
 namespace igpt::sampling {

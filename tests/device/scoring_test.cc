@@ -2,9 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "device/emulated_device.h"
+#include "igpt/libtorch.h"
 
 namespace igpt::training {
 namespace {

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <torch/torch.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +14,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/ops/flat_parameters.h"
 #include "igpt/training/options.h"
 #include "parallel/free_port.h"

@@ -5,10 +5,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "golden.h"
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/ops/causal_attention.h"
 #include "simt/attention_reference.h"
 #include "src/ops/cuda/attention_tensors.h"

@@ -1,10 +1,10 @@
 #include "igpt/ops/causal_attention.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "golden.h"
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 
 namespace igpt::ops {
 namespace {

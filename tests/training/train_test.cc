@@ -1,7 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/ops/fused_model.h"
 #include "igpt/training/options.h"
 #include "igpt/training/scoring.h"

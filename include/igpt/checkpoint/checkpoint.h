@@ -1,7 +1,5 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -10,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 
 namespace igpt {

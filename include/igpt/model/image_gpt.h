@@ -1,10 +1,9 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
 #include <vector>
 
+#include "igpt/libtorch.h"
 #include "igpt/model/options.h"
 #include "igpt/model/quantizer.h"
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <torch/torch.h>
+#include "igpt/libtorch.h"
 
 namespace igpt {
 

@@ -1,11 +1,10 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 
+#include "igpt/libtorch.h"
 #include "igpt/sampling/options.h"
 
 namespace igpt::sampling {

@@ -1,11 +1,10 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <vector>
 
 #include "igpt/formats/image.h"
+#include "igpt/libtorch.h"
 #include "igpt/model/quantizer.h"
 
 namespace igpt::sampling {

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 #include "igpt/sampling/draw.h"
 

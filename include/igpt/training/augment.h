@@ -1,9 +1,8 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 
+#include "igpt/libtorch.h"
 #include "igpt/training/options.h"
 
 namespace igpt::training {

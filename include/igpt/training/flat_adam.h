@@ -1,12 +1,11 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/libtorch.h"
 
 namespace igpt::training {
 

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "igpt/error.h"
+#include "igpt/libtorch.h"
 #include "igpt/training/launch.h"
 
 namespace igpt::training {

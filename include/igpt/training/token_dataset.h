@@ -1,10 +1,9 @@
 #pragma once
 
-#include <torch/torch.h>
-
 #include <utility>
 
 #include "igpt/data/split.h"
+#include "igpt/libtorch.h"
 
 namespace igpt::training {
 

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <torch/torch.h>
-
+#include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 
 namespace igpt::training {
