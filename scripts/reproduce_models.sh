@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Trains the checkpoints of models/ again, all or those named, and tests them beside the ones that are there:
 #   scripts/reproduce_models.sh [fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best]
-# What it makes is in reproduced/; a second start goes on where the first was cut off. On two cores of a Zen 4 processor all take
-# about five hours (models/README.md has each). MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same
-# kind of processor; others round differently.
+# What it makes is in reproduced/; a second start goes on where the first was cut off. On two cores of a Zen 4 processor
+# all of them take about five hours, as computed from their steps per second (models/README.md has each). MNIST's files
+# come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind of processor;
+# others round differently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,11 +24,15 @@ prepare() {  # fmnist_*: Fashion-MNIST, mnist_*: MNIST
   data_options=(--test_x $data/test_x.npy --test_y $data/test_y.npy)
 }
 
+last_checkpoint() {  # of the latest run in folder $1, if any
+  ls -t "$1"/version_*/checkpoints/last.ckpt 2>/dev/null | head -n 1 || true
+}
+
 train() {
   local name=$1 runs=$out/logs/$1 last start=()
   prepare "$name"
   if [ ! -f "$out/$name.ckpt" ]; then
-    last=$(ls -t "$runs"/version_*/checkpoints/last.ckpt 2>/dev/null | head -n 1 || true)
+    last=$(last_checkpoint "$runs")
     if [ -n "$last" ]; then
       "$bin/run" train --resume "$last"
     else
@@ -35,9 +40,8 @@ train() {
       "$bin/run" train --config "scripts/configs/$name.yaml" --log_dir $out/logs --checkpoint_interval 250 \
         --train_x $data/train_x.npy --train_y $data/train_y.npy "${data_options[@]}" ${start[@]+"${start[@]}"}
     fi
-    case $name in mnist_gen)  # its rate rises again, and falls to the end of a longer schedule
-      "$bin/run" train --resume "$(ls -t "$runs"/version_*/checkpoints/last.ckpt | head -n 1)" --steps 17500 ;;
-    esac
+    # Its second part: the rate rises again, and falls to the end of a longer schedule.
+    [ "$name" != mnist_gen ] || "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps 17500
     "$python" scripts/publish_model.py "$(ls -td "$runs"/version_* | head -n 1)" "$out/$name"
   fi
   for model in "$out/$name.ckpt" "models/$name.ckpt"; do

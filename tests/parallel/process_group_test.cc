@@ -16,8 +16,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // Ranks in threads of one process, as only these tests have them, share c10d's flight recorder, which notes each group
-// before it takes its lock. Off before its first use.
-const bool kWithoutFlightRecorder = setenv("TORCH_FR_BUFFER_SIZE", "0", 1) == 0;
+// before it takes its lock. It looks at its size at its first use; the programs that other tests start keep theirs.
+struct WithoutFlightRecorder {
+  WithoutFlightRecorder() { setenv("TORCH_FR_BUFFER_SIZE", "0", 1); }
+  ~WithoutFlightRecorder() { unsetenv("TORCH_FR_BUFFER_SIZE"); }
+};
 
 Launch launch_of(int64_t rank, int64_t size, int64_t port) {
   return {.rank = rank, .size = size, .address = "127.0.0.1", .port = port, .one_machine = true, .timeout = 60};
@@ -25,7 +28,7 @@ Launch launch_of(int64_t rank, int64_t size, int64_t port) {
 
 // `work` of each rank, in threads.
 void with_ranks(int64_t size, const std::function<void(ProcessGroup&)>& work) {
-  ASSERT_TRUE(kWithoutFlightRecorder);
+  const WithoutFlightRecorder off;
   const auto port = testing::free_port();
   std::vector<std::thread> threads;
   for (int64_t rank = 0; rank < size; ++rank)
@@ -94,6 +97,7 @@ TEST(ProcessGroup, NamesTheRanksThatDifferInOneBit) {
 }
 
 TEST(ProcessGroup, StoreOfAnEarlierStartDoesNotConfuse) {
+  const WithoutFlightRecorder off;
   const auto port = static_cast<uint16_t>(testing::free_port());
   const auto launchers = c10::make_intrusive<c10d::TCPStore>(
       "127.0.0.1", c10d::TCPStoreOptions{.port = port, .isServer = true, .waitWorkers = false});
