@@ -19,8 +19,8 @@ using namespace igpt;
 constexpr const char* kSessionOptions[] = {"resume",       "config", "device",  "threads",
                                            "rank_timeout", "quiet",  "verbose", "json"};
 // Settings that a resumed run may be given anew: its data may have moved, it may go on for longer or elsewhere.
-constexpr const char* kResumableOptions[] = {"train_x", "train_y", "test_x",
-                                             "test_y",  "steps",   "activation_checkpointing"};
+constexpr const char* kResumableOptions[] = {
+    "train_x", "train_y", "test_x", "test_y", "steps", "sample_grid", "activation_checkpointing"};
 
 template <size_t N>
 bool contains(const char* const (&names)[N], const std::string& name) {
@@ -81,6 +81,8 @@ TrainCommand::TrainCommand() {
   o.add("val_interval", train.val_interval, "steps between validations (an epoch)", at_least(1));
   o.add("checkpoint_interval", train.checkpoint_interval, "steps between writings of last.ckpt (each validation)",
         at_least(1));
+  o.add("sample_grid", train.sample_grid, "N x N images drawn for TensorBoard at each validation; 0: none",
+        between(0, 32));
   o.add("precision", train.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
         one_of({"fp32", "bf16"}));
   o.add("activation_checkpointing", train.activation_checkpointing,
@@ -89,7 +91,7 @@ TrainCommand::TrainCommand() {
   add_seed_option(o, common);
   o.group("Data");
   o.add("train_x", train.data.train_x, "training images");
-  o.add("train_y", train.data.train_y, "training labels");
+  o.add("train_y", train.data.train_y, "training labels, for --classify");
   o.add("test_x", train.data.test_x, "test images");
   o.add("test_y", train.data.test_y, "test labels");
   o.group("Program");
@@ -147,7 +149,7 @@ struct TestCommand {
     o.add("precision", evaluate.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
           one_of({"fp32", "bf16"}));
     o.add("test_x", evaluate.test_x, "test images");
-    o.add("test_y", evaluate.test_y, "test labels");
+    o.add("test_y", evaluate.test_y, "test labels, for a classifier");
     o.group("Program");
     add_device_options(o, common);
     add_log_options(o, common);

@@ -15,7 +15,7 @@ namespace igpt::training {
 namespace {
 
 TokenDataset read_test_set(const EvaluateOptions& options, const ImageGPTOptions& model, bool classify) {
-  const auto split = data::read_split(options.test_x, options.test_y,
+  const auto split = data::read_split(options.test_x, classify ? options.test_y : "",
                                       {.num_vocab = model.num_vocab,
                                        .num_pixels = model.num_pixels,
                                        .other_size_cure = "give it images of that size with --test_x"});

@@ -122,7 +122,7 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
 data::Split read_training_split(TrainOptions& options, bool has_starting_checkpoint, const Hooks& hooks) {
   if (!has_starting_checkpoint) adopt_palette(options);
   check(options);
-  auto split = data::read_split(options.data.train_x, options.data.train_y,
+  auto split = data::read_split(options.data.train_x, options.classify ? options.data.train_y : "",
                                 {.num_vocab = options.model.num_vocab,
                                  .num_pixels = options.model.num_pixels,
                                  .other_size_cure = has_starting_checkpoint ? "give it images of that size"
@@ -131,8 +131,9 @@ data::Split read_training_split(TrainOptions& options, bool has_starting_checkpo
   if (split.count < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
                      " image; training needs at least 2, one of them for validation");
+  if (!options.classify) return split;
   const int64_t largest = *std::max_element(split.labels.begin(), split.labels.end());
-  if (options.classify && largest >= options.model.num_classes)
+  if (largest >= options.model.num_classes)
     throw InputError(options.data.train_y + ": its labels go up to " + std::to_string(largest) + ", the model has " +
                      std::to_string(options.model.num_classes) + " classes; use --num_classes " +
                      std::to_string(largest + 1));

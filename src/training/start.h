@@ -15,8 +15,8 @@ void check(const TrainOptions& options);
 /// where an option that the user gave contradicts it.
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 
-/// The training images and labels, checked against the model; without a starting checkpoint the model's palette is that
-/// of the dataset.yaml beside them. Throws igpt::InputError.
+/// The training images, and for a classifier their labels, checked against the model; without a starting checkpoint the
+/// model's palette is that of the dataset.yaml beside them. Throws igpt::InputError.
 data::Split read_training_split(TrainOptions& options, bool has_starting_checkpoint, const Hooks& hooks);
 
 /// Writes the model's options into the settings and returns all settings with their types.

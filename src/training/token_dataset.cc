@@ -33,7 +33,8 @@ TokenDataset TokenDataset::to(const torch::Device& device) const {
 }
 
 TokenDataset make_token_dataset(const data::Split& split) {
-  return {token_tensor(split), torch::tensor(split.labels, torch::kInt64)};
+  return {token_tensor(split), split.labels.empty() ? torch::zeros({split.count}, torch::kInt64)
+                                                    : torch::tensor(split.labels, torch::kInt64)};
 }
 
 std::vector<int64_t> shuffled_indices(int64_t size, int64_t seed, int64_t stream) {

@@ -322,7 +322,7 @@ void Trainer::validate() {
   if (group_.is_first()) {
     events_->scalar("val_loss", result.loss, step_);
     if (options_.classify) events_->scalar("val_acc", result.accuracy, step_);
-    if (!options_.classify) draw_samples();
+    if (!options_.classify && options_.sample_grid > 0) draw_samples();
   }
   agree_on_stop();
   stop_if_asked();
@@ -349,18 +349,18 @@ void Trainer::validate() {
 // A grid of images drawn from nothing, for TensorBoard: always the same random numbers, so that the steps compare. Ends
 // early, without it, when asked to stop.
 void Trainer::draw_samples() try {
-  constexpr int64_t kSide = 5;
-  std::vector<uint64_t> streams(kSide * kSide);
+  const int64_t grid = options_.sample_grid;
+  std::vector<uint64_t> streams(grid * grid);
   std::iota(streams.begin(), streams.end(), 0);
   sampling::SamplingOptions sampling;
   sampling.seed = options_.seed;
-  const auto nothing = torch::zeros({kSide * kSide, 0}, torch::kUInt8);
+  const auto nothing = torch::zeros({grid * grid, 0}, torch::kUInt8);
   const auto stop = [this](const sampling::Drawn&) {
     if (const int signal = own_stop_signal()) throw Interrupted(signal);
   };
-  const auto tokens = sampling::generate(trained(), nothing, streams, sampling, stop, hooks_.note);  // (25, S)
+  const auto tokens = sampling::generate(trained(), nothing, streams, sampling, stop, hooks_.note);  // (grid^2, S)
   const int64_t side = options_.model.num_pixels;
-  const auto pixels = model_->quantizer()->decode(tokens.view({kSide, kSide, side, side}));  // (5, 5, h, w, C)
+  const auto pixels = model_->quantizer()->decode(tokens.view({grid, grid, side, side}));  // (grid, grid, h, w, C)
   events_->image("samples", sampling::to_image(sampling::tiled(pixels)), step_);
 } catch (const Interrupted&) {
 }

@@ -123,6 +123,20 @@ TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
   EXPECT_THAT(run(other).err, HasSubstr("--neighbours 5"));
 }
 
+TEST_F(Run, OnlyClassifiersNeedLabels) {
+  for (const char* name : {"data/train_y.npy", "data/test_y.npy"}) std::filesystem::remove(folder_ / name);
+  const auto trained = train({"--name", "gen", "--steps", "4", "--sample_grid", "0"});
+  EXPECT_EQ(trained.exit_code, 0) << trained.err;
+  const auto tested = run({"test", checkpoint("gen"), "--device", "cpu"});
+  EXPECT_EQ(tested.exit_code, 0) << tested.err;
+  EXPECT_THAT(tested.out, HasSubstr("nats/pixel"));
+  const auto classifier = train({"--name", "clf", "--classify", "--steps", "4"});
+  EXPECT_EQ(classifier.exit_code, 1);
+  EXPECT_THAT(classifier.err, HasSubstr("data/train_y.npy: no such file"));
+  EXPECT_THAT(run({"test", checkpoint("gen"), "--classify", "--device", "cpu"}).err,
+              HasSubstr("data/test_y.npy: no such file"));
+}
+
 TEST_F(Run, TrainsOn512Colours) {
   std::vector<int64_t> images(20 * 16);
   for (size_t i = 0; i < images.size(); ++i) images[i] = static_cast<int64_t>(i % 4 * 150 + 60);

@@ -81,6 +81,32 @@ TEST_F(Train, LearnsAndWritesItsFolder) {
   EXPECT_THAT(metrics, HasSubstr("step,epoch,train_loss,learning_rate,val_loss,val_acc\n50,"));
 }
 
+// Widths of the PNG pictures among the events in a run's folder.
+std::vector<int64_t> pictures_in_events(const std::filesystem::path& run) {
+  std::vector<int64_t> widths;
+  for (const auto& entry : std::filesystem::directory_iterator(run)) {
+    if (!entry.path().filename().string().starts_with("events.out.tfevents.")) continue;
+    const auto bytes = testing::read_bytes(entry.path());
+    for (size_t at = bytes.find("IHDR"); at != std::string::npos; at = bytes.find("IHDR", at + 1)) {
+      int64_t width = 0;
+      for (size_t i = at + 4; i < at + 8; ++i) width = width * 256 + static_cast<unsigned char>(bytes.at(i));
+      widths.push_back(width);
+    }
+  }
+  return widths;
+}
+
+TEST_F(Train, DrawsAGridOfImagesAtEachValidation) {
+  auto o = options("grids", 6);
+  o.val_interval = 3;
+  o.sample_grid = 2;
+  train(o, {});
+  EXPECT_EQ(pictures_in_events(folder_ / "logs/grids/version_0"), (std::vector<int64_t>{2 * 4, 2 * 4}));
+  o.sample_grid = 0;
+  train(o, {});
+  EXPECT_TRUE(pictures_in_events(folder_ / "logs/grids/version_1").empty());
+}
+
 TEST_F(Train, SameSeedSameWeightsOtherSeedOthers) {
   auto o = options("seeded", 12);
   const auto first = train(o, {}), second = train(o, {});

@@ -45,6 +45,7 @@ struct TrainOptions {
   int64_t patience = 3;                        ///< validations without a better val_acc before a classifier stops
   std::optional<int64_t> val_interval;         ///< steps; an epoch if not given
   std::optional<int64_t> checkpoint_interval;  ///< steps between writings of last.ckpt; each validation if not given
+  int64_t sample_grid = 5;                     ///< images a side, drawn for TensorBoard at each validation; 0: none
   double beta1 = 0.9, beta2 = 0.999;           ///< of Adam's moments
   double weight_decay = 0;                     ///< AdamW's
   double ema = 0.99;               ///< decay of the weights' moving average, which is validated and saved; 0: none

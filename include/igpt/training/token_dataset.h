@@ -13,7 +13,7 @@ torch::Tensor token_tensor(const data::Split& split);
 /// Images as palette indices on the device that trains.
 struct TokenDataset {
   torch::Tensor tokens;  ///< (N, S) as token_tensor has them
-  torch::Tensor labels;  ///< (N) int64
+  torch::Tensor labels;  ///< (N) int64; zeros where the split has none
 
   int64_t size() const { return tokens.size(0); }
   int64_t bytes() const { return static_cast<int64_t>(tokens.nbytes() + labels.nbytes()); }  ///< of memory
