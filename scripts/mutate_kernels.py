@@ -114,7 +114,6 @@ MUTATIONS = [
     ("layer_norm_qkv.cuh", "if (first + token < in.sizes.tokens)", ""),
     ("layer_norm_qkv.cuh", "y + load_four(in.weights.in_bias + column)", "y"),
     ("layer_norm_qkv.cuh", "add_rows<kTokens>(d_qkv, 3 * embed,", "add_rows<kTokens>(d_qkv, 3 * embed - 1,"),
-    ("layer_norm_qkv.cuh", "if (first >= in.sizes.tokens) break;", ""),
     ("mlp_block.cuh", "if (in.sizes.residual_from_normalised) {", "{"),
     ("mlp_block.cuh", "if (in.sizes.residual_from_normalised) {", "if (false) {"),
     ("mlp_block.cuh", "chunk == 0 ? y + load_four(in.weights.down_bias + column) : y", "y + load_four(in.weights.down_bias + column)"),
