@@ -2,12 +2,12 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include <atomic>
 #include <sstream>
 
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
 #include "igpt/ops/causal_attention.h"
+#include "src/ops/device_table.h"
 
 namespace igpt::ops {
 namespace {
@@ -174,19 +174,16 @@ void CheckedAttention::distrust(const at::Tensor& q, AttentionPrecision precisio
 
 namespace {
 
-std::array<std::atomic<CheckedAttention*>, c10::COMPILE_TIME_MAX_DEVICE_TYPES>& table() {
-  static std::array<std::atomic<CheckedAttention*>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> kernels{};
-  return kernels;
-}
+constinit DeviceTable<CheckedAttention> checked_attention;
 
 }  // namespace
 
 void use_attention_kernels(c10::DeviceType device, CheckedAttention* kernels) {
-  table()[static_cast<size_t>(device)] = kernels;
+  checked_attention[device] = kernels;
 }
 
 CheckedAttention* attention_kernels(c10::DeviceType device) {
-  return table()[static_cast<size_t>(device)];
+  return checked_attention[device];
 }
 
 }  // namespace igpt::ops

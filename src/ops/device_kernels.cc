@@ -2,14 +2,12 @@
 
 #include "igpt/ops/kernels.h"
 #include "igpt/ops/neighbourhood.h"
+#include "src/ops/device_table.h"
 
 namespace igpt::ops {
 namespace {
 
-std::array<std::atomic<TriedKernels*>, c10::COMPILE_TIME_MAX_DEVICE_TYPES>& table() {
-  static std::array<std::atomic<TriedKernels*>, c10::COMPILE_TIME_MAX_DEVICE_TYPES> kernels{};
-  return kernels;
-}
+constinit DeviceTable<TriedKernels> tried_kernels;
 
 const char* name_of(DeviceTask task) {
   switch (task) {
@@ -52,13 +50,13 @@ void TriedKernels::distrust(DeviceTask task, const std::string& cause, const Not
 }
 
 void use_device_kernels(c10::DeviceType device, TriedKernels* kernels) {
-  table()[static_cast<size_t>(device)] = kernels;
+  tried_kernels[device] = kernels;
 }
 
 ChosenKernels choose_kernels(c10::Device device, const ImageGPTOptions& options, int64_t images, DeviceTask task,
                              bool bf16) {
   using cuda::AttentionPrecision;
-  TriedKernels* const kernels = table()[static_cast<size_t>(device.type())];
+  TriedKernels* const kernels = tried_kernels[device.type()];
   if (!kernels || ops::kernels() != Kernels::fused || kernels->distrusted(task)) return {};
   const auto shape = device_shape(options);
   if (!(*kernels)->supports(shape, images)) return {};

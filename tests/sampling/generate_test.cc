@@ -44,12 +44,13 @@ Tensor drawn_naively(ImageGPT& model, const Tensor& context, const std::vector<u
   auto tokens = torch::zeros({context.size(0), length}, torch::kInt64);
   tokens.narrow(1, 0, context.size(1)).copy_(context);
   for (int64_t position = context.size(1); position < length; ++position) {
-    const auto logits = model->forward(tokens).select(1, position).contiguous();  // (N, V)
+    const auto next_logits = model->forward(tokens).select(1, position).contiguous();  // (N, V)
     for (int64_t n = 0; n < tokens.size(0); ++n) {
       const double u = uniform(static_cast<uint64_t>(options.seed), streams[static_cast<size_t>(n)],
                                static_cast<uint64_t>(position));
       tokens[n][position] =
-          draw({logits.data_ptr<float>() + n * logits.size(1), static_cast<size_t>(logits.size(1))}, options, u);
+          draw({next_logits.data_ptr<float>() + n * next_logits.size(1), static_cast<size_t>(next_logits.size(1))},
+               options, u);
     }
   }
   return tokens;
