@@ -18,7 +18,8 @@ using namespace igpt;
 // Options that say where and how to work, not what: free to differ when a run is resumed, and no part of its settings.
 constexpr const char* kSessionOptions[] = {"resume",       "config", "device",  "threads",
                                            "rank_timeout", "quiet",  "verbose", "json"};
-// Settings that a resumed run may be given anew: its data may have moved, it may go on for longer or elsewhere.
+// Settings that a resumed run may be given anew: its data may have moved, it may go on for longer, elsewhere, or
+// with other pictures.
 constexpr const char* kResumableOptions[] = {
     "train_x", "train_y", "test_x", "test_y", "steps", "sample_grid", "activation_checkpointing"};
 

@@ -2,7 +2,7 @@
 # Trains the checkpoints of models/ again, all or those named, and tests them beside the ones that are there:
 #   scripts/reproduce_models.sh [fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best]
 # What it makes is in reproduced/; a second start goes on where the first was cut off. On two cores of a Zen 4 processor
-# all of them take five to six hours, as computed from their steps per second (models/README.md has each). MNIST's files
+# all of them take about six hours, as computed from their steps per second (models/README.md has each). MNIST's files
 # come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind of processor;
 # others round differently.
 set -euo pipefail
@@ -29,7 +29,7 @@ last_checkpoint() {  # of the latest run in folder $1, if any
 }
 
 train() {
-  local name=$1 runs=$out/logs/$1 last start=()
+  local name=$1 runs=$out/logs/$1 last longer= start=()
   prepare "$name"
   if [ ! -f "$out/$name.ckpt" ]; then
     last=$(last_checkpoint "$runs")
@@ -40,11 +40,12 @@ train() {
       "$bin/run" train --config "scripts/configs/$name.yaml" --log_dir $out/logs --checkpoint_interval 250 \
         --train_x $data/train_x.npy --train_y $data/train_y.npy "${data_options[@]}" ${start[@]+"${start[@]}"}
     fi
-    # Their second part: the rate rises again, and falls to the end of a longer schedule.
+    # Some have a second part: the rate rises again, and falls to the end of a longer schedule.
     case $name in
-      mnist_gen) "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps 17500 ;;
-      fmnist_gen_best) "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps 25000 ;;
+      mnist_gen) longer=17500 ;;
+      fmnist_gen_best) longer=25000 ;;
     esac
+    [ -z "$longer" ] || "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps "$longer"
     "$python" scripts/publish_model.py "$(ls -td "$runs"/version_* | head -n 1)" "$out/$name"
   fi
   for model in "$out/$name.ckpt" "models/$name.ckpt"; do

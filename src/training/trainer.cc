@@ -321,8 +321,10 @@ void Trainer::validate() {
   if (options_.classify) metrics.val_acc = result.accuracy;
   if (group_.is_first()) {
     events_->scalar("val_loss", result.loss, step_);
-    if (options_.classify) events_->scalar("val_acc", result.accuracy, step_);
-    if (!options_.classify && options_.sample_grid > 0) draw_samples();
+    if (options_.classify)
+      events_->scalar("val_acc", result.accuracy, step_);
+    else if (options_.sample_grid > 0)
+      draw_samples();
   }
   agree_on_stop();
   stop_if_asked();

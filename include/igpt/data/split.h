@@ -20,7 +20,7 @@ struct Split {
   int64_t count = 0;       ///< N, at least 1
   int64_t num_pixels = 0;  ///< pixels a side
   Tokens tokens;
-  std::vector<int64_t> labels;  ///< (N), at least 0
+  std::vector<int64_t> labels;  ///< (N), at least 0; none where they were not read
 };
 
 /// What a model takes.
