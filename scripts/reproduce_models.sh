@@ -29,7 +29,7 @@ last_checkpoint() {  # of the latest run in folder $1, if any
 }
 
 train() {
-  local name=$1 runs=$out/logs/$1 last longer= start=()
+  local name=$1 runs=$out/logs/$1 last start=()
   prepare "$name"
   if [ ! -f "$out/$name.ckpt" ]; then
     last=$(last_checkpoint "$runs")
@@ -40,12 +40,8 @@ train() {
       "$bin/run" train --config "scripts/configs/$name.yaml" --log_dir $out/logs --checkpoint_interval 250 \
         --train_x $data/train_x.npy --train_y $data/train_y.npy "${data_options[@]}" ${start[@]+"${start[@]}"}
     fi
-    # Some have a second part: the rate rises again, and falls to the end of a longer schedule.
-    case $name in
-      mnist_gen) longer=17500 ;;
-      fmnist_gen_best) longer=25000 ;;
-    esac
-    [ -z "$longer" ] || "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps "$longer"
+    # This one has a second part: the rate rises again, and falls to the end of a longer schedule.
+    [ "$name" != mnist_gen ] || "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps 17500
     "$python" scripts/publish_model.py "$(ls -td "$runs"/version_* | head -n 1)" "$out/$name"
   fi
   for model in "$out/$name.ckpt" "models/$name.ckpt"; do
