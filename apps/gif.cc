@@ -6,6 +6,7 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands.h"
+#include "sampling_options.h"
 
 namespace {
 
@@ -24,12 +25,7 @@ cli::Options declare(GifCommand& gif) {
   options.group("Images");
   options.add("rows", drawing.animation.rows, "rows of images", cli::between(1, 100));
   options.add("cols", drawing.animation.columns, "images in a row", cli::between(1, 100));
-  options.group("Sampling");
-  options.add("temperature", drawing.sampling.temperature, "logits are divided by it", cli::greater_than(0));
-  options.add("top_k", drawing.sampling.top_k, "only the k likeliest tokens; 0 all, 1 greedy", cli::at_least(0));
-  options.add("top_p", drawing.sampling.top_p, "only the likeliest tokens that make up this probability",
-              {"greater than 0, at most 1", [](double p) { return p > 0 && p <= 1; }});
-  cli::add_seed_option(options, gif.common);
+  add_sampling_options(options, drawing.sampling, gif.common);
   options.group("Output");
   options.add("o,output", drawing.output, "the animation");
   options.add("fps", drawing.animation.fps, "frames a second", cli::within(0.01, 100));

@@ -7,6 +7,7 @@
 #include "igpt/cli/terminal.h"
 #include "igpt/commands.h"
 #include "igpt/error.h"
+#include "sampling_options.h"
 
 namespace {
 
@@ -29,12 +30,7 @@ cli::Options declare(SampleCommand& sample) {
   options.add("indices", completion.indices, "these test images instead of random ones", cli::at_least(0));
   options.add("context_rows", completion.context_rows, "pixel rows that are given (half of them)", cli::at_least(0));
   options.add("test_x", completion.test_x, "the test images");
-  options.group("Sampling");
-  options.add("temperature", completion.sampling.temperature, "logits are divided by it", cli::greater_than(0));
-  options.add("top_k", completion.sampling.top_k, "only the k likeliest tokens; 0 all, 1 greedy", cli::at_least(0));
-  options.add("top_p", completion.sampling.top_p, "only the likeliest tokens that make up this probability",
-              {"greater than 0, at most 1", [](double p) { return p > 0 && p <= 1; }});
-  cli::add_seed_option(options, sample.common);
+  add_sampling_options(options, completion.sampling, sample.common);
   options.group("Output");
   options.add("o,output", completion.output, "the figure, a PNG");
   options.add("scale", completion.scale, "enlarges each image, nearest neighbour", cli::within(0.01, 100));

@@ -94,6 +94,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     adam_->load_state(*start->optimizer);
     step_ = start->global_step;
     progress_ = *start->progress;
+    tell_new_rate();
     adam_->load_weights(std::exchange(progress_.weights, {}));
     loss_sum_.fill_(progress_.train_loss_sum);
     loss_count_ = progress_.train_loss_count;
@@ -123,6 +124,19 @@ void Trainer::continue_restarted_run() {
   for (const auto& [name, text] : settings_of_run(last))
     if (name == "seed") set_seed(options_, text);
   if (hooks_.note) hooks_.note("started again: going on from " + last);
+}
+
+// A number of steps other than the checkpoint's moves the schedule: the rate may jump.
+void Trainer::tell_new_rate() const {
+  TrainOptions before = options_;
+  before.steps = progress_.total_steps;
+  const double old_rate = learning_rate(before, step_), rate = learning_rate(options_, step_);
+  if (!hooks_.note || step_ >= options_.steps || rate == old_rate) return;
+  char line[160];
+  std::snprintf(line, sizeof line,
+                "--steps %lld, before %lld: the learning rate goes on at %.3g, not at %.3g, and falls to zero again",
+                static_cast<long long>(options_.steps), static_cast<long long>(before.steps), rate, old_rate);
+  hooks_.note(line);
 }
 
 // Beside the run's folder. A resumed run's is where its checkpoint lies, whatever that says of itself.

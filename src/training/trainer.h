@@ -31,6 +31,7 @@ class Trainer {
 
  private:
   void continue_restarted_run();
+  void tell_new_rate() const;
   void open_folder();
   JobRecord job_record() const;
   void describe() const;

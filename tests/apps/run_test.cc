@@ -15,6 +15,7 @@ namespace {
 using ::testing::AllOf;
 using testing::Ending;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::TemporaryFolder;
 
 const std::vector<std::string> kTinyModel{"--embed_dim", "8", "--num_layers",  "1",   "--num_pixels", "4",
@@ -270,6 +271,18 @@ TEST_F(Run, ResumeTakesItsNewStepsFromAConfigurationFile) {
   const auto ending = run({"train", "--resume", checkpoint("run"), "--config", "more.yaml", "--threads", "1"});
   ASSERT_EQ(ending.exit_code, 0) << ending.err;
   EXPECT_THAT(testing::read_bytes(folder_ / "logs/run/version_0/metrics.csv"), HasSubstr("\n8,"));
+}
+
+TEST_F(Run, ResumedWithMoreStepsTellsThatTheRateRises) {
+  ASSERT_EQ(train({"--name", "run", "--steps", "4", "--schedule", "linear"}).exit_code, 0);
+  const auto longer = run({"train", "--resume", checkpoint("run"), "--steps", "8", "--threads", "1"});
+  EXPECT_THAT(longer.err, HasSubstr("--steps 8, before 4: the learning rate goes on at 0.005, not at 0,"));
+  const auto done = run({"train", "--resume", checkpoint("run"), "--threads", "1"});
+  ASSERT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_THAT(done.err, Not(HasSubstr("learning rate")));
+  ASSERT_EQ(train({"--name", "constant", "--steps", "4", "--schedule", "constant"}).exit_code, 0);
+  const auto constant = run({"train", "--resume", checkpoint("constant"), "--steps", "8", "--threads", "1"});
+  EXPECT_THAT(constant.err, Not(HasSubstr("learning rate")));
 }
 
 TEST_F(Run, SameNameAtTheSameMomentGivesAFolderToEach) {
