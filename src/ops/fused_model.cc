@@ -71,7 +71,8 @@ struct FusedModel::Loss : torch::autograd::Function<Loss> {
   static Tensor forward(torch::autograd::AutogradContext* context, FusedModel* model, const Tensor& x,
                         const std::optional<Tensor>& y, at::TensorList parameters) {
     const Tensor gradients = torch::zeros({cpu::parameter_count(model->step_->shape())});  // (P)
-    const double loss = model->step(x, y.value_or(Tensor()), parameters, /*scale=*/1, gradients);
+    const double loss =
+        model->step(x, y.value_or(Tensor()), parameters, /*scale=*/1, /*generative_weight=*/0, gradients);
     auto views = views_of(gradients, parameters);
     for (const size_t unused : model->unused(/*classify=*/y.has_value())) views[unused] = Tensor();
     context->saved_data["gradients"] = std::move(views);
@@ -118,7 +119,7 @@ Tensor FusedModel::flat_weights(at::TensorList parameters) const {
 }
 
 double FusedModel::step(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale,
-                        const Tensor& gradients) {
+                        double generative_weight, const Tensor& gradients) {
   const Tensor tokens_of_x = tokens(x), weights = flat_weights(parameters);
   const auto tokens_span = span_of<const uint8_t>(tokens_of_x);
   const auto factor = static_cast<float>(scale);
@@ -126,16 +127,18 @@ double FusedModel::step(const Tensor& x, const Tensor& y, at::TensorList paramet
     return step_->generative(tokens_span, span_of<const float>(weights), factor, span_of<float>(gradients));
   const Tensor labels = y.to(torch::kInt64).contiguous();
   return step_->classifier(tokens_span, span_of<const int64_t>(labels), span_of<const float>(weights), factor,
-                           span_of<float>(gradients));
+                           span_of<float>(gradients), static_cast<float>(generative_weight));
 }
 
-double FusedModel::add_gradients(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale) {
+double FusedModel::add_gradients(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale,
+                                 double generative_weight) {
   std::vector<Tensor> gradients;
   for (const Tensor& parameter : parameters) gradients.push_back(parameter.grad());
   const Tensor flat = flat_view(gradients);
-  if (flat.defined() && flat.scalar_type() == torch::kFloat32) return step(x, y, parameters, scale, flat);
+  if (flat.defined() && flat.scalar_type() == torch::kFloat32)
+    return step(x, y, parameters, scale, generative_weight, flat);
   const Tensor separate = torch::zeros({cpu::parameter_count(step_->shape())});  // (P)
-  const double loss = step(x, y, parameters, scale, separate);
+  const double loss = step(x, y, parameters, scale, generative_weight, separate);
   const auto views = views_of(separate, parameters);
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (!gradients[i].defined()) throw Error("fused model: a parameter has no gradient to add to");
@@ -165,8 +168,9 @@ double FusedModel::add_generative_gradients(const Tensor& x, at::TensorList para
   return add_gradients(x, {}, parameters, scale);
 }
 
-double FusedModel::add_classifier_gradients(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale) {
-  return add_gradients(x, y, parameters, scale);
+double FusedModel::add_classifier_gradients(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale,
+                                            double generative_weight) {
+  return add_gradients(x, y, parameters, scale, generative_weight);
 }
 
 Tensor FusedModel::nats_per_image(const Tensor& x, at::TensorList parameters) {

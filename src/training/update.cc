@@ -61,10 +61,7 @@ void EagerUpdate::add_gradients(const TokenDataset& images, double share) {
 
 double EagerUpdate::add_fused_gradients(const TokenDataset& batch, double scale) {
   if (!options_.classify) return fused_->add_generative_gradients(batch.tokens, parameters_, scale);
-  const double weight = options_.generative_weight;
-  const double loss = fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters_, scale);
-  return weight == 0 ? loss
-                     : loss + weight * fused_->add_generative_gradients(batch.tokens, parameters_, weight * scale);
+  return fused_->add_classifier_gradients(batch.tokens, batch.labels, parameters_, scale, options_.generative_weight);
 }
 
 Tensor EagerUpdate::loss_of(const TokenDataset& batch) {

@@ -39,10 +39,10 @@ class FusedModel {
   at::Tensor classifier_loss(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters);
 
   /// The same losses without autograd: the gradients of `scale` times the mean are added to the parameters' `.grad()`,
-  /// which must be there.
+  /// which must be there. A classifier's may have `generative_weight` times the generative one in it.
   double add_generative_gradients(const at::Tensor& x, at::TensorList parameters, double scale = 1);
-  double add_classifier_gradients(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters,
-                                  double scale = 1);
+  double add_classifier_gradients(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters, double scale = 1,
+                                  double generative_weight = 0);
 
   at::Tensor nats_per_image(const at::Tensor& x, at::TensorList parameters);  ///< (B) float64, sums over the pixels
   at::Tensor class_logits(const at::Tensor& x, at::TensorList parameters);    ///< (B, C)
@@ -57,8 +57,9 @@ class FusedModel {
   std::vector<size_t> unused(bool classify) const;           // the parameters that the loss does not depend on
   at::Tensor flat_weights(at::TensorList parameters) const;  // (P)
   double step(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters, double scale,
-              const at::Tensor& gradients);
-  double add_gradients(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters, double scale);
+              double generative_weight, const at::Tensor& gradients);
+  double add_gradients(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters, double scale,
+                       double generative_weight = 0);
   at::Tensor loss(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters);
 
   std::vector<std::vector<int64_t>> sizes_;  // of the parameters

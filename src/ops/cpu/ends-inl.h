@@ -201,9 +201,10 @@ HWY_NOINLINE void class_logits_of_image(const PackedWeights& weights, const floa
   }
 }
 
-/// Cross-entropy of the image's class, nats; work.x becomes the gradient of `scale` times it.
+/// Cross-entropy of the image's class, nats; d_features (D) becomes the gradient of `scale` times it by the features of
+/// a position, whichever.
 HWY_NOINLINE double classifier_forward_backward(const PackedWeights& weights, int64_t label, float scale,
-                                                Workspace& work, Gradients& g) {
+                                                Workspace& work, Gradients& g, float* d_features) {
   const Layout& layout = weights.layout;
   const int64_t classes = layout.shape.num_classes;
   double pooled[128], d_pooled[128] = {};
@@ -222,13 +223,18 @@ HWY_NOINLINE double classifier_forward_backward(const PackedWeights& weights, in
       d_pooled[i] += d * weights.clf_weight[c * layout.embed + i];
     }
   }
+  for (int i = 0; i < layout.embed; ++i)
+    d_features[i] = static_cast<float>(d_pooled[i] / static_cast<double>(layout.shape.sequence_length));
+  return nats;
+}
+
+/// Adds d_features (D) to each position's row of dx.
+HWY_INLINE void add_to_positions(const Layout& layout, const float* d_features, float* dx) {
   for (int tile = 0; tile < layout.tiles; ++tile)
     for (int i = 0; i < layout.embed; ++i) {
-      const double each = d_pooled[i] / static_cast<double>(layout.shape.sequence_length);
-      float* const row = work.x + (int64_t{tile} * layout.embed_rows + i) * N;
-      for (int t = 0; t < N; ++t) row[t] = t < tokens_in_tile(layout, tile) ? static_cast<float>(each) : 0.0f;
+      float* const row = dx + (int64_t{tile} * layout.embed_rows + i) * N;
+      for (int t = 0; t < tokens_in_tile(layout, tile); ++t) row[t] += d_features[i];
     }
-  return nats;
 }
 
 }  // namespace HWY_NAMESPACE

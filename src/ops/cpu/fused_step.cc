@@ -140,7 +140,8 @@ double FusedStep::generative(std::span<const uint8_t> tokens, std::span<const fl
 }
 
 double FusedStep::classifier(std::span<const uint8_t> tokens, std::span<const int64_t> labels,
-                             std::span<const float> weights, float scale, std::span<float> gradients) {
+                             std::span<const float> weights, float scale, std::span<float> gradients,
+                             float generative_weight) {
   auto& self = *implementation_;
   const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
   require(static_cast<int64_t>(labels.size()) == images, "there is not one label for each image");
@@ -153,7 +154,7 @@ double FusedStep::classifier(std::span<const uint8_t> tokens, std::span<const in
   const auto each = static_cast<float>(scale / static_cast<double>(images));
   const double nats = self.sum_gradients(images, gradients, [&](int64_t image, Workspace& work, Gradients& g) {
     return self.kernels.classifier(self.weights, tokens.data() + image * length, labels[static_cast<size_t>(image)],
-                                   each, work, g);
+                                   each, generative_weight, work, g);
   });
   return nats / static_cast<double>(images);
 }

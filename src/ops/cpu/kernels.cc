@@ -82,10 +82,18 @@ double generative(const PackedWeights& weights, const uint8_t* tokens, float sca
   return nats;
 }
 
-double classifier(const PackedWeights& weights, const uint8_t* tokens, int64_t label, float scale, Workspace& work,
-                  Gradients& g) {
+double classifier(const PackedWeights& weights, const uint8_t* tokens, int64_t label, float scale,
+                  float generative_weight, Workspace& work, Gradients& g) {
+  const Layout& layout = weights.layout;
+  const float of_pixel = generative_weight / static_cast<float>(layout.shape.sequence_length);
+  float d_features[128];
   forward(weights, tokens, work);
-  const double nats = classifier_forward_backward(weights, label, scale, work, g);
+  double nats = classifier_forward_backward(weights, label, scale, work, g, d_features);
+  if (of_pixel > 0)
+    nats += of_pixel * head_forward_backward(weights, tokens, scale * of_pixel, work, g);
+  else
+    std::fill_n(work.x, int64_t{layout.tiles} * layout.embed_rows * N, 0.0f);
+  add_to_positions(layout, d_features, work.x);
   backward(weights, tokens, work, g);
   return nats;
 }

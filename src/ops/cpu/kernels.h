@@ -25,9 +25,10 @@ struct ImageKernels {
   /// Sum of the pixels' cross-entropies, nats; adds the gradient of `scale` times it.
   double (*generative)(const PackedWeights& weights, const uint8_t* tokens, float scale, Workspace& work,
                        Gradients& gradients);
-  /// Cross-entropy of the class, nats; adds the gradient of `scale` times it.
-  double (*classifier)(const PackedWeights& weights, const uint8_t* tokens, int64_t label, float scale, Workspace& work,
-                       Gradients& gradients);
+  /// Cross-entropy of the class and `generative_weight` times the pixels' mean one, nats; adds the gradient of `scale`
+  /// times it.
+  double (*classifier)(const PackedWeights& weights, const uint8_t* tokens, int64_t label, float scale,
+                       float generative_weight, Workspace& work, Gradients& gradients);
   /// Sum of the pixels' cross-entropies, nats.
   double (*nats)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work);
   void (*class_logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (C)

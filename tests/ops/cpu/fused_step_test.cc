@@ -156,6 +156,20 @@ void expect_classifier(const Case& c, FusedStep& step, const Tolerance& toleranc
   std::vector<float> gradients(c.weights.size());
   EXPECT_NEAR(step.classifier(c.tokens, c.labels, c.weights, 1, gradients), mean, tolerance.logits * (1 + mean));
   expect_gradients(c, gradients, images, static_cast<double>(c.batch), tolerance.gradients);
+
+  // Both losses at once: the reference's gradients of the one and, so many times smaller, of the other.
+  const double weight = 0.7, of_pixel = weight / static_cast<double>(c.shape.sequence_length);
+  auto both = images;
+  const auto generative = c.reference(/*classify=*/false);
+  double joint = 0;
+  for (size_t image = 0; image < both.size(); ++image) {
+    joint += (images[image].nats + of_pixel * generative[image].nats) / static_cast<double>(c.batch);
+    for (size_t i = 0; i < gradients.size(); ++i) both[image].gradients[i] += of_pixel * generative[image].gradients[i];
+  }
+  std::fill(gradients.begin(), gradients.end(), 0.0f);
+  EXPECT_NEAR(step.classifier(c.tokens, c.labels, c.weights, 1, gradients, static_cast<float>(weight)), joint,
+              tolerance.logits * (1 + joint));
+  expect_gradients(c, gradients, both, static_cast<double>(c.batch), tolerance.gradients);
 }
 
 // Every kind of vectors that this machine has: the widest, and the narrower ones that other machines would use.

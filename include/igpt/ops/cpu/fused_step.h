@@ -64,9 +64,11 @@ class FusedStep {
   double generative(std::span<const uint8_t> tokens, std::span<const float> weights, float scale,
                     std::span<float> gradients);
 
-  /// The same for the classifier on the pooled features: `labels` (B) in [0, C); returns nats per image.
+  /// The same for the classifier on the pooled features: `labels` (B) in [0, C); returns nats per image. With a
+  /// `generative_weight` both losses in one pass: that of the classes and so many times the generative one (Chen et al.
+  /// 2020, section 2.3).
   double classifier(std::span<const uint8_t> tokens, std::span<const int64_t> labels, std::span<const float> weights,
-                    float scale, std::span<float> gradients);
+                    float scale, std::span<float> gradients, float generative_weight = 0);
 
   /// Sum over the pixels of each image's cross-entropy, (B) nats.
   void nats(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<double> nats_of_images);
