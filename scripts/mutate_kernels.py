@@ -153,6 +153,7 @@ MUTATIONS = [
     ("cross_entropy.cuh", "first + kTokens < in.length ? sum : sum * inverse_length", "sum * inverse_length"),
     ("cross_entropy.cuh", "- (c == label ? in.scale : 0.0f)", ""),
     ("cross_entropy.cuh", "inside ? load_four(d_pooled + column) : Four{}", "load_four(d_pooled + column)"),
+    ("cross_entropy.cuh", "in.add_to_dx ? load_four(to) + dx : dx", "dx"),
     ("cross_entropy.cuh", "largest = fmaxf(largest, logits[c]);", ""),
     ("head.cu", "simt::device_ptr(a.sums && a.sizes.final_norm ? a.sums + 2 * embed : a.sums)", "simt::device_ptr(a.sums)"),
     # sums and the update

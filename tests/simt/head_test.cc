@@ -179,6 +179,24 @@ TEST(CudaHeadParts, ABlockThatHasSeveralTilesAddsThemUp) {
   }
 }
 
+TEST(CudaClassifierGradient, IsAddedToWhatIsThereWhereAsked) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  for (const bool norm : {false, true}) {
+    HeadRun run({2, 37, 16, 10, norm}, /*pool=*/true);
+    run.run();
+    const auto before = drawn(run.size(), 6);
+    Buffer<float> dx("dx", before);
+    ASSERT_STREQ(classifier({run.sizes, run.norm.data(), run.weight.data(), run.bias.data(), run.x.data(),
+                             run.labels.data(), run.kScale, nullptr, nullptr, dx.data(), run.sums.data(),
+                             /*add_to_dx=*/true}),
+                 nullptr);
+    simt::wait_for_device();
+    auto expected = run.dx.values();
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += before[i];
+    EXPECT_EQ(dx.values(), expected);
+  }
+}
+
 TEST(CudaHeadLogits, HugeOnesOverflowNothing) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   for (const bool pooled : {false, true}) {

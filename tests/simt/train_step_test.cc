@@ -171,20 +171,30 @@ TEST_P(CudaTrainStepBesideTheCpu, AddsTheSameGradientsTwice) {
   expect_gradients(step, {gradients.begin(), gradients.end()});
 }
 
-TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassifier) {
+TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassifierWithAndWithoutTheGenerativeLoss) {
+  for (const double weight : {0.0, 0.3}) {
+    Step step(GetParam());
+    cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+    std::vector<float> gradients(step.weight_values.size());
+    const double loss = on_cpu.classifier(step.token_values, step.label_values(), step.weight_values, 0.5f, gradients,
+                                          static_cast<float>(weight));
+    ASSERT_STREQ(step.step.classifier(step.tokens.data(), step.labels.data(), step.weights.data(), 0.5, weight,
+                                      step.gradients.data(), nullptr),
+                 nullptr);
+    simt::wait_for_device();
+    EXPECT_NEAR(step.loss(), loss, 2e-6 * loss);
+    expect_gradients(step, {gradients.begin(), gradients.end()});
+  }
+}
+
+TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassLogits) {
   Step step(GetParam());
   cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
-  std::vector<float> gradients(step.weight_values.size()), logits(static_cast<size_t>(step.c.images * 10));
-  const double loss = on_cpu.classifier(step.token_values, step.label_values(), step.weight_values, 1, gradients);
+  std::vector<float> logits(static_cast<size_t>(step.c.images * 10));
   on_cpu.class_logits(step.token_values, step.weight_values, logits);
-  ASSERT_STREQ(step.step.classifier(step.tokens.data(), step.labels.data(), step.weights.data(), 1,
-                                    step.gradients.data(), nullptr),
-               nullptr);
   Buffer<float> class_logits("class logits", logits.size());
   ASSERT_STREQ(step.step.class_logits(step.tokens.data(), step.weights.data(), class_logits.data(), nullptr), nullptr);
   simt::wait_for_device();
-  EXPECT_NEAR(step.loss(), loss, 2e-6 * loss);
-  expect_gradients(step, {gradients.begin(), gradients.end()});
   EXPECT_LT(testing::relative_error(class_logits.values(), {logits.begin(), logits.end()}), 2e-6);
 }
 

@@ -106,7 +106,7 @@ head_cross_entropy(HeadArguments in) {
 
 struct ClassifierArguments {
   int length, embed, classes;
-  bool final_norm;
+  bool final_norm, add_to_dx;
   int64_t sums_of_block;
   float scale;
   simt::ptr<const float> norm_weight, norm_bias, weight, bias, x;
@@ -185,21 +185,25 @@ pooled_classifier(ClassifierArguments in) {
   }
   simt::sync_threads();
   const auto dx_of_image = in.dx + int64_t{image} * in.length * embed;
+  const auto store_dx = [&](int first, int column, const Four& dx) {
+    if (first + own.token >= in.length) return;
+    const auto to = dx_of_image + ((first + own.token) * embed + column);
+    store_four(to, in.add_to_dx ? load_four(to) + dx : dx);
+  };
   for (int first = 0; first < in.length; first += kTokens) {
-    const float inverse_sigma = in.final_norm ? load(first) : 1.0f;
+    if (!in.final_norm) {
+      own.each([&](int column) { store_dx(first, column, load_four(d_pooled + column)); });
+      continue;
+    }
+    const float inverse_sigma = load(first);
     const bool inside = first + own.token < in.length;
     own.each(
         [&](int column) { store_four(d_normed[own.token] + column, inside ? load_four(d_pooled + column) : Four{}); });
-    if (!in.final_norm) {
-      own.store(dx_of_image, d_normed, first, in.length);
-      continue;
-    }
     simt::sync_threads();
     add_norm_gradients<kTokens>(d_normed, normalised, embed, in.norm_weight_sums + sums, in.norm_bias_sums + sums,
                                 first == 0);
-    own.normalise_backward(d_normed, normalised, in.norm_weight, inverse_sigma, [&](int column, const Four& dx) {
-      if (inside) store_four(dx_of_image + ((first + own.token) * embed + column), dx);
-    });
+    own.normalise_backward(d_normed, normalised, in.norm_weight, inverse_sigma,
+                           [&](int column, const Four& dx) { store_dx(first, column, dx); });
     simt::sync_threads();
   }
 }

@@ -56,6 +56,7 @@ const char* classifier(const Classifier& a, void* stream) {
                                       embed,
                                       classes,
                                       a.sizes.final_norm,
+                                      a.add_to_dx,
                                       classifier_sums(a.sizes),
                                       a.scale,
                                       norm,

@@ -38,6 +38,7 @@ struct Classifier {
   float* logits = nullptr;            // (B, C)
   float* dx = nullptr;                // (B, S, D)
   float* sums = nullptr;              // (B, 2D + C D + C) with final_norm, else (B, C D + C)
+  bool add_to_dx = false;             ///< dx grows by the gradient instead of becoming it
 };
 
 constexpr bool head_supports(const HeadSizes& s, int64_t most_outputs) {

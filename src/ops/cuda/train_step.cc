@@ -4,6 +4,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "src/ops/cuda/batch.h"
 #include "src/ops/cuda/ordered_sums.h"
 
 namespace igpt::ops::cuda {
@@ -54,6 +55,7 @@ TrainStep::TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision
   if (shape.neighbours.side > 0) d_plane_ = floats("d_plane", shape.length * shape.embed);
   token_nats_ = floats("nats of tokens", tokens_);
   loss_ = doubles("loss", 1);
+  generative_loss_ = doubles("generative loss", 1);
 }
 
 HeadSizes TrainStep::head_sizes(int64_t outputs) const {
@@ -143,8 +145,9 @@ const char* TrainStep::add_position_gradients(float* gradients, void* stream) co
                    stream);
 }
 
-const char* TrainStep::generative(const uint8_t* tokens, const float* weights, double scale, float* gradients,
-                                  void* stream) {
+/// Loss of the head, its gradients and those of the last block's output.
+const char* TrainStep::generative_end(const uint8_t* tokens, const float* weights, double scale, float* gradients,
+                                      double* loss, void* stream) {
   const HeadSizes sizes = head_sizes(shape_.vocab);
   const int64_t count = head_sums(sizes);
   Head head{sizes, weights + at_.norm, weights + at_.head, out_, tokens};
@@ -154,28 +157,49 @@ const char* TrainStep::generative(const uint8_t* tokens, const float* weights, d
   head.sums = head_sums_;
   const OrderedSum of_head =
       rows_to(gradients + (shape_.final_norm ? at_.norm : at_.head), head_sums_, head_parts(sizes), count, count);
-  return in_order([&] { return forward(tokens, weights, stream); }, [&] { return cuda::head(head, stream); },
-                  [&] { return totals(token_nats_, 1, tokens_, 1 / static_cast<double>(tokens_), loss_, stream); },
-                  [&] { return add_parts({of_head}, stream); },
-                  [&] { return backward(tokens, weights, gradients, stream); });
+  return in_order([&] { return cuda::head(head, stream); },
+                  [&] { return totals(token_nats_, 1, tokens_, 1 / static_cast<double>(tokens_), loss, stream); },
+                  [&] { return add_parts({of_head}, stream); });
 }
 
-const char* TrainStep::classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
-                                  float* gradients, void* stream) {
+/// The same of the classifier.
+const char* TrainStep::classifier_end(const int64_t* labels, const float* weights, double scale, bool add_to_dx,
+                                      float* gradients, void* stream) {
   const HeadSizes sizes = head_sizes(shape_.classes);
   const int64_t part = classifier_sums(sizes), norm = shape_.final_norm ? 2 * shape_.embed : 0;
   Classifier head{sizes, weights + at_.norm, weights + at_.classifier, weights + at_.classifier_bias, out_, labels};
   head.scale = static_cast<float>(scale / static_cast<double>(images_));
   head.nats = token_nats_;
   head.dx = d_;
+  head.add_to_dx = add_to_dx;
   head.sums = head_sums_;
   const OrderedSum of_norm = rows_to(gradients + at_.norm, head_sums_, images_, norm, part),
                    of_classifier = rows_to(gradients + at_.classifier, head_sums_ + norm, images_, part - norm, part);
-  return in_order([&] { return forward(tokens, weights, stream); }, [&] { return cuda::classifier(head, stream); },
+  return in_order([&] { return cuda::classifier(head, stream); },
                   [&] { return totals(token_nats_, 1, images_, 1 / static_cast<double>(images_), loss_, stream); },
                   [&] {
                     return add_parts({of_norm, of_classifier}, stream);
+                  });
+}
+
+const char* TrainStep::generative(const uint8_t* tokens, const float* weights, double scale, float* gradients,
+                                  void* stream) {
+  return in_order([&] { return forward(tokens, weights, stream); },
+                  [&] { return generative_end(tokens, weights, scale, gradients, loss_, stream); },
+                  [&] { return backward(tokens, weights, gradients, stream); });
+}
+
+const char* TrainStep::classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
+                                  double generative_weight, float* gradients, void* stream) {
+  const bool both = generative_weight != 0;
+  return in_order([&] { return forward(tokens, weights, stream); },
+                  [&] {
+                    return both ? generative_end(tokens, weights, generative_weight * scale, gradients,
+                                                 generative_loss_, stream)
+                                : nullptr;
                   },
+                  [&] { return classifier_end(labels, weights, scale, /*add_to_dx=*/both, gradients, stream); },
+                  [&] { return both ? add_scaled(generative_loss_, generative_weight, loss_, stream) : nullptr; },
                   [&] { return backward(tokens, weights, gradients, stream); });
 }
 

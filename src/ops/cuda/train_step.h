@@ -29,9 +29,10 @@ class TrainStep {
   /// nats.
   const char* generative(const uint8_t* tokens, const float* weights, double scale, float* gradients, void* stream);
 
-  /// The same for the classifier on the pooled features; nats per image.
+  /// The same for the classifier on the pooled features, nats per image, and `generative_weight` times the generative
+  /// loss in the same pass.
   const char* classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
-                         float* gradients, void* stream);
+                         double generative_weight, float* gradients, void* stream);
 
   /// `nats` (B) becomes the sum over the positions of each image's cross-entropy; `logits` (B, S, V) may be null.
   const char* evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits, void* stream);
@@ -49,6 +50,10 @@ class TrainStep {
   };
 
   const char* forward(const uint8_t* tokens, const float* weights, void* stream);
+  const char* generative_end(const uint8_t* tokens, const float* weights, double scale, float* gradients, double* loss,
+                             void* stream);
+  const char* classifier_end(const int64_t* labels, const float* weights, double scale, bool add_to_dx,
+                             float* gradients, void* stream);
   const char* backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream);
   const char* attend(const Layer& layer, void* stream) const;
   const char* attend_backward(const Layer& layer, void* stream) const;
@@ -70,7 +75,7 @@ class TrainStep {
   float *block_sums_, *head_sums_, *table_sums_;  // parts of gradients
   float* d_plane_ = nullptr;                      // (S, D), where positions are rows and columns
   float* token_nats_;                             // (T)
-  double* loss_;
+  double *loss_, *generative_loss_;
 };
 
 }  // namespace igpt::ops::cuda

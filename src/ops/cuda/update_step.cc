@@ -21,14 +21,9 @@ const char* UpdateStep::add_gradients(int64_t batch, void* stream) {
   const char* cause = gather_batch(
       {u.data, u.plan, u.augmentation, u.images, batch, u.batches, u.batch_size, tokens_, labels_}, stream);
   if (cause) return cause;
-  if (u.classify) {
-    cause = step_.classifier(tokens_, labels_, weights, scale, u.gradients, stream);
-    if (!cause) cause = add_scaled(step_.loss(), share, u.loss, stream);
-  }
-  const double weight = u.classify ? u.generative_weight : 1;
-  if (cause || weight == 0) return cause;
-  cause = step_.generative(tokens_, weights, weight * scale, u.gradients, stream);
-  return cause ? cause : add_scaled(step_.loss(), weight * share, u.loss, stream);
+  cause = u.classify ? step_.classifier(tokens_, labels_, weights, scale, u.generative_weight, u.gradients, stream)
+                     : step_.generative(tokens_, weights, scale, u.gradients, stream);
+  return cause ? cause : add_scaled(step_.loss(), share, u.loss, stream);
 }
 
 const char* UpdateStep::launch(void* stream) {
