@@ -1,5 +1,8 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -72,6 +75,24 @@ inline double relative_error(const torch::Tensor& actual, const torch::Tensor& e
   if (a.sizes() != e.sizes()) return std::numeric_limits<double>::infinity();
   const double largest = e.abs().max().item<double>();
   return (a - e).abs().max().item<double>() / (largest > 0 ? largest : 1.0);
+}
+
+/// The gradients of `model` are the expected ones, up to `tolerance` of the largest entry, and no others are there.
+inline void expect_gradients(ImageGPT& model, const std::vector<std::pair<std::string, torch::Tensor>>& expected,
+                             double tolerance) {
+  auto parameters = model->named_parameters();
+  EXPECT_GT(expected.size(), 10u);
+  for (const auto& [name, gradient] : expected) {
+    ASSERT_TRUE(parameters[name].grad().defined()) << name;
+    EXPECT_LT(relative_error(parameters[name].grad(), gradient), tolerance) << name;
+  }
+  for (const auto& entry : parameters) {
+    const bool in_golden = std::any_of(expected.begin(), expected.end(),
+                                       [&](const auto& gradient) { return gradient.first == entry.key(); });
+    if (!in_golden) {
+      EXPECT_FALSE(entry.value().grad().defined()) << entry.key();
+    }
+  }
 }
 
 }  // namespace igpt::testing

@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 
-#include "igpt/model/options.h"
 #include "src/ops/cuda/sampler.h"
 #include "src/ops/cuda/update_step.h"
 
@@ -74,7 +73,7 @@ struct ChosenKernels {
 
   explicit operator bool() const { return kernels != nullptr; }
 };
-ChosenKernels choose_kernels(c10::Device device, const ImageGPTOptions& options, int64_t images, DeviceTask task,
+ChosenKernels choose_kernels(c10::Device device, const cuda::ModelShape& shape, int64_t images, DeviceTask task,
                              bool bf16 = false);
 
 /// How far results of sound kernels may be from those of LibTorch's operations, relatively and by norm.

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "igpt/data/shuffle.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -8,7 +9,6 @@
 #include "igpt/ops/device.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/options.h"
-#include "igpt/training/token_dataset.h"
 #include "src/sampling/prepare.h"
 
 namespace igpt::sampling {
@@ -42,7 +42,7 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
     if (options.num_examples > count)
       throw UsageError("--num_examples " + std::to_string(options.num_examples) + ": " + options.test_x + " has only " +
                        std::to_string(count) + " images");
-    auto indices = training::shuffled_indices(count, options.sampling.seed, /*stream=*/0);
+    auto indices = data::shuffled_indices(count, options.sampling.seed, /*stream=*/0);
     indices.resize(static_cast<size_t>(options.num_examples));
     return indices;
   }
@@ -59,6 +59,12 @@ data::Split read_images(const CompletionOptions& options, const ImageGPTOptions&
                            .num_pixels = model.num_pixels,
                            .other_size_cure = "give --test_x images of the model's size"},
                           [&] { throw_if_stopped(hooks); });
+}
+
+// The images at `indices`, (E, h, w).
+Tensor select(const data::Split& split, const std::vector<int64_t>& indices, int64_t side) {
+  const auto all = std::visit([](const auto& tokens) { return torch::tensor(tokens); }, split.tokens);
+  return all.view({-1, side, side}).index_select(0, torch::tensor(indices));
 }
 
 // Sample k of test image i has a stream of its own, whatever else is drawn.
@@ -105,8 +111,7 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) 
   check_writable(options);
 
   const ImageGPT model = prepare_model(checkpoint, device, hooks);
-  const auto originals =
-      training::token_tensor(split).view({-1, side, side}).index_select(0, torch::tensor(chosen.indices));  // (E, h, w)
+  const auto originals = select(split, chosen.indices, side);           // (E, h, w)
   const auto samples = draw(options, model, originals, chosen, hooks);  // (E, K, h, w)
   formats::AtomicFile figure(options.output);                           // replaced when the tokens are written too
   figure.write(formats::encode_png(

@@ -5,6 +5,7 @@
 
 #include "igpt/error.h"
 #include "igpt/ops/flat_parameters.h"
+#include "src/model/kernel_shapes.h"
 
 namespace igpt::sampling {
 namespace {
@@ -109,7 +110,8 @@ Outcome draw_all(Generation& generation, const ImageGPT& model, const ops::Chose
 
 bool generate_on_device(Generation& generation, const ImageGPT& model, const ops::Note& note) {
   const int64_t images = generation.tokens().size(0), given = generation.given(), length = generation.length();
-  const auto chosen = ops::choose_kernels(model->device(), model->options(), std::min(images, kImages), kTask);
+  const auto chosen =
+      ops::choose_kernels(model->device(), device_shape(model->options()), std::min(images, kImages), kTask);
   if (!chosen || given == length) return false;
   Outcome outcome{};
   try {

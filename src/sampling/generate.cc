@@ -4,9 +4,10 @@
 #include <string>
 
 #include "igpt/error.h"
+#include "igpt/model/fused_model.h"
 #include "igpt/ops/cpu/decoder.h"
 #include "igpt/ops/flat_parameters.h"
-#include "igpt/ops/fused_model.h"
+#include "src/model/kernel_shapes.h"
 #include "src/sampling/device_sampling.h"
 #include "src/sampling/generation.h"
 
@@ -102,7 +103,7 @@ class ImageByImage {
 
 void generate_with_decoder(Generation& generation, const ImageGPT& model) {
   const auto weights = ops::concatenated(model->parameters());  // (P)
-  const ops::cpu::Decoder decoder(ops::shape_of(model->options()),
+  const ops::cpu::Decoder decoder(cpu_shape(model->options()),
                                   {weights.data_ptr<float>(), static_cast<size_t>(weights.numel())});
   generation.run(/*chunk=*/1, at::get_num_threads(), [&]() -> Generation::Worker {
     const auto images = std::make_shared<ImageByImage>(generation, decoder, model->options());
@@ -119,7 +120,7 @@ Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<
   Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(), streams,
                         options, drawn);
   if (generate_on_device(generation, model, note)) return generation.tokens();
-  if (ops::FusedModel::supports(model->options(), model->device()))
+  if (FusedModel::supports(model->options(), model->device()))
     generate_with_decoder(generation, model);
   else
     generate_with_model(generation, model);

@@ -7,6 +7,7 @@
 #include "igpt/ops/flat_parameters.h"
 #include "igpt/training/augment.h"
 #include "igpt/training/schedule.h"
+#include "src/model/kernel_shapes.h"
 
 namespace igpt::training {
 namespace {
@@ -44,8 +45,9 @@ std::string differs(const std::string& what, double by) {
 
 std::unique_ptr<DeviceUpdate> DeviceUpdate::make(const TrainOptions& options, const UpdateState& state,
                                                  EagerUpdate& eager, const Hooks& hooks) {
-  const auto chosen = ops::choose_kernels(state.loss.device(), options.model, place_of_batch(options, 0, 0).size,
-                                          ops::DeviceTask::update, options.precision == "bf16");
+  const auto chosen =
+      ops::choose_kernels(state.loss.device(), device_shape(options.model), place_of_batch(options, 0, 0).size,
+                          ops::DeviceTask::update, options.precision == "bf16");
   if (!chosen || state.images.tokens.scalar_type() != torch::kUInt8) return nullptr;
   return std::unique_ptr<DeviceUpdate>(new DeviceUpdate(options, state, eager, hooks, chosen));
 }

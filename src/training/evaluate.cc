@@ -5,8 +5,8 @@
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/formats/npy.h"
+#include "igpt/model/fused_model.h"
 #include "igpt/ops/device.h"
-#include "igpt/ops/fused_model.h"
 #include "igpt/timing.h"
 #include "igpt/training/options.h"
 #include "igpt/training/scoring.h"
@@ -49,8 +49,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   scoring.batch_size = options.batch_size;
   scoring.bf16 = options.precision == "bf16";
   std::string why_not_bf16;
-  if (ops::FusedModel::supports(checkpoint.model, device))
-    ops::FusedModel::precision(checkpoint.model, scoring.bf16, &why_not_bf16);
+  if (FusedModel::supports(checkpoint.model, device))
+    FusedModel::precision(checkpoint.model, scoring.bf16, &why_not_bf16);
   if (!why_not_bf16.empty() && hooks.note) hooks.note(why_not_bf16);
   scoring.progress = [&](int64_t done) {
     throw_if_stopped(hooks);

@@ -2,8 +2,9 @@
 
 #include <optional>
 
+#include "igpt/model/fused_model.h"
 #include "igpt/ops/autocast.h"
-#include "igpt/ops/fused_model.h"
+#include "src/model/kernel_shapes.h"
 #include "src/training/device_forward.h"
 
 namespace igpt::training {
@@ -17,11 +18,11 @@ class Forward {
  public:
   Forward(ImageGPT model, c10::Device device, const ScoringOptions& options)
       : model_(std::move(model)), device_(device), options_(options), parameters_(model_->parameters()) {
-    if (const auto chosen = ops::choose_kernels(device, model_->options(), options.batch_size,
+    if (const auto chosen = ops::choose_kernels(device, device_shape(model_->options()), options.batch_size,
                                                 ops::DeviceTask::evaluation, options.bf16))
       on_device_.emplace(chosen, *model_, device, options);
-    if (!ops::FusedModel::supports(model_->options(), device)) return;
-    fused_.emplace(model_->options(), /*threads=*/0, ops::FusedModel::precision(model_->options(), options.bf16));
+    if (!FusedModel::supports(model_->options(), device)) return;
+    fused_.emplace(model_->options(), /*threads=*/0, FusedModel::precision(model_->options(), options.bf16));
   }
 
   Tensor operator()(const Tensor& x) {
@@ -44,7 +45,7 @@ class Forward {
   const ScoringOptions& options_;
   std::vector<Tensor> parameters_;
   std::optional<DeviceForward> on_device_;
-  std::optional<ops::FusedModel> fused_;
+  std::optional<FusedModel> fused_;
 };
 
 }  // namespace

@@ -18,9 +18,9 @@ EagerUpdate::EagerUpdate(const TrainOptions& options, const UpdateState& state, 
       state_(state),
       parameters_(state_.model->parameters()),
       order_(state_.images.size(), options.seed) {
-  if (!ops::FusedModel::supports(options_.model, state_.loss.device())) return;
+  if (!FusedModel::supports(options_.model, state_.loss.device())) return;
   std::string note;
-  const auto precision = ops::FusedModel::precision(options_.model, options_.precision == "bf16", &note);
+  const auto precision = FusedModel::precision(options_.model, options_.precision == "bf16", &note);
   if (!note.empty() && hooks.note) hooks.note(note);
   fused_.emplace(options_.model, /*threads=*/0, precision);
 }

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "igpt/hooks.h"
-#include "igpt/ops/fused_model.h"
+#include "igpt/model/fused_model.h"
 #include "igpt/training/flat_adam.h"
 #include "igpt/training/options.h"
 #include "igpt/training/token_dataset.h"
@@ -52,7 +52,7 @@ class EagerUpdate {
   UpdateState state_;
   std::vector<torch::Tensor> parameters_;
   BatchOrder order_;
-  std::optional<ops::FusedModel> fused_;
+  std::optional<FusedModel> fused_;
 };
 
 }  // namespace igpt::training

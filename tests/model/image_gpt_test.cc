@@ -10,26 +10,11 @@
 namespace igpt {
 namespace {
 
+using testing::expect_gradients;
 using testing::Golden;
 using testing::relative_error;
 
 constexpr double kTolerance = 2e-5;  // of the largest entry, fp32 in another order of summation
-
-void expect_gradients(ImageGPT& model, const std::vector<std::pair<std::string, torch::Tensor>>& expected) {
-  auto parameters = model->named_parameters();
-  EXPECT_GT(expected.size(), 10u);
-  for (const auto& [name, gradient] : expected) {
-    ASSERT_TRUE(parameters[name].grad().defined()) << name;
-    EXPECT_LT(relative_error(parameters[name].grad(), gradient), kTolerance) << name;
-  }
-  for (const auto& entry : parameters) {
-    const bool in_golden = std::any_of(expected.begin(), expected.end(),
-                                       [&](const auto& gradient) { return gradient.first == entry.key(); });
-    if (!in_golden) {
-      EXPECT_FALSE(entry.value().grad().defined()) << entry.key();
-    }
-  }
-}
 
 // The keys' bias adds the same to all logits of a query, so its gradient is zero but for rounding, which Adam blows up.
 torch::Tensor without_key_bias(const std::string& name, const torch::Tensor& parameter) {
@@ -51,7 +36,7 @@ TEST_P(ImageGPTGolden, LogitsLossAndGradientsEqualPyTorch) {
     const auto loss = generative_loss(logits, x);
     EXPECT_NEAR(loss.item<double>(), golden.number("loss"), 1e-5);
     loss.backward();
-    expect_gradients(model, golden.tensors("gradients"));
+    expect_gradients(model, golden.tensors("gradients"), kTolerance);
   }
 }
 
@@ -83,7 +68,7 @@ TEST_P(ImageGPTGolden, ClassLogitsAndGradientsEqualPyTorch) {
   const auto logits = model->classify(golden.tensor("x")[0]);
   EXPECT_LT(relative_error(logits, golden.tensor("class_logits")), kTolerance);
   torch::nn::functional::cross_entropy(logits, golden.tensor("y")[0]).backward();
-  expect_gradients(model, golden.tensors("class_gradients"));
+  expect_gradients(model, golden.tensors("class_gradients"), kTolerance);
 }
 
 TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {

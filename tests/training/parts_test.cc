@@ -2,7 +2,6 @@
 #include <torch/optim.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 #include "igpt/ops/flat_parameters.h"
@@ -40,19 +39,6 @@ TEST(Schedule, WarmupHoldAndLinearFall) {
   o.schedule = "linear";
   o.hold = 1;
   EXPECT_DOUBLE_EQ(learning_rate(o, 99), 0.01);
-}
-
-TEST(ShuffledIndices, ArePermutationsFixedBySeedAndStream) {
-  const auto a = shuffled_indices(1000, 1, 0);
-  auto sorted = a;
-  std::sort(sorted.begin(), sorted.end());
-  std::vector<int64_t> all(1000);
-  std::iota(all.begin(), all.end(), 0);
-  EXPECT_EQ(sorted, all);
-  EXPECT_EQ(a, shuffled_indices(1000, 1, 0));
-  EXPECT_NE(a, shuffled_indices(1000, 1, 1));
-  EXPECT_NE(a, shuffled_indices(1000, 2, 0));
-  EXPECT_NE(a, shuffled_indices(1000, 1 + (int64_t{1} << 32), 0));
 }
 
 TEST(BatchOrder, EachEpochReadsEveryImageOnceWithoutAGap) {

@@ -10,7 +10,7 @@
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
-#include "igpt/ops/fused_model.h"
+#include "igpt/model/fused_model.h"
 #include "igpt/training/options.h"
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
@@ -286,7 +286,7 @@ TEST_F(Train, Bf16FollowsFp32) {
   hooks.note = [&](const std::string& line) { notes.push_back(line); };
   const double bf16 = train(o, hooks).best_score;
   std::string why_not;
-  if (ops::FusedModel::precision(o.model, /*bf16=*/true, &why_not) == ops::cpu::Precision::fp32) {
+  if (FusedModel::precision(o.model, /*bf16=*/true, &why_not) == ops::cpu::Precision::fp32) {
     EXPECT_EQ(bf16, fp32);  // without AMX
     EXPECT_EQ(std::count(notes.begin(), notes.end(), why_not), 1);
     EXPECT_THAT(why_not, HasSubstr("computing in fp32"));

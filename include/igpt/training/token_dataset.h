@@ -1,18 +1,17 @@
 #pragma once
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "igpt/data/split.h"
 #include "igpt/libtorch.h"
 
 namespace igpt::training {
 
-/// The images of a split, (N, S) uint8, or int16 for a palette of more than 256 colours.
-torch::Tensor token_tensor(const data::Split& split);
-
 /// Images as palette indices on the device that trains.
 struct TokenDataset {
-  torch::Tensor tokens;  ///< (N, S) as token_tensor has them
+  torch::Tensor tokens;  ///< (N, S) uint8, or int16 for a palette of more than 256 colours
   torch::Tensor labels;  ///< (N) int64; zeros where the split has none
 
   int64_t size() const { return tokens.size(0); }
@@ -26,10 +25,6 @@ TokenDataset make_token_dataset(const data::Split& split);
 
 /// A random 90/10 split: which images train, which validate. Depends on the seed and the number of images alone.
 std::pair<TokenDataset, TokenDataset> split_for_validation(const TokenDataset& dataset, int64_t seed);
-
-/// 0 to size - 1 in an order that depends on `seed`, `stream` and `size` alone, the same on every machine
-/// (Fisher-Yates on std::mt19937_64, whose output the C++ standard fixes).
-std::vector<int64_t> shuffled_indices(int64_t size, int64_t seed, int64_t stream);
 
 /// The order in which a training reads its images: each epoch a new permutation, one after the other without a gap, so
 /// that every batch is full and a place is one number.

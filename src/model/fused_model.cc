@@ -1,4 +1,4 @@
-#include "igpt/ops/fused_model.h"
+#include "igpt/model/fused_model.h"
 
 #include <ATen/Parallel.h>
 
@@ -6,8 +6,9 @@
 #include "igpt/libtorch.h"
 #include "igpt/ops/flat_parameters.h"
 #include "igpt/ops/kernels.h"
+#include "src/model/kernel_shapes.h"
 
-namespace igpt::ops {
+namespace igpt {
 namespace {
 
 using torch::Tensor;
@@ -32,37 +33,28 @@ Tensor flat_view(at::TensorList tensors) {
 
 }  // namespace
 
-cpu::ModelShape shape_of(const ImageGPTOptions& options) {
-  return {.embed_dim = options.embed_dim,
-          .num_heads = options.num_heads,
-          .num_layers = options.num_layers,
-          .sequence_length = options.sequence_length(),
-          .num_vocab = options.num_vocab,
-          .num_classes = options.num_classes,
-          .neighbours = options.is_2d() ? options.neighbours : 0};
-}
-
 bool FusedModel::supports(const ImageGPTOptions& options, c10::Device device) {
-  const bool ours = kernels() == Kernels::fused || kernels() == Kernels::emulated;
-  return device.is_cpu() && ours && cpu::supports(shape_of(options));
+  const bool ours = ops::kernels() == ops::Kernels::fused || ops::kernels() == ops::Kernels::emulated;
+  return device.is_cpu() && ours && ops::cpu::supports(cpu_shape(options));
 }
 
-cpu::Precision FusedModel::precision(const ImageGPTOptions& options, bool bf16, std::string* note) {
-  if (!bf16) return cpu::Precision::fp32;
-  const auto wanted = kernels() == Kernels::emulated ? cpu::Precision::emulated_bf16 : cpu::Precision::bf16;
-  std::string why = cpu::why_not(wanted);
-  if (!why.empty() && wanted == cpu::Precision::emulated_bf16)
+ops::cpu::Precision FusedModel::precision(const ImageGPTOptions& options, bool bf16, std::string* note) {
+  if (!bf16) return ops::cpu::Precision::fp32;
+  const auto wanted =
+      ops::kernels() == ops::Kernels::emulated ? ops::cpu::Precision::emulated_bf16 : ops::cpu::Precision::bf16;
+  std::string why = ops::cpu::why_not(wanted);
+  if (!why.empty() && wanted == ops::cpu::Precision::emulated_bf16)
     throw UsageError("IGPT_KERNELS=emulated: " + why + "; use IGPT_KERNELS=fused");
-  if (why.empty() && shape_of(options).head_dim() > cpu::kLargestBf16HeadDim)
-    why = "AMX takes heads up to " + std::to_string(cpu::kLargestBf16HeadDim) + " wide";
+  if (why.empty() && cpu_shape(options).head_dim() > ops::cpu::kLargestBf16HeadDim)
+    why = "AMX takes heads up to " + std::to_string(ops::cpu::kLargestBf16HeadDim) + " wide";
   if (why.empty()) return wanted;
   if (note) *note = why + ": computing in fp32, which is faster than bf16 without AMX";
-  return cpu::Precision::fp32;
+  return ops::cpu::Precision::fp32;
 }
 
-FusedModel::FusedModel(const ImageGPTOptions& options, int threads, cpu::Precision precision)
-    : step_(std::make_unique<cpu::FusedStep>(shape_of(options), threads > 0 ? threads : at::get_num_threads(),
-                                             precision)) {
+FusedModel::FusedModel(const ImageGPTOptions& options, int threads, ops::cpu::Precision precision)
+    : step_(std::make_unique<ops::cpu::FusedStep>(cpu_shape(options), threads > 0 ? threads : at::get_num_threads(),
+                                                  precision)) {
   for (const auto& parameter : parameter_shapes(options)) sizes_.push_back(parameter.sizes);
 }
 
@@ -70,10 +62,10 @@ FusedModel::FusedModel(const ImageGPTOptions& options, int threads, cpu::Precisi
 struct FusedModel::Loss : torch::autograd::Function<Loss> {
   static Tensor forward(torch::autograd::AutogradContext* context, FusedModel* model, const Tensor& x,
                         const std::optional<Tensor>& y, at::TensorList parameters) {
-    const Tensor gradients = torch::zeros({cpu::parameter_count(model->step_->shape())});  // (P)
+    const Tensor gradients = torch::zeros({ops::cpu::parameter_count(model->step_->shape())});  // (P)
     const double loss =
         model->step(x, y.value_or(Tensor()), parameters, /*scale=*/1, /*generative_weight=*/0, gradients);
-    auto views = views_of(gradients, parameters);
+    auto views = ops::views_of(gradients, parameters);
     for (const size_t unused : model->unused(/*classify=*/y.has_value())) views[unused] = Tensor();
     context->saved_data["gradients"] = std::move(views);
     return torch::scalar_tensor(loss, torch::kFloat32);
@@ -115,7 +107,7 @@ Tensor FusedModel::flat_weights(at::TensorList parameters) const {
         !parameters[i].device().is_cpu())
       throw Error("fused model: the parameters are not those of the model, fp32 on the CPU");
   const Tensor flat = flat_view(parameters);
-  return flat.defined() ? flat : concatenated(parameters);
+  return flat.defined() ? flat : ops::concatenated(parameters);
 }
 
 double FusedModel::step(const Tensor& x, const Tensor& y, at::TensorList parameters, double scale,
@@ -137,9 +129,9 @@ double FusedModel::add_gradients(const Tensor& x, const Tensor& y, at::TensorLis
   const Tensor flat = flat_view(gradients);
   if (flat.defined() && flat.scalar_type() == torch::kFloat32)
     return step(x, y, parameters, scale, generative_weight, flat);
-  const Tensor separate = torch::zeros({cpu::parameter_count(step_->shape())});  // (P)
+  const Tensor separate = torch::zeros({ops::cpu::parameter_count(step_->shape())});  // (P)
   const double loss = step(x, y, parameters, scale, generative_weight, separate);
-  const auto views = views_of(separate, parameters);
+  const auto views = ops::views_of(separate, parameters);
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (!gradients[i].defined()) throw Error("fused model: a parameter has no gradient to add to");
     gradients[i].add_(views[i]);
@@ -194,4 +186,4 @@ Tensor FusedModel::logits(const Tensor& x, at::TensorList parameters) {
   return result;
 }
 
-}  // namespace igpt::ops
+}  // namespace igpt

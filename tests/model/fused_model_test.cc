@@ -1,4 +1,4 @@
-#include "igpt/ops/fused_model.h"
+#include "igpt/model/fused_model.h"
 
 #include <gtest/gtest.h>
 
@@ -6,24 +6,14 @@
 #include "igpt/error.h"
 #include "igpt/training/flat_adam.h"
 
-namespace igpt::ops {
+namespace igpt {
 namespace {
 
+using testing::expect_gradients;
 using testing::Golden;
 using testing::relative_error;
 
-constexpr double kTolerance = 1e-4;  // of the largest entry
-
-void expect_gradients(ImageGPT& model, const std::vector<std::pair<std::string, torch::Tensor>>& expected) {
-  auto parameters = model->named_parameters();
-  size_t with_gradient = 0;
-  for (const auto& entry : parameters) with_gradient += entry.value().grad().defined();
-  EXPECT_EQ(with_gradient, expected.size());
-  for (const auto& [name, gradient] : expected) {
-    ASSERT_TRUE(parameters[name].grad().defined()) << name;
-    EXPECT_LT(relative_error(parameters[name].grad(), gradient), kTolerance) << name;
-  }
-}
+constexpr double kFusedTolerance = 1e-4;  // of the largest entry
 
 class FusedModelGolden : public ::testing::TestWithParam<const char*> {};
 
@@ -32,11 +22,11 @@ TEST_P(FusedModelGolden, LogitsLossAndGradientsEqualPyTorch) {
   auto model = golden.model();
   FusedModel fused(golden.options(), /*threads=*/2);
   const auto x = golden.tensor("x")[0];
-  EXPECT_LT(relative_error(fused.logits(x, model->parameters()), golden.tensor("logits")), kTolerance);
+  EXPECT_LT(relative_error(fused.logits(x, model->parameters()), golden.tensor("logits")), kFusedTolerance);
   const auto loss = fused.generative_loss(x, model->parameters());
   EXPECT_NEAR(loss.item<double>(), golden.number("loss"), 1e-5);
   loss.backward();
-  expect_gradients(model, golden.tensors("gradients"));
+  expect_gradients(model, golden.tensors("gradients"), kFusedTolerance);
 }
 
 TEST_P(FusedModelGolden, ClassLogitsAndGradientsEqualPyTorch) {
@@ -44,9 +34,9 @@ TEST_P(FusedModelGolden, ClassLogitsAndGradientsEqualPyTorch) {
   auto model = golden.model();
   FusedModel fused(golden.options(), /*threads=*/2);
   const auto x = golden.tensor("x")[0], y = golden.tensor("y")[0];
-  EXPECT_LT(relative_error(fused.class_logits(x, model->parameters()), golden.tensor("class_logits")), kTolerance);
+  EXPECT_LT(relative_error(fused.class_logits(x, model->parameters()), golden.tensor("class_logits")), kFusedTolerance);
   fused.classifier_loss(x, y, model->parameters()).backward();
-  expect_gradients(model, golden.tensors("class_gradients"));
+  expect_gradients(model, golden.tensors("class_gradients"), kFusedTolerance);
 }
 
 TEST_P(FusedModelGolden, TenTrainingLossesEqualPyTorch) {
@@ -150,4 +140,4 @@ TEST(FusedModel, SupportsSmallModelsOnTheCPU) {
 }
 
 }  // namespace
-}  // namespace igpt::ops
+}  // namespace igpt

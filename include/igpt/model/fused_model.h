@@ -9,10 +9,7 @@
 #include "igpt/model/options.h"
 #include "igpt/ops/cpu/fused_step.h"
 
-namespace igpt::ops {
-
-/// A model's sizes as the kernels take them.
-cpu::ModelShape shape_of(const ImageGPTOptions& options);
+namespace igpt {
 
 /// A small Image GPT as one operation on the CPU (igpt/ops/cpu/fused_step.h), for the parameters of the ordinary
 /// modules: `parameters` are those of ImageGPT::parameters(), fp32 on the CPU. Views of one flat buffer (training::
@@ -26,10 +23,11 @@ class FusedModel {
   /// What to compute in where bf16 is asked for or not: bf16 takes AMX (or emulation, see ops::kernels()). Without it
   /// fp32 is faster; then `note` says so in one line. Throws igpt::UsageError where emulation is asked for and not
   /// possible.
-  static cpu::Precision precision(const ImageGPTOptions& options, bool bf16, std::string* note = nullptr);
+  static ops::cpu::Precision precision(const ImageGPTOptions& options, bool bf16, std::string* note = nullptr);
 
   /// On `threads` threads, or as many as LibTorch uses (0).
-  explicit FusedModel(const ImageGPTOptions& options, int threads = 0, cpu::Precision precision = cpu::Precision::fp32);
+  explicit FusedModel(const ImageGPTOptions& options, int threads = 0,
+                      ops::cpu::Precision precision = ops::cpu::Precision::fp32);
 
   /// Mean cross-entropy in nats per pixel, a scalar. Differentiable once: the gradients are computed with it, when
   /// gradients are enabled and a parameter requires them.
@@ -63,7 +61,7 @@ class FusedModel {
   at::Tensor loss(const at::Tensor& x, const at::Tensor& y, at::TensorList parameters);
 
   std::vector<std::vector<int64_t>> sizes_;  // of the parameters
-  std::unique_ptr<cpu::FusedStep> step_;
+  std::unique_ptr<ops::cpu::FusedStep> step_;
 };
 
-}  // namespace igpt::ops
+}  // namespace igpt
