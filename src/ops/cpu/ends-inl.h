@@ -189,16 +189,20 @@ HWY_INLINE void pool(const Layout& layout, const float* x, double* pooled) {
   }
 }
 
-/// Class logits of an image from its features, (C). One image has a few hundred products of this kind: plain loops.
-HWY_NOINLINE void class_logits_of_image(const PackedWeights& weights, const float* x, float* logits) {
+/// Class logits, (C). One image has a few hundred products of this kind: plain loops.
+HWY_INLINE void class_logits_of_pooled(const PackedWeights& weights, const double* pooled, float* logits) {
   const Layout& layout = weights.layout;
-  double pooled[128];
-  pool(layout, x, pooled);
   for (int64_t c = 0; c < layout.shape.num_classes; ++c) {
     double total = weights.clf_bias[c];
     for (int i = 0; i < layout.embed; ++i) total += pooled[i] * weights.clf_weight[c * layout.embed + i];
     logits[c] = static_cast<float>(total);
   }
+}
+
+HWY_NOINLINE void class_logits_of_image(const PackedWeights& weights, const float* x, float* logits) {
+  double pooled[128];
+  pool(weights.layout, x, pooled);
+  class_logits_of_pooled(weights, pooled, logits);
 }
 
 /// Cross-entropy of the image's class, nats; d_features (D) becomes the gradient of `scale` times it by the features of
@@ -210,7 +214,7 @@ HWY_NOINLINE double classifier_forward_backward(const PackedWeights& weights, in
   double pooled[128], d_pooled[128] = {};
   pool(layout, work.x, pooled);
   float* const logits = work.class_logits;
-  class_logits_of_image(weights, work.x, logits);
+  class_logits_of_pooled(weights, pooled, logits);
   const double largest = *std::max_element(logits, logits + classes);
   double sum = 0;
   for (int64_t c = 0; c < classes; ++c) sum += std::exp(logits[c] - largest);
