@@ -163,7 +163,7 @@ Tensor ImageGPTImpl::features(const Tensor& x) {
     const auto forward = [block = layer->as<Block>()](const Tensor& input) { return block->forward(input); };
     h = activation_checkpointing_ && torch::GradMode::is_enabled() ? ops::recomputed(forward, h) : forward(h);
   }
-  return options_.is_2d() ? ln_f->forward(h) : h;
+  return options_.applies_final_norm() ? ln_f->forward(h) : h;
 }
 
 // (B, S) int64 -> (B, S, D)
@@ -223,7 +223,7 @@ Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCa
   }
   for (int64_t i = 0; i < options_.num_layers; ++i)
     h = layers[i]->as<Block>()->decode(h, position, cache.keys[i], cache.values[i]);
-  return head->forward(options_.is_2d() ? ln_f->forward(h) : h).squeeze(1);  // (B, V)
+  return head->forward(options_.applies_final_norm() ? ln_f->forward(h) : h).squeeze(1);  // (B, V)
 }
 
 Tensor generative_loss(const Tensor& logits, const Tensor& x) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,16 +16,18 @@ struct ImageGPTOptions {
   int64_t embed_dim = 16;  ///< D
   int64_t num_heads = 2;   ///< H, divides D
   int64_t num_layers = 8;
-  int64_t num_pixels = 28;       ///< side of an image; S = num_pixels^2
-  int64_t num_vocab = 16;        ///< V, entries of the palette
-  int64_t num_classes = 10;      ///< C
-  int64_t neighbours = 12;       ///< K, pixels whose embeddings a position of image-gpt-2d adds up
-  int64_t channels = 1;          ///< of the palette: 1 grey, 3 RGB
-  std::vector<uint8_t> palette;  ///< (V, channels); empty: V evenly spaced greys
+  int64_t num_pixels = 28;         ///< side of an image; S = num_pixels^2
+  int64_t num_vocab = 16;          ///< V, entries of the palette
+  int64_t num_classes = 10;        ///< C
+  int64_t neighbours = 12;         ///< K, pixels whose embeddings a position of image-gpt-2d adds up
+  std::optional<bool> final_norm;  ///< whether ln_f is applied; not given: as the architecture has it
+  int64_t channels = 1;            ///< of the palette: 1 grey, 3 RGB
+  std::vector<uint8_t> palette;    ///< (V, channels); empty: V evenly spaced greys
 
   int64_t sequence_length() const { return num_pixels * num_pixels; }
   int64_t head_dim() const { return embed_dim / num_heads; }
   bool is_2d() const { return arch == k2dArch; }
+  bool applies_final_norm() const { return final_norm.value_or(is_2d()); }
   bool operator==(const ImageGPTOptions&) const = default;
 };
 
