@@ -6,6 +6,7 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/progress.h"
 #include "igpt/cli/signals.h"
+#include "igpt/commands.h"
 #include "igpt/data/datasets.h"
 #include "igpt/data/prepare.h"
 #include "igpt/error.h"
@@ -57,7 +58,7 @@ int prepare_data(int argc, char** argv) {
   cli::CommonOptions common;
   data::PrepareOptions prepare;
   bool fashion = false;
-  std::string dataset_name = "mnist", data_dir = prepare.data_dir.string();
+  std::string dataset_name = "mnist", data_dir = prepare.data_dir.string(), palette = "grey";
 
   cli::Options options("prepare_data", "Downloads MNIST or Fashion-MNIST and turns its images into palette indices.",
                        "prepare_data --fashion");
@@ -66,6 +67,7 @@ int prepare_data(int argc, char** argv) {
   options.add("dataset", dataset_name, "which dataset", cli::one_of(data::dataset_names()));
   options.add("source", prepare.source, "folder with its IDX files, plain or .gz, or the URL of a mirror");
   options.group("Output");
+  options.add("palette", palette, "grey (16 of them), or a checkpoint whose palette the images are to have");
   options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy");
   options.add("dtype", prepare.dtype, "integer type; auto is the smallest that fits", cli::one_of({"auto", "int64"}));
   options.add("force", prepare.force, "make the files anew even if they are there");
@@ -74,11 +76,13 @@ int prepare_data(int argc, char** argv) {
 
   if (fashion && options.given("dataset") && dataset_name != "fashion")
     throw UsageError("--fashion --dataset " + dataset_name + ": give one of the two");
+  if (palette.empty()) throw UsageError("--palette: is empty; give grey, or the path of a checkpoint");
   if (data_dir.empty()) throw UsageError("--data_dir: is empty; give the name of a folder");
   const data::DatasetSource& dataset = data::find_dataset(fashion ? "fashion" : dataset_name);
   Report report(common);
   const std::string version = cli::version_text();
   prepare.data_dir = data_dir;
+  if (palette != "grey") prepare.palette = commands().palette_of(palette);
   prepare.made_by = version.substr(0, version.find('\n'));
   prepare.note = [&](const std::string& line) { report.note(line); };
   prepare.progress = [&](const std::string& file, uint64_t done, uint64_t total) {

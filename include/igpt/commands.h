@@ -1,5 +1,6 @@
 #pragma once
 
+#include "igpt/checkpoint/palette.h"
 #include "igpt/sampling/options.h"
 #include "igpt/training/options.h"
 
@@ -14,6 +15,7 @@ struct Commands {
   decltype(&training::evaluate) evaluate;
   decltype(&sampling::complete) complete;
   decltype(&sampling::animate) animate;
+  decltype(&igpt::palette_of) palette_of;
 };
 
 /// Loads the library at the first call. Throws igpt::Error when it cannot be loaded.

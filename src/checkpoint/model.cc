@@ -1,4 +1,7 @@
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/checkpoint/palette.h"
+#include "igpt/data/datasets.h"
+#include "igpt/error.h"
 
 namespace igpt {
 
@@ -9,6 +12,54 @@ ImageGPT make_model(const Checkpoint& checkpoint) {
   for (const auto& [name, tensor] : checkpoint.state_dict) parameters[name].copy_(tensor);
   model->eval();
   return model;
+}
+
+data::ExpectedSplit expected_images(const Checkpoint& checkpoint, const std::string& path,
+                                    std::string other_size_cure) {
+  return {.num_vocab = checkpoint.model.num_vocab,
+          .num_pixels = checkpoint.model.num_pixels,
+          .other_size_cure = std::move(other_size_cure),
+          .checkpoint = path,
+          .palette = checkpoint.palette,
+          .lacks_palette = checkpoint.lacks_palette};
+}
+
+std::string dataset_of(const data::Split& split) {
+  return split.info ? split.info->dataset : "";
+}
+
+std::string note_on_images(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
+                           const std::string& x) {
+  const std::string dataset = dataset_of(split);
+  if (!checkpoint.dataset.empty() && !dataset.empty() && dataset != checkpoint.dataset)
+    return path + " was trained on " + data::title_of(checkpoint.dataset) + "; " + x + " holds " +
+           data::title_of(dataset);
+  if (checkpoint.lacks_palette)
+    return path + ": its tokens are indices of a k-means palette that the file does not hold; make sure that " + x +
+           " was made with it";
+  return "";
+}
+
+std::string prepare_command(const Checkpoint& checkpoint, const std::string& path, const std::string& x) {
+  const bool default_palette = !checkpoint.palette || *checkpoint.palette == data::Palette::grey(16);
+  const std::filesystem::path file = x;
+  return data::prepare_data_command(checkpoint.dataset, file.has_parent_path() ? file.parent_path() : ".",
+                                    default_palette ? "" : path);
+}
+
+void require_palette(const Checkpoint& checkpoint, const std::string& path) {
+  if (checkpoint.lacks_palette)
+    throw InputError(path +
+                     ": its tokens are indices of a k-means palette that the file does not hold; take a checkpoint "
+                     "that holds its centroids");
+}
+
+data::Palette palette_of(const std::string& path) {
+  const Checkpoint checkpoint = read_checkpoint(path);
+  require_palette(checkpoint, path);
+  const ImageGPTOptions& model = checkpoint.model;
+  if (model.palette.empty()) return data::Palette::grey(model.num_vocab);
+  return {model.channels, model.palette, model.centroids};
 }
 
 std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model) {

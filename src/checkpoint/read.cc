@@ -4,6 +4,7 @@
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
 #include "igpt/formats/torch_file.h"
 
 namespace igpt {
@@ -156,6 +157,80 @@ void read_weights(const Source& source, Checkpoint& checkpoint) {
                 ", which the model of its hyper_parameters has not");
 }
 
+std::string text(const Value& dict, const std::string& name) {
+  const Value* value = dict.find(name);
+  return value && value->as_string() ? formats::printable(*value->as_string()) : "";
+}
+
+data::Palette palette_of_centroids(const Source& source, const Tensor& centroids) {
+  const Tensor values = centroids.contiguous();
+  try {
+    return data::Palette::of_centroids({values.data_ptr<float>(), values.data_ptr<float>() + values.numel()},
+                                       values.size(1));
+  } catch (const InputError& error) {
+    source.fail(error.what());
+  }
+}
+
+// The last versions of the original keep the centroids (V, C) of its k-means in the state dict.
+void read_centroids(const Source& source, const Value& centroids, ImageGPTOptions& model) {
+  const formats::Tensor* stored = centroids.as_tensor();
+  const std::vector<int64_t> grey{model.num_vocab, 1}, rgb{model.num_vocab, 3};
+  const auto& sizes = stored && stored->sizes == rgb ? rgb : grey;
+  const auto palette = palette_of_centroids(source, load_float32(source, "centroids", centroids, sizes));
+  if (!model.palette.empty() && model.palette != palette.colours)
+    source.fail("its centroids are not the palette of its hyper_parameters; the file is damaged");
+  model.channels = palette.channels;
+  model.palette = palette.colours;
+  model.centroids = palette.centroids;
+}
+
+// "mnist" of "data/mnist_train_x.npy", whose end is given; empty for other names.
+std::string dataset_of_file(const std::string& path, std::string_view end) {
+  const std::string name = std::filesystem::path(path).filename().string();
+  return name.ends_with(end) ? name.substr(0, name.size() - end.size()) : "";
+}
+
+// What the images were, of which the model's tokens came. The original wrote neither its architecture nor whether ln_f
+// was applied: where it was, training has moved it.
+void read_origin(const Source& source, const Value& hyper_parameters, const Value* centroids, Checkpoint& checkpoint) {
+  ImageGPTOptions& model = checkpoint.model;
+  const bool by_original = !hyper_parameters.find("arch");
+  if (centroids) read_centroids(source, *centroids, model);
+  checkpoint.dataset = text(hyper_parameters, "dataset");
+  checkpoint.train_sha256 = text(hyper_parameters, "train_sha256");
+  if (by_original) {
+    const std::string clustered = dataset_of_file(text(hyper_parameters, "train_x"), "_train_x.npy");
+    if (checkpoint.dataset.empty())
+      checkpoint.dataset = dataset_of_file(text(hyper_parameters, "centroids"), "_centroids.npy");
+    checkpoint.lacks_palette = !centroids && !clustered.empty();
+  }
+  if (checkpoint.dataset == "fmnist") checkpoint.dataset = "fashion";  // the original's name
+  if (!model.palette.empty())
+    checkpoint.palette = data::Palette{model.channels, model.palette, model.centroids};
+  else if (by_original && !checkpoint.lacks_palette && model.num_vocab == 16)
+    checkpoint.palette = data::Palette::grey(16);
+}
+
+bool is_trained_norm(const Checkpoint& checkpoint) {
+  for (const auto& [name, tensor] : checkpoint.state_dict) {
+    if (name == "ln_f.weight" && !(tensor == 1).all().item<bool>()) return true;
+    if (name == "ln_f.bias" && !(tensor == 0).all().item<bool>()) return true;
+  }
+  return false;
+}
+
+void read_final_norm(const Source& source, const Value& hyper_parameters, Checkpoint& checkpoint) {
+  bool applied = checkpoint.model.is_2d();
+  if (const Value* value = hyper_parameters.find("final_norm")) {
+    if (!value->as_bool()) source.fail("its final_norm is " + std::string(value->kind_name()) + ", not a bool");
+    applied = *value->as_bool();
+  } else if (!hyper_parameters.find("arch")) {
+    applied = is_trained_norm(checkpoint);
+  }
+  if (applied != checkpoint.model.is_2d()) checkpoint.model.final_norm = applied;
+}
+
 const Value& member(const Source& source, const Value& dict, const std::string& name) {
   const Value* value = dict.find(name);
   if (!value) source.fail("its training state lacks " + name + "; start anew from its weights with --pretrained");
@@ -235,6 +310,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   checkpoint.epoch = count(source, source.root, "epoch", 0);
   checkpoint.global_step = count(source, source.root, "global_step", 0);
   read_weights(source, checkpoint);
+  read_origin(source, *hyper_parameters, source.root.find("state_dict")->find("centroids"), checkpoint);
+  read_final_norm(source, *hyper_parameters, checkpoint);
   if (const Value* progress = source.root.find("igpt_progress")) {
     checkpoint.progress = read_progress(source, *progress, checkpoint.model);
     checkpoint.optimizer = read_adam(source, checkpoint.model);

@@ -30,6 +30,9 @@ Value value_of(const HyperParameter& parameter) {
 
 Value state_dict_value(const std::filesystem::path& path, const Checkpoint& checkpoint) {
   auto dict = Value::ordered_dict();
+  const ImageGPTOptions& model = checkpoint.model;
+  if (!model.centroids.empty())
+    dict.insert("centroids", value_of(torch::tensor(model.centroids, torch::kFloat32).reshape({-1, model.channels})));
   for (const auto& [name, tensor] : checkpoint.state_dict) {
     if (!torch::isfinite(tensor).all().item<bool>())
       throw Error(
@@ -46,6 +49,7 @@ Value hyper_parameters_value(const Checkpoint& checkpoint) {
   const auto& model = checkpoint.model;
   dict.insert("arch", model.arch);
   if (model.is_2d()) dict.insert("neighbours", model.neighbours);
+  if (model.applies_final_norm() != model.is_2d()) dict.insert("final_norm", model.applies_final_norm());
   dict.insert("embed_dim", model.embed_dim);
   dict.insert("num_heads", model.num_heads);
   dict.insert("num_layers", model.num_layers);
@@ -53,6 +57,8 @@ Value hyper_parameters_value(const Checkpoint& checkpoint) {
   dict.insert("num_vocab", model.num_vocab);
   dict.insert("num_classes", model.num_classes);
   dict.insert("classify", checkpoint.classify);
+  if (!checkpoint.dataset.empty()) dict.insert("dataset", checkpoint.dataset);
+  if (!checkpoint.train_sha256.empty()) dict.insert("train_sha256", checkpoint.train_sha256);
   auto palette = Value::list();
   for (const uint8_t byte : model.palette) palette.push(int64_t{byte});
   if (!model.palette.empty()) {

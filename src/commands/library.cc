@@ -9,4 +9,5 @@ const igpt::Commands igpt_commands = {
     igpt::training::evaluate,
     igpt::sampling::complete,
     igpt::sampling::animate,
+    igpt::palette_of,
 };

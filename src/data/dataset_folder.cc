@@ -65,6 +65,14 @@ void roll_forward(const fs::path& folder) {
   flush_folder(folder);
 }
 
+bool is_whole(const Palette& palette) try {
+  if (palette.channels != 1 && palette.channels != 3) return false;
+  return palette.centroids.empty() ||
+         Palette::of_centroids(palette.centroids, palette.channels).colours == palette.colours;
+} catch (const InputError&) {
+  return false;
+}
+
 fs::path made(fs::path folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -164,6 +172,8 @@ std::string to_yaml(const DatasetInfo& info) {
   yaml << YAML::Key << "palette" << YAML::Value << YAML::BeginMap;
   yaml << YAML::Key << "channels" << YAML::Value << info.palette.channels;
   yaml << YAML::Key << "colours" << YAML::Value << YAML::Flow << colours;
+  if (!info.palette.centroids.empty())
+    yaml << YAML::Key << "centroids" << YAML::Value << YAML::Flow << info.palette.centroids;
   yaml << YAML::EndMap;
   yaml << YAML::Key << "raw_sha256" << YAML::Value;
   files(yaml, info.raw);
@@ -194,11 +204,12 @@ DatasetInfo parse_dataset_info(const std::string& text, const std::string& name)
       if (colour < 0 || colour > 255) throw InputError(name + ": its palette is damaged; run prepare_data again");
       info.palette.colours.push_back(static_cast<uint8_t>(colour));
     }
+    if (const YAML::Node centroids = yaml["palette"]["centroids"])
+      info.palette.centroids = centroids.as<std::vector<float>>();
     info.raw = files(yaml["raw_sha256"]);
     info.files = files(yaml["sha256"]);
     info.made_by = yaml["made_by"].as<std::string>();
-    if (info.palette.channels != 1 && info.palette.channels != 3)
-      throw InputError(name + ": its palette is damaged; run prepare_data again");
+    if (!is_whole(info.palette)) throw InputError(name + ": its palette is damaged; run prepare_data again");
     return info;
   } catch (const YAML::Exception& error) {
     const std::string line = error.mark.is_null() ? "" : "line " + std::to_string(error.mark.line + 1) + ": ";

@@ -1,6 +1,9 @@
 #include "igpt/data/datasets.h"
 
+#include <algorithm>
+
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
 
 namespace igpt::data {
 namespace {
@@ -52,6 +55,21 @@ std::vector<std::string> dataset_names() {
   std::vector<std::string> names;
   for (const DatasetSource& dataset : table()) names.push_back(dataset.name);
   return names;
+}
+
+std::string title_of(const std::string& dataset) {
+  const auto found = std::ranges::find(table(), dataset, &DatasetSource::name);
+  return found == table().end() ? formats::printable(dataset) : found->title;
+}
+
+std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
+                                 const std::string& checkpoint) {
+  if (std::ranges::find(table(), dataset, &DatasetSource::name) == table().end()) return "";
+  std::string command = "prepare_data";
+  if (dataset != "mnist") command += " --" + std::string(dataset == "fashion" ? "fashion" : "dataset " + dataset);
+  if (!checkpoint.empty()) command += " --palette " + checkpoint;
+  if (folder != "data") command += " --data_dir " + folder.string();
+  return command;
 }
 
 const DatasetSource& find_dataset(const std::string& name) {

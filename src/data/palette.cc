@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -18,9 +19,32 @@ void check(const Palette& palette) {
   if (!whole || palette.size() < 1 || palette.size() > kMaximumColours)
     throw InputError("a palette has 1 to 256 grey or RGB colours, not " + std::to_string(palette.colours.size()) +
                      " values of " + std::to_string(palette.channels) + " channels");
+  if (!palette.centroids.empty() && palette.centroids.size() != palette.colours.size())
+    throw InputError("a palette of " + std::to_string(palette.colours.size()) + " values has " +
+                     std::to_string(palette.centroids.size()) + " of centroids");
+}
+
+uint8_t nearest_centroid(const Palette& palette, const uint8_t* pixel) {
+  const auto channels = static_cast<size_t>(palette.channels);
+  float best = std::numeric_limits<float>::infinity();
+  uint8_t token = 0;
+  for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k) {
+    float aa = 0, ab = 0, bb = 0;
+    for (size_t c = 0; c < channels; ++c) {
+      const float a = static_cast<float>(pixel[c]) / 255, b = palette.centroids[k * channels + c];
+      aa += a * a, ab += a * b, bb += b * b;
+    }
+    const float distance = aa - 2 * ab + bb;
+    if (distance < best) {
+      best = distance;
+      token = static_cast<uint8_t>(k);
+    }
+  }
+  return token;
 }
 
 uint8_t nearest(const Palette& palette, const uint8_t* pixel) {
+  if (!palette.centroids.empty()) return nearest_centroid(palette, pixel);
   const auto channels = static_cast<size_t>(palette.channels);
   int best = std::numeric_limits<int>::max();
   uint8_t token = 0;
@@ -57,6 +81,22 @@ Palette Palette::grey(int64_t size) {
   Palette palette;
   for (int64_t k = 0; k < size; ++k)
     palette.colours.push_back(static_cast<uint8_t>((int64_t{2} * 255 * k + size - 1) / (2 * (size - 1))));
+  return palette;
+}
+
+Palette Palette::of_centroids(std::vector<float> centroids, int64_t channels) {
+  Palette palette;
+  palette.channels = channels;
+  for (const float value : centroids) {
+    if (!(value >= 0 && value <= 1))
+      throw InputError("a centroid of the palette has the value " + std::to_string(value) + ", which is not in [0, 1]");
+    palette.colours.push_back(static_cast<uint8_t>(std::lround(value * 255)));
+  }
+  palette.centroids = std::move(centroids);
+  const bool whole = (channels == 1 || channels == 3) && palette.colours.size() % static_cast<size_t>(channels) == 0;
+  if (!whole || palette.size() < 1)
+    throw InputError("the centroids of a palette are grey or RGB colours, not " +
+                     std::to_string(palette.colours.size()) + " values of " + std::to_string(channels) + " channels");
   return palette;
 }
 

@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "igpt/data/datasets.h"
+#include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/npy.h"
 
@@ -59,7 +61,54 @@ Tokens read_tokens(const fs::path& x, const std::vector<int64_t>& shape, int64_t
   return values_of(formats::read_npy_uint8(x, static_cast<uint8_t>(largest)));
 }
 
+std::optional<DatasetInfo> info_of(const fs::path& x) {
+  auto info = read_dataset_info(x.has_parent_path() ? x.parent_path() : ".");
+  const auto is_x = [&](const DatasetInfo::File& file) { return file.name == x.filename(); };
+  if (info && std::ranges::none_of(info->files, is_x)) return std::nullopt;
+  return info;
+}
+
+bool same_colours(const Palette& a, const Palette& b) {
+  return a.channels == b.channels && a.colours == b.colours;
+}
+
+std::string in_words(const Palette& palette) {
+  const bool greys =
+      palette.channels == 1 && palette.size() >= 2 && palette.size() <= 256 && palette == Palette::grey(palette.size());
+  return std::to_string(palette.size()) + (greys ? " evenly spaced greys" : " colours of its own");
+}
+
+// Images whose palette is known against a checkpoint whose palette is known, too.
+void check_palette(const fs::path& x, const std::optional<DatasetInfo>& info, const ExpectedSplit& expected) {
+  if (!info || expected.checkpoint.empty()) return;
+  if (expected.lacks_palette)
+    throw InputError(expected.checkpoint +
+                     ": its tokens are indices of a k-means palette that the file does not hold, and " + x.string() +
+                     " has " + in_words(info->palette) + "; take a checkpoint that holds its centroids");
+  if (!expected.palette || same_colours(*expected.palette, info->palette)) return;
+  const auto folder = x.has_parent_path() ? x.parent_path() : fs::path(".");
+  const bool default_palette = *expected.palette == Palette::grey(16);
+  const std::string command = prepare_data_command(info->dataset, folder, default_palette ? "" : expected.checkpoint);
+  throw InputError(x.string() + ": its images have a palette of " + in_words(info->palette) + ", says " +
+                   (folder / "dataset.yaml").string() + ", and " + expected.checkpoint + " one of " +
+                   in_words(*expected.palette) + "; " +
+                   (command.empty() ? "give it images in its own palette" : "run `" + command + "`"));
+}
+
+template <class T>
+std::string_view bytes_of(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
 }  // namespace
+
+std::string fingerprint(const Split& split) {
+  Sha256 hash;
+  hash.update(std::to_string(split.count) + " images of " + std::to_string(split.num_pixels) + "\n");
+  std::visit([&](const auto& tokens) { hash.update(bytes_of(tokens)); }, split.tokens);
+  hash.update(bytes_of(split.labels));
+  return hash.hex();
+}
 
 Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expected, const WaitCallback& waiting) {
   const bool labelled = !y.empty();
@@ -69,10 +118,12 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
   check_images(x, image_shape, expected);
   const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
   if (labelled) check_labels(x, image_shape, y, label_shape);
+  auto info = info_of(x);
+  check_palette(x, info, expected);
   auto tokens = read_tokens(x, image_shape, expected.num_vocab);
   auto labels = labelled ? formats::read_npy_int64(y, /*minimum=*/0) : formats::NpyArray<int64_t>{};
   if (labels.shape != label_shape) throw InputError(y.string() + kChanged);
-  return {image_shape[0], image_shape[1], std::move(tokens), std::move(labels.values)};
+  return {image_shape[0], image_shape[1], std::move(tokens), std::move(labels.values), std::move(info)};
 }
 
 }  // namespace igpt::data

@@ -29,9 +29,10 @@ void check(const ImageGPTOptions& options) {
   if (options.embed_dim % options.num_heads != 0)
     throw UsageError("--embed_dim " + std::to_string(options.embed_dim) + ": must be a multiple of --num_heads " +
                      std::to_string(options.num_heads));
-  const bool palette_fits =
-      (options.channels == 1 || options.channels == 3) &&
-      (options.palette.empty() || static_cast<int64_t>(options.palette.size()) == options.num_vocab * options.channels);
+  const bool palette_fits = (options.channels == 1 || options.channels == 3) &&
+                            (options.palette.empty() ||
+                             static_cast<int64_t>(options.palette.size()) == options.num_vocab * options.channels) &&
+                            (options.centroids.empty() || options.centroids.size() == options.palette.size());
   if (!palette_fits)
     throw UsageError("--num_vocab " + std::to_string(options.num_vocab) + ": the palette has " +
                      std::to_string(options.palette.size()) + " bytes for " + std::to_string(options.channels) +

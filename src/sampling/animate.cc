@@ -12,6 +12,7 @@ namespace igpt::sampling {
 DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   const auto device = ops::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
+  require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side, checkpoint.model.num_vocab);
   { const formats::AtomicFile writable(options.output); }  // better known before the work than after

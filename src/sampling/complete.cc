@@ -53,12 +53,14 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
   return options.indices;
 }
 
-data::Split read_images(const CompletionOptions& options, const ImageGPTOptions& model, const Hooks& hooks) {
-  return data::read_split(options.test_x, /*y=*/"",
-                          {.num_vocab = model.num_vocab,
-                           .num_pixels = model.num_pixels,
-                           .other_size_cure = "give --test_x images of the model's size"},
-                          [&] { throw_if_stopped(hooks); });
+data::Split read_images(const CompletionOptions& options, const Checkpoint& checkpoint, const Hooks& hooks) {
+  auto split =
+      data::read_split(options.test_x, /*y=*/"",
+                       expected_images(checkpoint, options.checkpoint, "give --test_x images of the model's size"),
+                       [&] { throw_if_stopped(hooks); });
+  const auto note = note_on_images(checkpoint, options.checkpoint, split, options.test_x);
+  if (hooks.note && !note.empty()) hooks.note(note);
+  return split;
 }
 
 // The images at `indices`, (E, h, w).
@@ -102,10 +104,11 @@ void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_voc
 CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) {
   const auto device = ops::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
+  require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels;
   CompletionResult chosen;
   chosen.context_rows = context_rows(options, side);
-  const data::Split split = read_images(options, checkpoint.model, hooks);
+  const data::Split split = read_images(options, checkpoint, hooks);
   chosen.indices = chosen_images(options, split.count);
   check_picture(options, chosen.indices.size(), side);
   check_writable(options);

@@ -14,15 +14,17 @@
 namespace igpt::training {
 namespace {
 
-TokenDataset read_test_set(const EvaluateOptions& options, const ImageGPTOptions& model, bool classify) {
-  const auto split = data::read_split(options.test_x, classify ? options.test_y : "",
-                                      {.num_vocab = model.num_vocab,
-                                       .num_pixels = model.num_pixels,
-                                       .other_size_cure = "give it images of that size with --test_x"});
+TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& checkpoint, bool classify,
+                           const Hooks& hooks) {
+  const auto split =
+      data::read_split(options.test_x, classify ? options.test_y : "",
+                       expected_images(checkpoint, options.checkpoint, "give it images of that size with --test_x"));
+  const auto note = note_on_images(checkpoint, options.checkpoint, split, options.test_x);
+  if (hooks.note && !note.empty()) hooks.note(note);
   for (const int64_t label : split.labels)
-    if (classify && label >= model.num_classes)
+    if (classify && label >= checkpoint.model.num_classes)
       throw InputError(options.test_y + ": holds the label " + std::to_string(label) + ", the model has " +
-                       std::to_string(model.num_classes) + " classes; it was trained for another data set");
+                       std::to_string(checkpoint.model.num_classes) + " classes; it was trained for another data set");
   auto dataset = make_token_dataset(split);
   if (!options.limit || *options.limit >= dataset.size()) return dataset;
   return {dataset.tokens.narrow(0, 0, *options.limit), dataset.labels.narrow(0, 0, *options.limit)};
@@ -39,7 +41,7 @@ void write_per_image(const std::string& path, const torch::Tensor& values) {
 EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
-  const auto dataset = read_test_set(options, checkpoint.model, classify);
+  const auto dataset = read_test_set(options, checkpoint, classify, hooks);
   const auto device = ops::prepare_device(options.device, options.threads, hooks);
   auto model = make_model(checkpoint);
   model->to(device);

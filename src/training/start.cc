@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "igpt/data/dataset_folder.h"
+#include "igpt/data/datasets.h"
 #include "igpt/error.h"
 #include "igpt/formats/checked.h"
 #include "igpt/training/run_folder.h"
@@ -53,6 +54,7 @@ void adopt_palette(TrainOptions& options) {
                      " colours; use --num_vocab " + std::to_string(info->palette.size()));
   options.model.channels = info->palette.channels;
   options.model.palette = info->palette.colours;
+  options.model.centroids = info->palette.centroids;
 }
 
 Checkpoint read_resumable(const std::string& path) {
@@ -115,18 +117,20 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
   }
   if (options.pretrained.empty()) return {};
   auto checkpoint = read_checkpoint(options.pretrained);
+  require_palette(checkpoint, options.pretrained);
   adopt_model(options, checkpoint);
   return checkpoint;
 }
 
-data::Split read_training_split(TrainOptions& options, bool has_starting_checkpoint, const Hooks& hooks) {
-  if (!has_starting_checkpoint) adopt_palette(options);
+data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks) {
+  if (!start) adopt_palette(options);
   check(options);
-  auto split = data::read_split(options.data.train_x, options.classify ? options.data.train_y : "",
-                                {.num_vocab = options.model.num_vocab,
-                                 .num_pixels = options.model.num_pixels,
-                                 .other_size_cure = has_starting_checkpoint ? "give it images of that size"
-                                                                            : "name their size with --num_pixels"},
+  const std::string& path = options.resume.empty() ? options.pretrained : options.resume;
+  const data::ExpectedSplit of_new_model{.num_vocab = options.model.num_vocab,
+                                         .num_pixels = options.model.num_pixels,
+                                         .other_size_cure = "name their size with --num_pixels"};
+  const auto expected = start ? expected_images(*start, path, "give it images of that size") : of_new_model;
+  auto split = data::read_split(options.data.train_x, options.classify ? options.data.train_y : "", expected,
                                 [&] { throw_if_stopped(hooks); });
   if (split.count < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
@@ -138,6 +142,33 @@ data::Split read_training_split(TrainOptions& options, bool has_starting_checkpo
                      std::to_string(options.model.num_classes) + " classes; use --num_classes " +
                      std::to_string(largest + 1));
   return split;
+}
+
+void check_images(const TrainOptions& options, const Checkpoint& start, const data::Split& split,
+                  const std::string& train_sha256, const Hooks& hooks) {
+  const std::string& train_x = options.data.train_x;
+  if (options.resume.empty()) {
+    const std::string note = note_on_images(start, options.pretrained, split, train_x);
+    if (hooks.detail && !note.empty()) hooks.detail(note);
+    return;
+  }
+  if (start.train_sha256 == train_sha256) return;
+  if (start.train_sha256.empty()) {
+    if (hooks.note)
+      hooks.note(options.resume + " does not know the images that it was trained on; make sure that " + train_x +
+                 " holds them");
+    return;
+  }
+  const std::string dataset = dataset_of(split);
+  std::string difference = "was trained on other images than those of " + train_x;
+  if (!start.dataset.empty() && start.dataset != dataset)
+    difference = "was trained on " + data::title_of(start.dataset) + ", and " + train_x + " holds " +
+                 (dataset.empty() ? "other images" : data::title_of(dataset));
+  else if (!split.labels.empty())
+    difference = "was trained on other images or labels than those of " + train_x + " and " + options.data.train_y;
+  const auto command = prepare_command(start, options.resume, train_x);
+  throw InputError(options.resume + ": " + difference + "; " + (command.empty() ? "" : "run `" + command + "`, ") +
+                   "name the right ones with --train_x, or start a new run from its weights with --pretrained");
 }
 
 std::vector<std::pair<std::string, std::string>> settings_of_run(const std::string& checkpoint) {

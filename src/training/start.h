@@ -17,7 +17,13 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 
 /// The training images, and for a classifier their labels, checked against the model; without a starting checkpoint the
 /// model's palette is that of the dataset.yaml beside them. Throws igpt::InputError.
-data::Split read_training_split(TrainOptions& options, bool has_starting_checkpoint, const Hooks& hooks);
+data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks);
+
+/// Throws igpt::InputError when a run is to be resumed on other images, or a classifier's on other labels, than it was
+/// trained on. `train_sha256` is data::fingerprint(split). Says where that is not known, or (in detail) where the
+/// pretrained weights come from another data set.
+void check_images(const TrainOptions& options, const Checkpoint& start, const data::Split& split,
+                  const std::string& train_sha256, const Hooks& hooks);
 
 /// Writes the model's options into the settings and returns all settings with their types.
 HyperParameters update_settings(TrainOptions& options);

@@ -60,11 +60,14 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   const int64_t free_memory = ops::available_memory(device_);
   continue_restarted_run();
   const auto start = starting_checkpoint(options_);
-  const auto split = read_training_split(options_, start.has_value(), hooks_);
+  const auto split = read_training_split(options_, start, hooks_);
   hyper_parameters_ = update_settings(options_);
+  dataset_ = dataset_of(split);
+  train_sha256_ = data::fingerprint(split);
 
   const auto dataset = make_token_dataset(split);
   agree_on_data(dataset, options_, group_);
+  if (start) check_images(options_, *start, split, train_sha256_, hooks_);
   auto [train, validation] = split_for_validation(dataset, options_.seed);
   train_ = train.to(device_);
   validation_ = validation.to(device_);
@@ -397,6 +400,8 @@ Checkpoint Trainer::checkpoint() const {
   result.epoch = epoch_of(step_);
   result.global_step = step_;
   result.hyper_parameters = hyper_parameters_;
+  result.dataset = dataset_;
+  result.train_sha256 = train_sha256_;
   result.optimizer = adam_->state();
   result.progress = progress_;
   result.progress->train_loss_sum = loss_sum_.item<double>();

@@ -9,6 +9,7 @@
 #include "golden.h"
 #include "igpt/error.h"
 #include "igpt/formats/torch_file.h"
+#include "original_checkpoint.h"
 #include "temporary_folder.h"
 
 namespace igpt {
@@ -115,6 +116,137 @@ TEST(Checkpoint, PaletteTravels) {
   checkpoint.model.palette = {0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 254, 253};
   write_checkpoint(folder.path() / "rgb.ckpt", checkpoint);
   EXPECT_EQ(read_checkpoint(folder.path() / "rgb.ckpt").model, checkpoint.model);
+}
+
+TEST(Checkpoint, CentroidsTravelAsTheOriginalHasThem) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "clustered.ckpt";
+  auto checkpoint = small_checkpoint();
+  const auto palette = data::Palette::of_centroids({0.9f, 0.1f, 1.0f / 3, 0, 1}, 1);
+  checkpoint.model.palette = palette.colours;
+  checkpoint.model.centroids = palette.centroids;
+  write_checkpoint(path, checkpoint);
+  const auto read = read_checkpoint(path);
+  EXPECT_EQ(read.model, checkpoint.model);
+  EXPECT_EQ(read.palette, palette);
+  const auto root = formats::read_torch_file(path).root;
+  EXPECT_EQ(root.find("state_dict")->find("centroids")->as_tensor()->sizes, (std::vector<int64_t>{5, 1}));
+  EXPECT_FALSE(root.find("hyper_parameters")->find("final_norm"));
+
+  checkpoint.model.palette[2] = 7;
+  write_checkpoint(path, checkpoint);
+  EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("its centroids are not the palette"));
+}
+
+TEST(Checkpoint, FinalNormTravelsWhereTheArchitectureHasItOtherwise) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "norm.ckpt";
+  const auto stored = [&](const Checkpoint& checkpoint) {
+    write_checkpoint(path, checkpoint);
+    const auto read = read_checkpoint(path);
+    EXPECT_EQ(read.model.applies_final_norm(), checkpoint.model.applies_final_norm());
+    const auto root = formats::read_torch_file(path).root;
+    const auto* value = root.find("hyper_parameters")->find("final_norm");
+    return value ? std::optional(value->as_bool().value()) : std::nullopt;
+  };
+  auto checkpoint = small_checkpoint();
+  // Weights of ln_f that are not its initial ones say nothing in a file that names its architecture.
+  for (auto& [name, tensor] : checkpoint.state_dict)
+    if (name == "ln_f.weight") tensor = tensor * 0.9;
+  EXPECT_EQ(stored(checkpoint), std::nullopt);
+  checkpoint.model.final_norm = false;
+  EXPECT_EQ(stored(checkpoint), std::nullopt);
+  checkpoint.model.final_norm = true;
+  EXPECT_EQ(stored(checkpoint), true);
+  checkpoint.model.arch = k2dArch;
+  checkpoint.model.neighbours = 4;
+  checkpoint.progress.reset();
+  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+  EXPECT_EQ(stored(checkpoint), std::nullopt);
+  checkpoint.model.final_norm = false;
+  EXPECT_EQ(stored(checkpoint), false);
+}
+
+class CheckpointOfTheOriginal : public ::testing::Test {
+ protected:
+  Checkpoint written(const torch::Tensor& centroids = {}) {
+    testing::write_as_original(path_, checkpoint_, centroids);
+    return read_checkpoint(path_);
+  }
+  void set_norm(const std::string& parameter, double value) {
+    for (auto& [name, tensor] : checkpoint_.state_dict)
+      if (name == "ln_f." + parameter) tensor = torch::full_like(tensor, value);
+  }
+  void name_file(const std::string& parameter, const std::string& file) {
+    checkpoint_.hyper_parameters = {{parameter, file}};
+  }
+
+  TemporaryFolder folder_;
+  std::filesystem::path path_ = folder_.path() / "original.ckpt";
+  Checkpoint checkpoint_ = small_checkpoint();
+};
+
+// The first version does not apply ln_f, so that training leaves it as it was; the last one does.
+TEST_F(CheckpointOfTheOriginal, AppliesTheFinalNormThatWasTrained) {
+  EXPECT_FALSE(written().model.applies_final_norm());
+  set_norm("bias", 0.1);
+  EXPECT_TRUE(written().model.applies_final_norm());
+  set_norm("bias", 0);
+  set_norm("weight", 1.5);
+  EXPECT_TRUE(written().model.applies_final_norm());
+}
+
+TEST_F(CheckpointOfTheOriginal, HoldsItsCentroidsAsItsPalette) {
+  name_file("centroids", "data/fmnist_centroids.npy");
+  const auto read = written(torch::tensor({0.0006868664, 0.6619206, 0.1, 1.0, 0.5}).view({5, 1}));
+  EXPECT_EQ(read.model.palette, (std::vector<uint8_t>{0, 169, 26, 255, 128}));
+  EXPECT_EQ(read.model.channels, 1);
+  ASSERT_TRUE(read.palette);
+  EXPECT_FLOAT_EQ(read.palette->centroids[1], 0.6619206f);
+  EXPECT_EQ(read.dataset, "fashion");
+  EXPECT_FALSE(read.lacks_palette);
+  EXPECT_EQ(written(torch::rand({5, 3})).model.channels, 3);
+  EXPECT_THAT(message_of([&] { written(torch::rand({6, 1})); }), HasSubstr("centroids has shape (6, 1)"));
+  EXPECT_THAT(message_of([&] { written(torch::full({5, 1}, 1.5)); }), HasSubstr("not in [0, 1]"));
+  EXPECT_THAT(message_of([&] { written(torch::full({5, 1}, NAN)); }), HasSubstr("not finite"));
+}
+
+TEST_F(CheckpointOfTheOriginal, LacksItsPaletteWhereItsImagesWereClustered) {
+  name_file("train_x", "data/fmnist_train_x.npy");
+  EXPECT_TRUE(written().lacks_palette);
+  EXPECT_FALSE(written().palette);
+  EXPECT_FALSE(written(torch::rand({5, 1})).lacks_palette);
+  name_file("train_x", "data/train_x.npy");
+  EXPECT_FALSE(written().lacks_palette);
+}
+
+// What the original published, where this machine has it: file, whether ln_f is applied, the palette's first colours.
+TEST(PublishedCheckpoint, IsReadAsTheVersionOfTheOriginalThatWroteIt) {
+  const std::filesystem::path folder = std::filesystem::path(IGPT_SOURCE) / "../shared/upstream";
+  if (!std::filesystem::exists(folder / "later")) GTEST_SKIP() << "the original's checkpoints are not here";
+  const auto first_colours = [&](const Checkpoint& checkpoint) {
+    const auto& colours = checkpoint.palette.value_or(data::Palette{1, {0, 0, 0}}).colours;
+    return std::vector<int>(colours.begin(), colours.begin() + 3);
+  };
+  const struct {
+    const char *file, *dataset;
+    bool final_norm, lacks_palette;
+    std::vector<int> colours;
+  } cases[] = {{"fmnist_gen", "", false, false, {0, 17, 34}},
+               {"later/fmnist_gen_kmeans", "fashion", false, true, {0, 0, 0}},
+               {"later/fmnist_gen_centroids", "fashion", false, false, {0, 169, 89}},
+               {"later/fmnist_gen_head", "fashion", true, false, {0, 169, 89}},
+               {"mnist_gen", "", false, false, {0, 17, 34}},
+               {"later/mnist_gen_kmeans", "mnist", false, true, {0, 0, 0}},
+               {"later/mnist_gen_centroids", "mnist", false, false, {0, 244, 126}},
+               {"later/mnist_gen_head", "mnist", true, false, {0, 244, 126}}};
+  for (const auto& expected : cases) {
+    const auto read = read_checkpoint(folder / (std::string(expected.file) + ".ckpt"));
+    EXPECT_EQ(read.dataset, expected.dataset) << expected.file;
+    EXPECT_EQ(read.model.applies_final_norm(), expected.final_norm) << expected.file;
+    EXPECT_EQ(read.lacks_palette, expected.lacks_palette) << expected.file;
+    EXPECT_EQ(first_colours(read), expected.colours) << expected.file;
+  }
 }
 
 TEST(Checkpoint, WeightThatIsNotFiniteIsNeitherSavedNorLoaded) {

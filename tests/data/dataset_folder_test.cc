@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "igpt/error.h"
@@ -217,8 +218,19 @@ TEST(DatasetInfo, ComesBackFromYaml) {
   EXPECT_EQ(read->made_by, info.made_by);
 }
 
+TEST(DatasetInfo, CentroidsComeBackBitForBit) {
+  DatasetInfo info = sample_info();
+  info.palette = Palette::of_centroids({0.66192061f, 1.0f / 3, 0.0006868664f, 1}, 1);
+  EXPECT_EQ(parse_dataset_info(to_yaml(info), "dataset.yaml").palette, info.palette);
+}
+
 TEST(DatasetInfo, AnyOtherYamlIsRefused) {
   TemporaryFolder folder;
+  DatasetInfo info = sample_info();
+  info.palette.centroids.assign(16, 0);
+  EXPECT_THROW(parse_dataset_info(to_yaml(info), ""), InputError);
+  info.palette.centroids = {NAN};
+  EXPECT_THROW(parse_dataset_info(to_yaml(info), ""), InputError);
   const std::string good = to_yaml(sample_info());
   const auto with = [&](const std::string& from, const std::string& to) {
     std::string text = good;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "igpt/error.h"
@@ -62,6 +63,34 @@ TEST(Palette, ColoursAreNearestInRgb) {
   encode(palette, pixels, tokens);
   EXPECT_THAT(tokens, ElementsAre(0, 1, 2, 3));
   EXPECT_THAT(decode(palette, std::vector<uint8_t>{3, 1}), ElementsAre(250, 250, 250, 255, 0, 0));
+}
+
+TEST(Palette, OfCentroidsKeepsTheirOrderAndRoundsThem) {
+  const Palette palette = Palette::of_centroids({0.6619206f, 0.0006868664f, 0.9893042f, 1.0f}, 1);
+  EXPECT_THAT(palette.colours, ElementsAre(169, 0, 252, 255));
+  EXPECT_THAT(Palette::of_centroids({0, 0.5f, 1}, 3).colours, ElementsAre(0, 128, 255));
+  EXPECT_EQ(Palette::of_centroids({0, 0.5f, 1}, 3).size(), 1);
+  for (const float value : {-0.01f, 1.01f, NAN, INFINITY}) EXPECT_THROW(Palette::of_centroids({value}, 1), InputError);
+  EXPECT_THROW(Palette::of_centroids({}, 1), InputError);
+  EXPECT_THROW(Palette::of_centroids({0, 1}, 3), InputError);
+  EXPECT_THROW(Palette::of_centroids({0, 1}, 0), InputError);
+}
+
+// Byte 15 lies between the colours 10 and 20, and nearer to the second of the centroids that they were rounded from.
+TEST(Palette, CentroidsDecideWhichColourIsTheNearest) {
+  const Palette exact = Palette::of_centroids({9.6f / 255, 19.6f / 255}, 1);
+  Palette rounded = exact;
+  rounded.centroids.clear();
+  std::vector<uint8_t> tokens(2);
+  encode(exact, std::vector<uint8_t>{14, 15}, tokens);
+  EXPECT_THAT(tokens, ElementsAre(0, 1));
+  encode(rounded, std::vector<uint8_t>{14, 15}, tokens);
+  EXPECT_THAT(tokens, ElementsAre(0, 0));
+  const Palette rgb = Palette::of_centroids({0, 0, 0, 1, 0, 0, 1, 1, 1}, 3);
+  encode(rgb, std::vector<uint8_t>{200, 90, 90, 200, 180, 180}, tokens);
+  EXPECT_THAT(tokens, ElementsAre(1, 2));
+  rounded.centroids = {0.5f};
+  EXPECT_THROW(encode(rounded, std::vector<uint8_t>(2), tokens), InputError);
 }
 
 TEST(Palette, TokensMayReplaceTheirPixels) {

@@ -51,6 +51,75 @@ TEST_F(ReadSplit, MoreThan256ColoursTakeTwoBytes) {
               ThrowsMessage<InputError>(HasSubstr("x.npy: holds 511 at (0, 1, 1), allowed are 0 to 510")));
 }
 
+TEST_F(ReadSplit, FingerprintKnowsImagesAndLabelsButNotTheirType) {
+  const auto fingerprint_of = [&](const std::filesystem::path& y) {
+    return fingerprint(read_split(x_, y, {.num_vocab = 16}));
+  };
+  put_x({2, 1, 1}, {3, 4});
+  put_y({2}, {0, 1});
+  const std::string images = fingerprint_of(""), both = fingerprint_of(y_);
+  EXPECT_EQ(images.size(), 64u);
+  EXPECT_NE(images, both);
+  write_npy(x_, {2, 1, 1}, std::vector<int64_t>{3, 4});
+  EXPECT_EQ(fingerprint_of(""), images);
+  put_y({2}, {1, 0});
+  EXPECT_NE(fingerprint_of(y_), both);
+  put_x({2, 1, 1}, {4, 3});
+  EXPECT_NE(fingerprint_of(""), images);
+  put_x({1, 2, 2}, {3, 4, 0, 0});
+  const std::string square = fingerprint_of("");
+  put_x({4, 1, 1}, {3, 4, 0, 0});
+  EXPECT_NE(fingerprint_of(""), square);
+}
+
+class ReadSplitWithInfo : public ReadSplit {
+ protected:
+  ReadSplitWithInfo() {
+    put_x({1, 1, 1}, {0});
+    info_.dataset = "fashion";
+    info_.palette = Palette::grey(16);
+    info_.files = {{"x.npy", "00"}};
+    put_info();
+  }
+  void put_info() { igpt::testing::write_bytes(folder_ / "dataset.yaml", to_yaml(info_)); }
+
+  DatasetInfo info_;
+};
+
+TEST_F(ReadSplitWithInfo, SaysWhatIsKnownOfItsFileAlone) {
+  ASSERT_TRUE(read_split(x_, "").info);
+  EXPECT_EQ(read_split(x_, "").info->dataset, "fashion");
+  info_.files = {{"train_x.npy", "00"}};
+  put_info();
+  EXPECT_FALSE(read_split(x_, "").info);
+}
+
+TEST_F(ReadSplitWithInfo, APaletteOtherThanTheCheckpointsIsRefusedWithTheCure) {
+  ExpectedSplit expected{.checkpoint = "a.ckpt", .palette = Palette::grey(16)};
+  EXPECT_NO_THROW(read_split(x_, "", expected));
+  expected.palette = Palette::of_centroids(std::vector<float>(16, 0.5f), 1);
+  EXPECT_THAT([&] { read_split(x_, "", expected); },
+              ThrowsMessage<InputError>(
+                  AllOf(HasSubstr("x.npy: its images have a palette of 16 evenly spaced greys, says "),
+                        HasSubstr("dataset.yaml, and a.ckpt one of 16 colours of its own; run `prepare_data --fashion "
+                                  "--palette a.ckpt --data_dir " +
+                                  folder_.path().string() + "`"))));
+  std::swap(*expected.palette, info_.palette);
+  put_info();
+  EXPECT_THAT([&] { read_split(x_, "", expected); },
+              ThrowsMessage<InputError>(HasSubstr("; run `prepare_data --fashion --data_dir ")));
+  info_.dataset = "mine";
+  put_info();
+  EXPECT_THAT([&] { read_split(x_, "", expected); },
+              ThrowsMessage<InputError>(HasSubstr("; give it images in its own palette")));
+  expected.palette = std::nullopt;
+  EXPECT_NO_THROW(read_split(x_, "", expected));
+  expected.lacks_palette = true;
+  EXPECT_THAT([&] { read_split(x_, "", expected); },
+              ThrowsMessage<InputError>(HasSubstr("a.ckpt: its tokens are indices of a k-means palette")));
+  EXPECT_NO_THROW(read_split(x_, "", {.palette = Palette::grey(16)}));  // of a new model
+}
+
 TEST_F(ReadSplit, MissingFilesSayHowToGetThem) {
   put_x({1, 1, 1}, {0});
   EXPECT_THAT([&] { read_split(x_, y_); },

@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "igpt/data/palette.h"
+#include "igpt/data/split.h"
 #include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 
@@ -44,7 +46,11 @@ struct Checkpoint {
   std::vector<std::pair<std::string, torch::Tensor>> state_dict;  ///< float32 on the CPU; names without `gpt.`
   bool classify = false;                                          ///< trained as a classifier
   int64_t epoch = 0, global_step = 0;
-  HyperParameters hyper_parameters;  ///< the options of the run, the model's among them
+  HyperParameters hyper_parameters;      ///< the options of the run, the model's among them
+  std::string dataset;                   ///< that it was trained on, "fashion"; empty: not known
+  std::string train_sha256;              ///< data::fingerprint of the training images; empty: not known
+  std::optional<data::Palette> palette;  ///< of its tokens; nothing where it is not known
+  bool lacks_palette = false;            ///< its tokens are indices of a palette that the file does not hold
   std::optional<AdamState> optimizer;
   std::optional<TrainingProgress> progress;  ///< only in this project's files
 };
@@ -60,6 +66,23 @@ void write_checkpoint(const std::filesystem::path& path, const Checkpoint& check
 
 /// The model of a checkpoint with its weights, on the CPU, in evaluation mode.
 ImageGPT make_model(const Checkpoint& checkpoint);
+
+/// What images for the model of `checkpoint`, which was read from `path`, have to be.
+data::ExpectedSplit expected_images(const Checkpoint& checkpoint, const std::string& path, std::string other_size_cure);
+
+/// The data set that the images belong to, "fashion"; empty where it is not known.
+std::string dataset_of(const data::Split& split);
+
+/// What to say where the images in file `x` are known to be of another data set than those that trained the checkpoint,
+/// or its palette is not known to be theirs; empty where there is nothing to say.
+std::string note_on_images(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
+                           const std::string& x);
+
+/// What to type so that file `x` holds the checkpoint's data set in its palette; empty where prepare_data cannot.
+std::string prepare_command(const Checkpoint& checkpoint, const std::string& path, const std::string& x);
+
+/// Throws igpt::InputError where the images of a checkpoint cannot be drawn, since it lacks their palette.
+void require_palette(const Checkpoint& checkpoint, const std::string& path);
 
 /// The weights of `model` on the CPU, as state_dict has them.
 std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model);

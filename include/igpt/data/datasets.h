@@ -28,6 +28,14 @@ struct DatasetSource {
 /// "mnist", "fashion".
 std::vector<std::string> dataset_names();
 
+/// "Fashion-MNIST" for "fashion"; a name that is not known as it is, on one line.
+std::string title_of(const std::string& dataset);
+
+/// What to type for the images of `dataset` in `folder`, quantized with the palette of `checkpoint` where one is given:
+/// "prepare_data --fashion --palette models/x.ckpt". Empty for a data set that prepare_data does not know.
+std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
+                                 const std::string& checkpoint = "");
+
 /// Throws igpt::UsageError that lists the names when there is no such dataset.
 const DatasetSource& find_dataset(const std::string& name);
 

@@ -23,6 +23,7 @@ struct ImageGPTOptions {
   std::optional<bool> final_norm;  ///< whether ln_f is applied; not given: as the architecture has it
   int64_t channels = 1;            ///< of the palette: 1 grey, 3 RGB
   std::vector<uint8_t> palette;    ///< (V, channels); empty: V evenly spaced greys
+  std::vector<float> centroids;    ///< (V, channels) in [0, 1] that the palette was rounded from; empty: none
 
   int64_t sequence_length() const { return num_pixels * num_pixels; }
   int64_t head_dim() const { return embed_dim / num_heads; }
