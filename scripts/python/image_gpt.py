@@ -3,6 +3,9 @@
 Parameter names are those of the original project's state dict without the prefix `gpt.`.
 """
 
+import pickle
+import types
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -38,7 +41,7 @@ class Block(nn.Module):
 
 class ImageGPT(nn.Module):
     def __init__(self, arch="image-gpt", embed_dim=16, num_heads=2, num_layers=8, num_pixels=28, num_vocab=16,
-                 num_classes=10, neighbours=12):
+                 num_classes=10, neighbours=12, final_norm=None):
         super().__init__()
         self.is_2d, self.num_pixels, self.num_vocab, self.neighbours = (
             arch == "image-gpt-2d", num_pixels, num_vocab, neighbours)
@@ -51,7 +54,8 @@ class ImageGPT(nn.Module):
             self.token_embeddings = nn.Embedding(num_vocab, embed_dim)
             self.position_embeddings = nn.Embedding(num_pixels**2, embed_dim)
         self.layers = nn.ModuleList(Block(embed_dim, num_heads, self.is_2d) for _ in range(num_layers))
-        self.ln_f = nn.LayerNorm(embed_dim)  # the original does not apply it
+        self.final_norm = self.is_2d if final_norm is None else final_norm
+        self.ln_f = nn.LayerNorm(embed_dim)  # the first version of the original does not apply it
         self.head = nn.Linear(embed_dim, num_vocab, bias=False)
         self.clf_head = nn.Linear(embed_dim, num_classes)
 
@@ -73,7 +77,7 @@ class ImageGPT(nn.Module):
         h = self.embed_2d(x) if self.is_2d else self.embed(x)
         for layer in self.layers:
             h = layer(h)
-        return self.ln_f(h) if self.is_2d else h
+        return self.ln_f(h) if self.final_norm else h
 
     def forward(self, x):  # (B, S, V)
         return self.head(self.features(x))
@@ -82,16 +86,47 @@ class ImageGPT(nn.Module):
         return self.clf_head(self.features(x).mean(1))
 
 
-MODEL_OPTIONS = ("arch", "neighbours", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab", "num_classes")
+MODEL_OPTIONS = ("arch", "neighbours", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab", "num_classes",
+                 "final_norm")
 
 
-def load_checkpoint(path):
-    """The model of a checkpoint that the C++ programs wrote, and the checkpoint itself."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    model = ImageGPT(**{name: value for name, value in checkpoint["hyper_parameters"].items() if name in MODEL_OPTIONS})
-    state = {name.removeprefix("gpt."): value for name, value in checkpoint["state_dict"].items()}
+class LightningsClassesAsDicts(pickle.Unpickler):
+    """Checkpoints of the original name classes of Lightning 0.8 and 0.9 for their hyper-parameters."""
+
+    def find_class(self, module, name):
+        if module.startswith("pytorch_lightning."):
+            return type(name, (dict,), {"__setstate__": lambda self, state: self.update(state or {})})
+        return super().find_class(module, name)
+
+
+def load_checkpoint(path, trusted=False):
+    """The model of a checkpoint that the C++ programs or the original wrote, and the checkpoint itself. The original's
+    pickles run what they name: read them only if they are `trusted`."""
+    if trusted:
+        reader = types.SimpleNamespace(Unpickler=LightningsClassesAsDicts, load=pickle.load, __name__="pickle")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
+    else:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    hyper_parameters, state = checkpoint["hyper_parameters"], dict(checkpoint["state_dict"])
+    state.pop("centroids", None)
+    state = {name.removeprefix("gpt."): value for name, value in state.items()}
+    options = {name: value for name, value in hyper_parameters.items() if name in MODEL_OPTIONS}
+    if "arch" not in hyper_parameters:  # the original's: training has moved ln_f where it was applied
+        options["final_norm"] = bool((state["ln_f.weight"] != 1).any() or (state["ln_f.bias"] != 0).any())
+    model = ImageGPT(**options)
     model.load_state_dict(state)
     return model.eval(), checkpoint
+
+
+def quantize(images, centroids):
+    """Nearest centroids (V, 1) of grey images (N, h, w) uint8, as the last version of the original finds them: pixels in
+    [0, 1], squared distances a^2 - 2 a b + b^2 in single precision, the first of several."""
+    pixels = (images.float() / 255).reshape(-1, 1)
+    tokens = []
+    for part in pixels.split(1 << 20):
+        distances = part.square().sum(1, keepdim=True) - 2 * part @ centroids.t() + centroids.t().square().sum(0, keepdim=True)
+        tokens.append(distances.argmin(1))
+    return torch.cat(tokens).reshape(images.shape)
 
 
 def generative_loss(logits, x):
