@@ -51,14 +51,18 @@ void check_labels(const fs::path& x, const std::vector<int64_t>& images, const f
 }
 
 // Reads images of this shape.
-Tokens read_tokens(const fs::path& x, const std::vector<int64_t>& shape, int64_t num_vocab) {
+Tokens read_tokens(const fs::path& x, const formats::NpyHeader& header, int64_t num_vocab) {
   const auto values_of = [&](auto images) {
-    if (images.shape != shape) throw InputError(x.string() + kChanged);
+    if (images.shape != header.shape) throw InputError(x.string() + kChanged);
     return std::move(images.values);
   };
   const int64_t largest = std::clamp<int64_t>(num_vocab, 1, kLargestVocab) - 1;
-  if (largest > UINT8_MAX) return values_of(formats::read_npy_int16(x, /*minimum=*/0, static_cast<int16_t>(largest)));
-  return values_of(formats::read_npy_uint8(x, static_cast<uint8_t>(largest)));
+  const std::string cure = "images are palette indices, not pixels" +
+                           std::string(largest == 15 ? ": for the 16 greys byte // 17 of bytes 0 to 255" : "") +
+                           "; prepare_data makes such files";
+  if (largest > UINT8_MAX)
+    return values_of(formats::read_npy_int16(x, /*minimum=*/0, static_cast<int16_t>(largest), cure));
+  return values_of(formats::read_npy_uint8(x, static_cast<uint8_t>(largest), cure));
 }
 
 std::optional<DatasetInfo> info_of(const fs::path& x) {
@@ -114,16 +118,18 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
   const bool labelled = !y.empty();
   const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting);
   // All shapes are known to be right before memory is taken for the values.
-  const std::vector<int64_t> image_shape = header_of(x).shape;
-  check_images(x, image_shape, expected);
+  const formats::NpyHeader images = header_of(x);
+  check_images(x, images.shape, expected);
   const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
-  if (labelled) check_labels(x, image_shape, y, label_shape);
+  if (labelled) check_labels(x, images.shape, y, label_shape);
   auto info = info_of(x);
   check_palette(x, info, expected);
-  auto tokens = read_tokens(x, image_shape, expected.num_vocab);
-  auto labels = labelled ? formats::read_npy_int64(y, /*minimum=*/0) : formats::NpyArray<int64_t>{};
+  auto tokens = read_tokens(x, images, expected.num_vocab);
+  auto labels =
+      labelled ? formats::read_npy_int64(y, /*minimum=*/0, INT64_MAX, "labels are the numbers of classes, 0, 1, ...")
+               : formats::NpyArray<int64_t>{};
   if (labels.shape != label_shape) throw InputError(y.string() + kChanged);
-  return {image_shape[0], image_shape[1], std::move(tokens), std::move(labels.values), std::move(info)};
+  return {images.shape[0], images.shape[1], std::move(tokens), std::move(labels.values), std::move(info)};
 }
 
 }  // namespace igpt::data

@@ -34,11 +34,45 @@ std::string in_words(const std::vector<int64_t>& shape) {
   return text + ")";
 }
 
+struct ElementType {
+  std::string_view name;
+  char kind;
+  int64_t item_size;
+};
+
+// What numpy.dtype() takes on 64-bit Linux: names stand alone, codes may follow a byte order.
+constexpr ElementType kNames[] = {
+    {"bool", 'b', 1},    {"bool_", 'b', 1},  {"int8", 'i', 1},    {"byte", 'i', 1},      {"uint8", 'u', 1},
+    {"ubyte", 'u', 1},   {"int16", 'i', 2},  {"short", 'i', 2},   {"uint16", 'u', 2},    {"ushort", 'u', 2},
+    {"int32", 'i', 4},   {"intc", 'i', 4},   {"uint32", 'u', 4},  {"uintc", 'u', 4},     {"int64", 'i', 8},
+    {"int", 'i', 8},     {"int_", 'i', 8},   {"long", 'i', 8},    {"longlong", 'i', 8},  {"intp", 'i', 8},
+    {"uint64", 'u', 8},  {"uint", 'u', 8},   {"ulong", 'u', 8},   {"ulonglong", 'u', 8}, {"uintp", 'u', 8},
+    {"float32", 'f', 4}, {"single", 'f', 4}, {"float64", 'f', 8}, {"double", 'f', 8},    {"float", 'f', 8},
+};
+constexpr ElementType kCodes[] = {
+    {"b1", 'b', 1}, {"?", 'b', 1},  {"i1", 'i', 1}, {"b", 'i', 1},  {"u1", 'u', 1}, {"B", 'u', 1},  {"i2", 'i', 2},
+    {"h", 'i', 2},  {"u2", 'u', 2}, {"H", 'u', 2},  {"i4", 'i', 4}, {"i", 'i', 4},  {"u4", 'u', 4}, {"I", 'u', 4},
+    {"i8", 'i', 8}, {"l", 'i', 8},  {"q", 'i', 8},  {"p", 'i', 8},  {"n", 'i', 8},  {"u8", 'u', 8}, {"L", 'u', 8},
+    {"Q", 'u', 8},  {"P", 'u', 8},  {"N", 'u', 8},  {"f4", 'f', 4}, {"f", 'f', 4},  {"f8", 'f', 8}, {"d", 'f', 8},
+};
+
+// Of a spelling such as "|u1", "u1", "uint8" or ">i4"; nothing for dtypes that are not read.
+std::optional<ElementType> element_type(std::string_view descr) {
+  const bool ordered = !descr.empty() && std::string_view("<>|=").find(descr.front()) != std::string_view::npos;
+  const std::string_view code = descr.substr(ordered ? 1 : 0);
+  if (const auto* known = std::ranges::find(kCodes, code, &ElementType::name); known != std::end(kCodes)) return *known;
+  if (const auto* known = std::ranges::find(kNames, descr, &ElementType::name); known != std::end(kNames))
+    return *known;
+  return std::nullopt;
+}
+
 // The header is a Python dictionary of three known keys. Nothing nests in it but the shape, so it is read from left
 // to right.
 class DictionaryReader {
  public:
-  DictionaryReader(std::string_view text, const std::string& name) : text_(text), name_(name) {}
+  // Of .npy versions 1 and 2 the writer may have been Python 2, whose long integers end in L.
+  DictionaryReader(std::string_view text, const std::string& name, bool long_integers)
+      : text_(text), name_(name), long_integers_(long_integers) {}
 
   NpyHeader read() {
     NpyHeader header;
@@ -70,7 +104,7 @@ class DictionaryReader {
   [[noreturn]] void malformed() const { throw InputError(name_ + ": its .npy header is damaged; make the file anew"); }
 
   void skip_spaces() {
-    const size_t start = text_.find_first_not_of(" \n");
+    const size_t start = text_.find_first_not_of(" \n\t\r\f");
     text_.remove_prefix(start == std::string_view::npos ? text_.size() : start);
   }
   char peek() {
@@ -86,8 +120,10 @@ class DictionaryReader {
     if (!accept(wanted)) malformed();
   }
 
+  // Python 2 marks its text: u'|u1'.
   std::string_view quoted() {
-    const char quote = peek();
+    if (const char prefix = peek(); prefix == 'u' || prefix == 'U') text_.remove_prefix(1);
+    const char quote = text_.empty() ? '\0' : text_.front();
     if (quote != '\'' && quote != '"') malformed();
     const size_t end = text_.find(quote, 1);
     if (end == std::string_view::npos) malformed();
@@ -115,6 +151,7 @@ class DictionaryReader {
       throw InputError(name_ + ": its shape is impossible; make the file anew");
     if (error != std::errc()) malformed();
     text_.remove_prefix(static_cast<size_t>(end - text_.data()));
+    if (long_integers_) accept('L');
     return value;
   }
 
@@ -130,19 +167,18 @@ class DictionaryReader {
   void read_dtype(NpyHeader& header) {
     if (peek() == '[') throw InputError(name_ + ": holds records, not numbers; save one field of it");
     const std::string_view descr = quoted();
-    static constexpr std::string_view kKnown[] = {"b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"};
-    const std::string_view type = descr.substr(std::min<size_t>(1, descr.size()));
-    const char order = descr.empty() ? '\0' : descr.front();
-    if (std::ranges::find(kKnown, type) == std::end(kKnown) || std::string_view("<>|").find(order) == std::string::npos)
-      throw InputError(name_ + ": holds values of a dtype that is not read; save it as an integer dtype");
-    header.kind = type[0];
-    header.item_size = type[1] - '0';
-    if (order == '|' && header.item_size != 1) malformed();
-    header.big_endian = order == '>' && header.item_size != 1;
+    const auto type = element_type(descr);
+    if (!type)
+      throw InputError(name_ + ": holds values of dtype " + printable(descr) +
+                       ", which is not read; whole numbers are: images as palette indices, as prepare_data makes them");
+    header.kind = type->kind;
+    header.item_size = type->item_size;
+    header.big_endian = descr.front() == '>' && header.item_size != 1;
   }
 
   std::string_view text_;
   const std::string& name_;
+  bool long_integers_;
   bool fortran_ = false;
 };
 
@@ -164,7 +200,7 @@ NpyHeader read_header(InputFile& file) {
   std::string text(length, '\0');
   file.read_exactly(std::as_writable_bytes(std::span(text)));
 
-  NpyHeader header = DictionaryReader(text, name).read();
+  NpyHeader header = DictionaryReader(text, name, /*long_integers=*/major <= 2).read();
   header.data_offset = file.position();
   // A zero among the sizes must not hide that the others overflow.
   int64_t bytes = header.item_size, count = 1;
@@ -234,18 +270,22 @@ NpyArray<T> allocate(const std::filesystem::path& path, const NpyHeader& header)
   }
 }
 
+std::string range(int64_t minimum, int64_t maximum) {
+  return std::to_string(minimum) + (maximum == INT64_MAX ? " or more" : " to " + std::to_string(maximum));
+}
+
 template <class T>
-NpyArray<T> read_integers(const std::filesystem::path& path, T minimum, T maximum) {
+NpyArray<T> read_integers(const std::filesystem::path& path, T minimum, T maximum, const std::string& cure) {
   InputFile file(path);
   const NpyHeader header = read_header(file);
   if (header.kind == 'f')
-    throw InputError(path.string() + ": holds " + header.dtype() + ", whole numbers are needed; save it as uint8");
+    throw InputError(path.string() + ": holds " + header.dtype() + ", whole numbers are needed, " +
+                     range(minimum, maximum) + "; " + cure);
   auto array = allocate<T>(path, header);
   for_each_integer(file, header, [&](auto value, int64_t index) {
     if (std::cmp_less(value, minimum) || std::cmp_greater(value, maximum))
       throw InputError(path.string() + ": holds " + std::to_string(value) + " at " + position_of(index, header.shape) +
-                       ", allowed are " + std::to_string(minimum) + " to " + std::to_string(maximum) +
-                       "; was it made for another palette or model?");
+                       ", allowed are " + range(minimum, maximum) + "; " + cure);
     // NOLINTNEXTLINE(bugprone-signed-char-misuse,cert-str34-c): int8 is a number here, not a character
     array.values[static_cast<size_t>(index)] = static_cast<T>(value);
   });
@@ -279,16 +319,18 @@ NpyHeader read_npy_header(const std::filesystem::path& path) {
   return read_header(file);
 }
 
-NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum) {
-  return read_integers<uint8_t>(path, 0, maximum);
+NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum, const std::string& cure) {
+  return read_integers<uint8_t>(path, 0, maximum, cure);
 }
 
-NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum, int16_t maximum) {
-  return read_integers<int16_t>(path, minimum, maximum);
+NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum, int16_t maximum,
+                                 const std::string& cure) {
+  return read_integers<int16_t>(path, minimum, maximum, cure);
 }
 
-NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum, int64_t maximum) {
-  return read_integers<int64_t>(path, minimum, maximum);
+NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum, int64_t maximum,
+                                 const std::string& cure) {
+  return read_integers<int64_t>(path, minimum, maximum, cure);
 }
 
 NpyArray<double> read_npy_float64(const std::filesystem::path& path) {

@@ -133,10 +133,29 @@ TEST_F(ReadSplit, TokensOutsideThePaletteAreRefused) {
               ThrowsMessage<InputError>(HasSubstr("x.npy: holds 16 at (0, 1, 1), allowed are 0 to 15")));
 }
 
+// Each is what someone has who did not quantize: pixels in [0, 1] or [-1, 1], raw bytes.
+TEST_F(ReadSplit, PixelsInsteadOfTokensAreToldHowToQuantize) {
+  const auto expect_cure = [&](const std::string& holds, const ExpectedSplit& expected, const std::string& how) {
+    EXPECT_THAT([&] { read_split(x_, "", expected); },
+                ThrowsMessage<InputError>(AllOf(HasSubstr("x.npy: holds " + holds), HasSubstr(how),
+                                                HasSubstr("; prepare_data makes such files"))));
+  };
+  const std::string greys = "images are palette indices, not pixels: for the 16 greys byte // 17 of bytes 0 to 255";
+  write_npy(x_, {1, 1, 1}, std::vector<double>{0.5});
+  expect_cure("float64, whole numbers are needed, 0 to 15", {.num_vocab = 16}, greys);
+  expect_cure("float64, whole numbers are needed, 0 to 511", {.num_vocab = 512}, "not pixels;");
+  put_x({1, 1, 1}, {255});
+  expect_cure("255 at (0, 0, 0), allowed are 0 to 15", {.num_vocab = 16}, greys);
+  write_npy(x_, {1, 1, 1}, std::vector<int64_t>{-1});
+  expect_cure("-1 at (0, 0, 0), allowed are 0 to 15", {.num_vocab = 16}, greys);
+}
+
 TEST_F(ReadSplit, NegativeLabelsAreRefused) {
   put_x({1, 1, 1}, {0});
   put_y({1}, {-1});
-  EXPECT_THAT([&] { read_split(x_, y_); }, ThrowsMessage<InputError>(HasSubstr("y.npy: holds -1 at (0,)")));
+  EXPECT_THAT([&] { read_split(x_, y_); },
+              ThrowsMessage<InputError>(
+                  HasSubstr("y.npy: holds -1 at (0,), allowed are 0 or more; labels are the numbers of classes")));
 }
 
 TEST_F(ReadSplit, ImagesOfAnotherSizeAreRefusedBeforeTheyAreRead) {

@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <limits>
+#include <sstream>
 
 #include "igpt/error.h"
 #include "temporary_folder.h"
@@ -125,9 +126,16 @@ TEST_F(Npy, ValuesOutOfRangeAreNamedWithTheirPlace) {
 TEST_F(Npy, FloatsAreNoTokens) {
   const auto path = put(file_of(1, dictionary("<f4", "(1,)"), std::string("\0\0\x80\x3f", 4)));
   EXPECT_THAT([&] { read_npy_uint8(path); }, ThrowsMessage<InputError>(HasSubstr("holds float32, whole numbers are")));
+  EXPECT_THAT([&] { read_npy_int64(path, 0, INT64_MAX, "write others"); },
+              ThrowsMessage<InputError>(HasSubstr("whole numbers are needed, 0 or more; write others")));
   EXPECT_THAT(read_npy_float64(path).values, ElementsAre(1.0));
   EXPECT_THAT(read_npy_float64(put(file_of(1, dictionary(">f4", "(1,)"), std::string("\x3f\x80\0\0", 4)))).values,
               ElementsAre(1.0));
+}
+
+TEST_F(Npy, OtherDtypesAreNamed) {
+  EXPECT_THAT([&] { read_npy_uint8(put(file_of(1, dictionary("<f2", "(1,)"), "ab"))); },
+              ThrowsMessage<InputError>(HasSubstr("holds values of dtype <f2, which is not read; whole numbers are")));
 }
 
 TEST_F(Npy, RefusesEveryTruncationAndExcess) {
@@ -175,8 +183,24 @@ TEST_F(Npy, RefusesHeadersThatNumPyWouldNotWrite) {
            dictionary("<U1", "(1,)"),
            dictionary("<c8", "(1,)"),
            dictionary("|u3", "(1,)"),
-           dictionary("=u1", "(1,)"),
            dictionary("|u2", "(1,)"),
+           dictionary("|uint8", "(1,)"),
+           dictionary("u", "(1,)"),
+           dictionary("!u1", "(1,)"),
+           dictionary("@B", "(1,)"),
+           dictionary("u1 ", "(1,)"),
+           dictionary("U8", "(1,)"),
+           dictionary("UInt8", "(1,)"),
+           dictionary("half", "(1,)"),
+           dictionary("e", "(1,)"),
+           dictionary("|u1", "(1LL,)"),
+           dictionary("|u1", "(1l,)"),
+           dictionary("|u1", "(L,)"),
+           dictionary("|u1", "(1L)"),
+           dictionary("|u1", "(1,)\v"),
+           std::string("{'descr': u '|u1', 'fortran_order': False, 'shape': (1,), }"),
+           std::string("{'descr': b'|u1', 'fortran_order': False, 'shape': (1,), }"),
+           std::string("{'descr': uu'|u1', 'fortran_order': False, 'shape': (1,), }"),
            dictionary("<f2", "(1,)"),
            dictionary("|V1", "(1,)"),
            dictionary("|u1", "(1,)") + "x",
@@ -197,8 +221,52 @@ TEST_F(Npy, RefusesHeadersThatNumPyWouldNotWrite) {
 TEST_F(Npy, ReadsHeadersThatOtherWritersWrite) {
   for (const char* text : {"{'descr': '|u1', 'fortran_order': False, 'shape': (1,), }",
                            "{\"shape\":(1,),\"fortran_order\":False,\"descr\":\"|u1\"}",
-                           "  { 'shape' : ( 1 , ) , 'descr' : '<u1' , 'fortran_order' : True }  \n"})
+                           "  { 'shape' : ( 1 , ) , 'descr' : '<u1' , 'fortran_order' : True }  \n",
+                           "{'descr': u'|u1', 'fortran_order': False, 'shape': (1L,), }",
+                           "{u'descr': U\"|u1\", u'fortran_order': False, u'shape': (1 L, )}",
+                           "\t{\r\n'descr':\t'|u1',\r'fortran_order':\tFalse,\f'shape':\t(\r1\t,\n)\t}\t\r\n"})
     EXPECT_THAT(read_npy_uint8(put(file_of(2, text, "x"))).values, ElementsAre('x')) << text;
+}
+
+TEST_F(Npy, LongIntegersEndedBeforeVersion3) {
+  for (const int version : {1, 2, 3}) {
+    const auto path = put(file_of(version, dictionary("|u1", "(2L, 1L)"), "ab"));
+    if (version < 3)
+      EXPECT_THAT(read_npy_uint8(path).shape, ElementsAre(2, 1));
+    else
+      EXPECT_THROW(read_npy_uint8(path), InputError);
+  }
+}
+
+// numpy.dtype() of each of them is the dtype of this name, on little-endian Linux of 64 bits.
+TEST_F(Npy, ReadsEverySpellingOfItsDtypes) {
+  const struct {
+    const char *name, *alone, *codes;
+    int64_t item_size;
+  } cases[] = {
+      {"bool", "bool bool_", "b1 ?", 1},
+      {"int8", "int8 byte", "i1 b", 1},
+      {"uint8", "uint8 ubyte", "u1 B", 1},
+      {"int16", "int16 short", "i2 h", 2},
+      {"uint16", "uint16 ushort", "u2 H", 2},
+      {"int32", "int32 intc", "i4 i", 4},
+      {"uint32", "uint32 uintc", "u4 I", 4},
+      {"int64", "int64 int int_ long longlong intp", "i8 l q p n", 8},
+      {"uint64", "uint64 uint ulong ulonglong uintp", "u8 L Q P N", 8},
+      {"float32", "float32 single", "f4 f", 4},
+      {"float64", "float64 double float", "f8 d", 8},
+  };
+  const auto expect_read = [&](const std::string& descr, const std::string& name, int64_t item_size) {
+    const auto path = put(file_of(1, dictionary(descr, "(2,)"), std::string(2 * static_cast<size_t>(item_size), '\0')));
+    EXPECT_EQ(read_npy_header(path).dtype(), name) << descr;
+    EXPECT_EQ(read_npy_header(path).big_endian, descr[0] == '>' && item_size > 1) << descr;
+  };
+  for (const auto& test : cases) {
+    std::istringstream alone(test.alone), codes(test.codes);
+    for (std::string word; alone >> word;) expect_read(word, test.name, test.item_size);
+    for (std::string word; codes >> word;)
+      for (const char* order : {"", "<", ">", "=", "|"}) expect_read(order + word, test.name, test.item_size);
+  }
 }
 
 TEST_F(Npy, RefusesFortranOrderUnlessItIsTheSame) {

@@ -26,17 +26,21 @@ struct NpyArray {
   std::vector<T> values;  ///< in C order
 };
 
-/// Reads and checks the header: known dtype, C order, and a file size that is exactly what it says. Throws
-/// igpt::InputError.
+/// Reads and checks the header: known dtype in any spelling that numpy.load takes, C order, and a file size that is
+/// exactly what it says. Throws igpt::InputError.
 NpyHeader read_npy_header(const std::filesystem::path& path);
 
-/// Reads whole numbers of any integer dtype or bool, either byte order. Throws igpt::InputError when a value is below
-/// `minimum` or above `maximum`, naming it and where it is. Memory: the result and 1 MiB.
-NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum = 255);
+constexpr const char* kGiveAnother = "give another file";
+
+/// Reads whole numbers of any integer dtype or bool, either byte order. Throws igpt::InputError when it holds floats,
+/// or a value below `minimum` or above `maximum`, which it names with its place; `cure` ends both messages. Memory: the
+/// result and 1 MiB.
+NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum = 255,
+                                 const std::string& cure = kGiveAnother);
 NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum = INT16_MIN,
-                                 int16_t maximum = INT16_MAX);
+                                 int16_t maximum = INT16_MAX, const std::string& cure = kGiveAnother);
 NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum = INT64_MIN,
-                                 int64_t maximum = INT64_MAX);
+                                 int64_t maximum = INT64_MAX, const std::string& cure = kGiveAnother);
 
 /// Reads any of the dtypes.
 NpyArray<double> read_npy_float64(const std::filesystem::path& path);
