@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "igpt/error.h"
@@ -39,6 +40,7 @@ class Inflater {
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(compressed.data()));
     stream_.avail_in = static_cast<uInt>(compressed.size());
     while (stream_.avail_in > 0 || pending_) {
+      if (between_members_ && skip_padding()) return;
       if (between_members_) begin_member();
       if (!step()) return;
     }
@@ -51,9 +53,23 @@ class Inflater {
   }
 
  private:
+  // Zeros up to the end of the file, which tapes and block devices leave behind the last member, are no error for
+  // gzip -t either. Whether the input was such.
+  bool skip_padding() {
+    if (members_ == 0 || (*stream_.next_in != 0 && !padded_)) return false;
+    padded_ = true;
+    const std::span<const Bytef> rest(stream_.next_in, stream_.avail_in);
+    if (!std::ranges::all_of(rest, [](Bytef byte) { return byte == 0; })) refuse_what_follows();
+    stream_.avail_in = 0;
+    return true;
+  }
+
+  [[noreturn]] void refuse_what_follows() const {
+    throw InputError(name_ + ": something that is not gzip follows the compressed data; copy or download it again");
+  }
+
   void begin_member() {
-    if (members_ > 0 && *stream_.next_in != 0x1f)
-      throw InputError(name_ + ": something that is not gzip follows the compressed data; copy or download it again");
+    if (members_ > 0 && *stream_.next_in != 0x1f) refuse_what_follows();
     inflateReset(&stream_);
     between_members_ = false;
   }
@@ -85,6 +101,7 @@ class Inflater {
   std::string name_, content_;
   std::vector<Bytef> chunk_ = std::vector<Bytef>(kChunk);
   bool between_members_ = true;
+  bool padded_ = false;
   bool pending_ = false;  // zlib may hold output that did not fit
   uint64_t members_ = 0;
 };

@@ -11,6 +11,7 @@
 namespace igpt::formats {
 namespace {
 
+using namespace std::string_literals;
 using igpt::testing::TemporaryFolder;
 using igpt::testing::write_bytes;
 using ::testing::HasSubstr;
@@ -70,7 +71,23 @@ TEST(Gzip, RefusesDamage) {
 TEST(Gzip, RefusesWhatFollowsTheData) {
   EXPECT_THROW(gunzip(gzip("abc") + "xyz", kPlenty, "x"), InputError);
   EXPECT_THROW(gunzip(gzip("abc") + "\x1f", kPlenty, "x"), InputError);
-  EXPECT_THROW(gunzip(gzip("abc") + std::string(600, '\0'), kPlenty, "x"), InputError);
+  const std::string zeros(100'000, '\0');  // more than one chunk
+  for (const std::string& behind : {"\0x"s, zeros + "x", zeros + gzip("abc")})
+    EXPECT_THAT([&] { gunzip(gzip("abc") + behind, kPlenty, "x.gz"); },
+                ThrowsMessage<InputError>(HasSubstr("x.gz: something that is not gzip follows")));
+  EXPECT_THROW(gunzip(gzip("abc") + "\x1f" + zeros, kPlenty, "x"), InputError);
+  EXPECT_THROW(gunzip(zeros, kPlenty, "x"), InputError);
+}
+
+// As gzip -t has it.
+TEST(Gzip, ZerosBehindTheLastMemberAreNoError) {
+  TemporaryFolder folder;
+  for (const size_t zeros : {1, 8, 511, 200'000}) {
+    const std::string padded = gzip("abc") + gzip("def") + std::string(zeros, '\0');
+    EXPECT_EQ(gunzip(padded, kPlenty, "x"), "abcdef") << zeros;
+    write_bytes(folder / "padded.gz", padded);
+    EXPECT_EQ(read_plain_or_gzip(folder / "padded.gz", kPlenty), "abcdef") << zeros;
+  }
 }
 
 TEST(Gzip, RefusesWhatIsNotGzip) {
