@@ -1,6 +1,7 @@
 #include "igpt/formats/pickle.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cstring>
@@ -84,7 +85,9 @@ enum class Meaning {
   dict,       // a dict of this type, maybe of the entries given
   list,
   set,
+  frozenset,
   bytes,
+  bytearray,
   text,
   path,
   tuple,  // of one argument, itself a tuple
@@ -109,12 +112,12 @@ constexpr Global allowed_globals[] = {
     {"_codecs.encode", Meaning::bytes},
     {"argparse.Namespace", Meaning::dict},
     {"builtins.bool", Meaning::name_only},
-    {"builtins.bytearray", Meaning::bytes},
+    {"builtins.bytearray", Meaning::bytearray},
     {"builtins.bytes", Meaning::bytes},
     {"builtins.complex", Meaning::opaque},
     {"builtins.dict", Meaning::dict},
     {"builtins.float", Meaning::name_only},
-    {"builtins.frozenset", Meaning::set},
+    {"builtins.frozenset", Meaning::frozenset},
     {"builtins.int", Meaning::name_only},
     {"builtins.list", Meaning::list},
     {"builtins.object", Meaning::name_only},
@@ -214,6 +217,57 @@ std::optional<Meaning> meaning_of(std::string_view name) {
   return plain_name ? std::optional(Meaning::name_only) : std::nullopt;
 }
 
+// Modules by which a pickle runs commands, opens files or loads other code, and Python's own functions for it.
+constexpr std::string_view running_modules[] = {"_pickle", "ctypes", "importlib",  "marshal", "nt",
+                                                "os",      "pickle", "posix",      "pty",     "runpy",
+                                                "shutil",  "socket", "subprocess", "sys",     "timeit"};
+constexpr std::string_view running_builtins[] = {"__import__", "apply", "breakpoint", "compile", "delattr",
+                                                 "eval",       "exec",  "execfile",   "getattr", "globals",
+                                                 "input",      "open",  "setattr",    "vars"};
+
+// Whether nothing but an attack names it in a checkpoint. A dotted name goes on from a module to others, such as
+// torch.serialization.os.system.
+bool runs_code(std::string_view name) {
+  constexpr std::string_view builtins = "builtins.";
+  if (name.starts_with(builtins))
+    return std::ranges::find(running_builtins, name.substr(builtins.size())) != std::end(running_builtins);
+  if (std::ranges::find(running_modules, name.substr(0, name.find('.'))) != std::end(running_modules)) return true;
+  for (const std::string_view part : {".os.", ".posix.", ".subprocess.", ".sys.", ".builtins.", ".__builtins__."})
+    if (name.find(part) != std::string_view::npos) return true;
+  return false;
+}
+
+// Length of the UTF-8 sequence that `text` begins with (RFC 3629, section 4); 0 where it is none.
+size_t utf8_length(std::string_view text, bool surrogates) {
+  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : 0; };
+  const auto first = byte(0), second = byte(1);
+  const auto follows = [&](size_t i) { return byte(i) >= 0x80 && byte(i) < 0xc0; };
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || first > 0xf4 || !follows(1)) return 0;
+  if (first < 0xe0) return 2;
+  const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
+  const bool surrogate = first == 0xed && second >= 0xa0;
+  if (overlong || (surrogate && !surrogates) || (first == 0xf4 && second >= 0x90) || !follows(2)) return 0;
+  if (first < 0xf0) return 3;
+  return follows(3) ? 4 : 0;
+}
+
+bool is_utf8(std::string_view text, bool surrogates) {
+  while (!text.empty()) {
+    const size_t length = utf8_length(text, surrogates);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+// numpy's names of the element types of its scalars.
+constexpr std::pair<std::string_view, DType> numpy_dtypes[] = {
+    {"b1", DType::boolean}, {"i1", DType::int8},    {"i2", DType::int16},   {"i4", DType::int32},
+    {"i8", DType::int64},   {"u1", DType::uint8},   {"u2", DType::uint16},  {"u4", DType::uint32},
+    {"u8", DType::uint64},  {"f2", DType::float16}, {"f4", DType::float32}, {"f8", DType::float64},
+};
+
 // Upper bounds of what one thing costs in memory, bytes, with the allocator's share.
 constexpr uint64_t node_cost = 160, item_cost = 72, entry_cost = 240, memo_cost = 96;
 
@@ -241,6 +295,7 @@ class Unpickler {
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
 
   void push_text(Kind kind, std::string_view text);
+  void push_string(std::string_view text, bool surrogates);
   void push_sequence(Kind kind, std::vector<Value> items);
   void push_tuple(size_t count);
   void push_long(std::string_view digits);
@@ -254,14 +309,19 @@ class Unpickler {
   void push_global(std::string_view module, std::string_view name);
   Value call(const Value& callable, const Value& arguments);
   Value make_dict(std::string type, const std::vector<Value>& arguments);
-  Value make_sequence(Kind kind, const std::vector<Value>& arguments);
-  Value make_bytes(const std::vector<Value>& arguments);
+  template <class Make>
+  Value make_sequence(const std::vector<Value>& arguments, Make make);
+  std::string make_bytes(const std::vector<Value>& arguments);
   Value make_path(const std::vector<Value>& arguments);
   Value make_scalar(const std::vector<Value>& arguments);
+  Value number_of(DType dtype, const std::string& bytes);
   Value rebuild_tensor(const std::vector<Value>& arguments, bool dtype_given);
   std::vector<int64_t> dimensions(const Value& sizes);
   void build(const Value& state);
-  [[noreturn]] void refuse_call(std::string_view name);
+  void add_entry(Value& dict, const Value& key, Value value);
+  bool holds_a_module();
+  [[noreturn]] void refuse_global(std::string_view name, const std::string& asked);
+  [[noreturn]] void refuse_call(const Value& callable);
   [[noreturn]] void fail_arguments(std::string_view name);
 
   ByteReader& reader_;
@@ -397,23 +457,38 @@ void Unpickler::push_text(Kind kind, std::string_view text) {
   push(kind == Kind::string ? Value(text) : Value::big_integer(std::string(text)));
 }
 
+// Python writes a str's lone surrogates, which UTF-8 proper has not; those of Python 2, bytes, torch.load decodes
+// strictly.
+void Unpickler::push_string(std::string_view text, bool surrogates) {
+  if (!is_utf8(text, surrogates))
+    reader_.fail("has text that is not UTF-8 before byte " + std::to_string(reader_.position()) +
+                 ", which torch.load refuses; the file is damaged, or Python 2 wrote it");
+  push_text(Kind::string, text);
+}
+
 bool Unpickler::read_text(Op op) {
   switch (op) {
     case Op::short_binstring:
-    case Op::short_binunicode:
-      return push_text(Kind::string, reader_.take_text(reader_.u8())), true;
+      return push_string(reader_.take_text(reader_.u8()), /*surrogates=*/false), true;
     case Op::binstring:
+      return push_string(reader_.take_text(reader_.u32()), /*surrogates=*/false), true;
+    case Op::short_binunicode:
+      return push_string(reader_.take_text(reader_.u8()), /*surrogates=*/true), true;
     case Op::binunicode:
-      return push_text(Kind::string, reader_.take_text(reader_.u32())), true;
+      return push_string(reader_.take_text(reader_.u32()), /*surrogates=*/true), true;
     case Op::binunicode8:
-      return push_text(Kind::string, reader_.take_text(reader_.u64())), true;
+      return push_string(reader_.take_text(reader_.u64()), /*surrogates=*/true), true;
     case Op::short_binbytes:
       return push_text(Kind::bytes, reader_.take_text(reader_.u8())), true;
     case Op::binbytes:
       return push_text(Kind::bytes, reader_.take_text(reader_.u32())), true;
     case Op::binbytes8:
-    case Op::bytearray8:
       return push_text(Kind::bytes, reader_.take_text(reader_.u64())), true;
+    case Op::bytearray8: {
+      const auto bytes = reader_.take_text(reader_.u64());
+      charge(node_cost + bytes.size());
+      return push(Value::bytearray(std::string(bytes))), true;
+    }
     default:
       return false;
   }
@@ -442,13 +517,20 @@ void Unpickler::append(std::vector<Value> items) {
   });
 }
 
+// No pickler writes a key twice. Which of the two values counts would be a matter of the reader.
+void Unpickler::add_entry(Value& dict, const Value& key, Value value) {
+  if (dict.insert(key, std::move(value))) return;
+  const auto* text = key.as_string();
+  throw InputError("two entries of the key " + (text ? printable(*text) : std::to_string(*key.as_int())));
+}
+
 void Unpickler::set_items(std::vector<Value> keys_and_values) {
   if (keys_and_values.size() % 2) reader_.fail("has a key without a value; the file is damaged");
   charge(keys_and_values.size() / 2 * entry_cost);
   Value& target = top();
   held([&] {
     for (size_t i = 0; i < keys_and_values.size(); i += 2)
-      target.insert(std::move(keys_and_values[i]), std::move(keys_and_values[i + 1]));
+      add_entry(target, keys_and_values[i], std::move(keys_and_values[i + 1]));
     return true;
   });
 }
@@ -472,7 +554,8 @@ bool Unpickler::read_container(Op op) {
     case Op::empty_set:
       return push_sequence(Kind::set, {}), true;
     case Op::frozenset:
-      return push_sequence(Kind::set, pop_to_mark()), true;
+      charge(node_cost);
+      return push(held([&] { return Value::frozenset(pop_to_mark()); })), true;
     case Op::append:
       charge(item_cost);
       return append({pop()}), true;
@@ -554,7 +637,7 @@ bool Unpickler::read_object(Op op) {
       const auto module = reader_.line(/*limit=*/256), name = reader_.line(/*limit=*/256);
       push_global(module, name);
       // INST would also call what it names; it is Python 2's and no file of torch.save has it.
-      if (op == Op::inst) refuse_call(canonical_name(module, name));
+      if (op == Op::inst) refuse_call(Value::opaque(canonical_name(module, name)));
       return true;
     }
     case Op::stack_global: {
@@ -569,7 +652,7 @@ bool Unpickler::read_object(Op op) {
     }
     case Op::newobj_ex: {
       const Value named = pop(), arguments = pop(), callable = pop();
-      if (named.kind() != Kind::dict || !named.entries().empty()) refuse_call(callable.type_name());
+      if (named.kind() != Kind::dict || !named.entries().empty()) fail_arguments(callable.type_name());
       return push(call(callable, arguments)), true;
     }
     case Op::build: {
@@ -590,14 +673,39 @@ bool Unpickler::read_object(Op op) {
 void Unpickler::push_global(std::string_view module, std::string_view name) {
   const auto known_as = canonical_name(module.substr(0, 256), name.substr(0, 256));
   if (!meaning_of(known_as))
-    reader_.fail("asks for " + printable(std::string(module) + "." + std::string(name)) +
-                 ", which no checkpoint needs; it was not run. Do not trust this file");
+    refuse_global(known_as, "asks for " + printable(std::string(module) + "." + std::string(name)));
   charge(node_cost + known_as.size());
   push(Value::opaque(known_as));
 }
 
-void Unpickler::refuse_call(std::string_view name) {
-  reader_.fail("calls " + printable(name) + ", which no checkpoint needs; it was not run. Do not trust this file");
+// What torch.nn.Module keeps in each object is in the rest of the pickle; where its class comes first, the legacy
+// container has it behind "module".
+bool Unpickler::holds_a_module() {
+  if (!stack_.empty() && !marks_.empty() && marks_.back() == stack_.size() - 1 && stack_.back().as_string() &&
+      *stack_.back().as_string() == "module")
+    return true;
+  const size_t at = reader_.position();
+  const auto rest = reader_.take_text(reader_.remaining());
+  reader_.seek(at);
+  return std::ranges::all_of(std::array{"_parameters", "_buffers", "_modules"},
+                             [&](std::string_view name) { return rest.find(name) != std::string_view::npos; });
+}
+
+void Unpickler::refuse_global(std::string_view name, const std::string& asked) {
+  if (runs_code(name)) reader_.fail(asked + ", which no checkpoint needs; it was not run. Do not trust this file");
+  if (holds_a_module())
+    reader_.fail(
+        "holds a whole model and not only its weights: it " + asked +
+        ", whose code is not run. Load it in PyTorch in a place you trust, and torch.save("
+        "{\"state_dict\": model.state_dict(), \"hyper_parameters\": dict(embed_dim=..., ...)}, \"model.ckpt\")");
+  reader_.fail(asked +
+               ", which is not plain data; no code of a file is run. Load it in PyTorch in a place you trust, and save "
+               "state_dict and hyper_parameters as plain values: dense tensors on the CPU, numbers, strings");
+}
+
+void Unpickler::refuse_call(const Value& callable) {
+  if (callable.kind() == Kind::opaque) refuse_global(callable.type_name(), "calls " + printable(callable.type_name()));
+  reader_.fail("calls " + std::string(callable.kind_name()) + "; the file is damaged");
 }
 
 void Unpickler::fail_arguments(std::string_view name) {
@@ -606,33 +714,40 @@ void Unpickler::fail_arguments(std::string_view name) {
 
 Value Unpickler::call(const Value& callable, const Value& arguments) {
   const std::string name(callable.type_name());
-  if (callable.kind() != Kind::opaque || arguments.kind() != Kind::tuple) refuse_call(name);
+  if (callable.kind() != Kind::opaque) refuse_call(callable);
+  if (arguments.kind() != Kind::tuple) fail_arguments(name);
   const auto& values = arguments.items();
   charge(node_cost + name.size());
-  switch (meaning_of(name).value_or(Meaning::name_only)) {
+  const Meaning meaning = meaning_of(name).value_or(Meaning::name_only);
+  switch (meaning) {
     case Meaning::name_only:
-      refuse_call(name);
+      refuse_call(callable);
     case Meaning::dict:
       return make_dict(name, values);
     case Meaning::list:
-      return make_sequence(Kind::list, values);
+      return make_sequence(values, &Value::list);
     case Meaning::set:
-      return make_sequence(Kind::set, values);
+    case Meaning::frozenset:
+      return make_sequence(values, [&](auto items) {
+        return meaning == Meaning::set ? Value::set(std::move(items)) : Value::frozenset(std::move(items));
+      });
     case Meaning::bytes:
-      return make_bytes(values);
+      return Value::bytes(make_bytes(values));
+    case Meaning::bytearray:
+      return Value::bytearray(make_bytes(values));
     case Meaning::path:
       return make_path(values);
     case Meaning::numpy_scalar:
       return make_scalar(values);
     case Meaning::opaque:
-      return Value::opaque(name);
+      return Value::opaque(name, /*hashable=*/!name.starts_with("numpy."));
     case Meaning::rebuild_tensor:
       return rebuild_tensor(values, /*dtype_given=*/false);
     case Meaning::rebuild_tensor_v3:
       return rebuild_tensor(values, /*dtype_given=*/true);
     case Meaning::tuple:
       if (values.size() == 1 && values[0].kind() == Kind::tuple) return values[0];
-      return make_sequence(Kind::tuple, values);
+      return make_sequence(values, &Value::tuple);
     case Meaning::text:
       if (values.size() != 1 || !values[0].as_string()) fail_arguments(name);
       return values[0];
@@ -643,14 +758,15 @@ Value Unpickler::call(const Value& callable, const Value& arguments) {
       if (values.size() != 4 || values[0].type_name() == name) fail_arguments(name);
       return call(values[0], values[2]);
     case Meaning::reconstructor:  // (class, base, state)
-      if (values.size() != 3 || meaning_of(values[0].type_name()) != Meaning::dict) refuse_call(name);
+      if (values.size() != 3 || meaning_of(values[0].type_name()) != Meaning::dict)
+        refuse_call(values.size() == 3 ? values[0] : callable);
       return make_dict(std::string(values[0].type_name()),
                        values[2].is_none() ? std::vector<Value>() : std::vector<Value>{values[2]});
     case Meaning::numpy_dtype:
       if (values.empty() || !values[0].as_string() || values[0].as_string()->size() > 64) fail_arguments(name);
       return Value::opaque("numpy.dtype(" + *values[0].as_string() + ")");
   }
-  refuse_call(name);
+  refuse_call(callable);
 }
 
 // dict(), dict(mapping), dict([(key, value), ...]), defaultdict(factory).
@@ -666,29 +782,27 @@ Value Unpickler::make_dict(std::string type, const std::vector<Value>& arguments
   for (const auto& pair : content.items())
     if (pair.items().size() != 2) fail_arguments(type);
   return held([&] {
-    for (const auto& [key, value] : content.entries()) result.insert(key, value);
-    for (const auto& pair : content.items()) result.insert(pair.items()[0], pair.items()[1]);
+    for (const auto& [key, value] : content.entries()) add_entry(result, key, value);
+    for (const auto& pair : content.items()) add_entry(result, pair.items()[0], pair.items()[1]);
     return result;
   });
 }
 
 // set([...]), deque([...], maxlen).
-Value Unpickler::make_sequence(Kind kind, const std::vector<Value>& arguments) {
+template <class Make>
+Value Unpickler::make_sequence(const std::vector<Value>& arguments, Make make) {
   const auto items = arguments.empty() ? std::vector<Value>() : arguments[0].items();
   if (!arguments.empty() && arguments[0].identity() == nullptr) fail_arguments("a container");
   charge(item_cost * items.size());
-  return held([&] {
-    if (kind == Kind::list) return Value::list(items);
-    return kind == Kind::set ? Value::set(items) : Value::tuple(items);
-  });
+  return held([&] { return make(items); });
 }
 
 // encode(text, "latin1"): how protocol 2 writes bytes.
-Value Unpickler::make_bytes(const std::vector<Value>& arguments) {
-  if (arguments.empty()) return Value::bytes("");
+std::string Unpickler::make_bytes(const std::vector<Value>& arguments) {
+  if (arguments.empty()) return "";
   if (const auto* bytes = arguments[0].as_bytes()) {
     charge(bytes->size());
-    return Value::bytes(*bytes);
+    return *bytes;
   }
   const auto* text = arguments[0].as_string();
   const auto* encoding = arguments.size() > 1 ? arguments[1].as_string() : nullptr;
@@ -705,7 +819,7 @@ Value Unpickler::make_bytes(const std::vector<Value>& arguments) {
       fail_arguments("_codecs.encode");
     }
   }
-  return Value::bytes(std::move(bytes));
+  return bytes;
 }
 
 Value Unpickler::make_path(const std::vector<Value>& arguments) {
@@ -724,14 +838,19 @@ Value Unpickler::make_path(const std::vector<Value>& arguments) {
 Value Unpickler::make_scalar(const std::vector<Value>& arguments) {
   const auto* bytes = arguments.size() == 2 ? arguments[1].as_bytes() : nullptr;
   if (!bytes || arguments[0].kind() != Kind::opaque) return Value::opaque("numpy.scalar");
-  const std::string_view dtype = arguments[0].type_name();
-  ByteReader number(std::as_bytes(std::span(*bytes)), reader_.subject());
-  if (dtype == "numpy.dtype(f8)" && bytes->size() == 8) return number.f64();
-  if (dtype == "numpy.dtype(f4)" && bytes->size() == 4) return std::bit_cast<float>(number.u32());
-  if (dtype == "numpy.dtype(i8)" && bytes->size() == 8) return number.i64();
-  if (dtype == "numpy.dtype(i4)" && bytes->size() == 4) return number.i32();
-  if (dtype == "numpy.dtype(b1)" && bytes->size() == 1) return number.u8() != 0;
+  for (const auto& [name, dtype] : numpy_dtypes)
+    if (arguments[0].type_name() == "numpy.dtype(" + std::string(name) + ")" && bytes->size() == element_size(dtype))
+      return number_of(dtype, *bytes);
   return Value::opaque("numpy.scalar");
+}
+
+Value Unpickler::number_of(DType dtype, const std::string& bytes) {
+  const auto begin = reinterpret_cast<const std::byte*>(bytes.data());
+  const Value number = Value::tensor(dtype, {}, std::vector<std::byte>(begin, begin + bytes.size()));
+  if (dtype_name(dtype).starts_with("float")) return to_vector<double>(*number.as_tensor())[0];
+  if (dtype == DType::boolean) return bytes[0] != 0;
+  if (dtype == DType::uint64 && (bytes.back() & 0x80)) return Value::big_integer(bytes + '\0');
+  return to_vector<int64_t>(*number.as_tensor())[0];
 }
 
 std::vector<int64_t> Unpickler::dimensions(const Value& sizes) {
@@ -772,7 +891,7 @@ void Unpickler::build(const Value& state) {
   if (target.kind() == Kind::dict && target.type_name() == "argparse.Namespace" && state.kind() == Kind::dict) {
     charge(entry_cost * state.entries().size());
     held([&] {
-      for (const auto& [key, value] : state.entries()) target.insert(key, value);
+      for (const auto& [key, value] : state.entries()) add_entry(target, key, value);
       return true;
     });
     return;

@@ -291,6 +291,7 @@ std::vector<int64_t> to_vector(const Tensor& tensor) {
 struct Value::Node {
   explicit Node(Kind its_kind) : kind(its_kind) {}
   Kind kind;
+  bool hashable = true;
   bool enclosed = false;  ///< lies inside another container
   uint32_t depth = 1;     ///< containers from here to the innermost one
 };
@@ -311,7 +312,7 @@ struct Value::TensorNode : Node {
 };
 
 struct Value::Dict : Node {
-  explicit Dict(std::string its_type) : Node(Kind::dict), type(std::move(its_type)) {}
+  explicit Dict(std::string its_type) : Node(Kind::dict), type(std::move(its_type)) { hashable = false; }
 
   // Keys whose equality is plain; any other is appended without a look. The views are of the keys in `entries`. A tree,
   // since hashes of a known function can be made to collide.
@@ -342,25 +343,33 @@ void Value::refuse_integer() {
   throw Error("an integer of 2^63 or more in a Value");
 }
 
-Value Value::text(Kind kind, std::string value) {
+Value Value::text(Kind kind, std::string value, bool hashable) {
+  const auto node = std::make_shared<Text>(kind, std::move(value));
+  node->hashable = hashable;
   Value result;
-  result.data_ = std::make_shared<Text>(kind, std::move(value));
+  result.data_ = node;
   return result;
 }
 
 Value Value::bytes(std::string value) {
   return text(Kind::bytes, std::move(value));
 }
+Value Value::bytearray(std::string value) {
+  return text(Kind::bytes, std::move(value), /*hashable=*/false);
+}
 Value Value::big_integer(std::string twos_complement) {
   return text(Kind::big_integer, std::move(twos_complement));
 }
-Value Value::opaque(std::string type_name) {
-  return text(Kind::opaque, std::move(type_name));
+Value Value::opaque(std::string type_name, bool hashable) {
+  return text(Kind::opaque, std::move(type_name), hashable);
 }
 
 Value Value::sequence(Kind kind, std::vector<Value> items) {
   const auto node = std::make_shared<Sequence>(kind);
   for (const auto& item : items) enclose(*node, item);
+  if (kind == Kind::set)
+    for (const auto& item : items) check_hashable(item, "item of a set");
+  node->hashable = kind == Kind::tuple && std::ranges::all_of(items, &Value::is_hashable);
   node->items = std::move(items);
   Value result;
   result.data_ = node;
@@ -375,6 +384,11 @@ Value Value::tuple(std::vector<Value> items) {
 }
 Value Value::set(std::vector<Value> items) {
   return sequence(Kind::set, std::move(items));
+}
+Value Value::frozenset(std::vector<Value> items) {
+  Value result = set(std::move(items));
+  std::get<std::shared_ptr<Node>>(result.data_)->hashable = true;
+  return result;
 }
 
 Value Value::dict() {
@@ -422,6 +436,12 @@ void Value::enclose(Node& outer, const Value& inner) {
   (*node)->enclosed = true;
 }
 
+void Value::check_hashable(const Value& value, const char* place) {
+  if (value.is_hashable()) return;
+  const std::string inner = value.kind() == Kind::tuple ? " with a list, dict or set in it" : "";
+  throw InputError(std::string(value.kind_name()) + inner + " as " + place);
+}
+
 Value::Node& Value::changeable(Kind first, Kind second) {
   const Kind actual = kind();
   if (actual != first && actual != second) throw InputError("an entry added to " + std::string(kind_name()));
@@ -435,14 +455,17 @@ void Value::push(Value item) {
   auto& list = static_cast<Sequence&>(changeable(Kind::list, Kind::set));
   enclose(list, item);
   changeable(Kind::list, Kind::set);
+  if (list.hashable) throw InputError("an entry added to a frozenset");
+  if (list.kind == Kind::set) check_hashable(item, "item of a set");
   list.items.push_back(std::move(item));
 }
 
-void Value::insert(Value key, Value value) {
+bool Value::insert(Value key, Value value) {
   auto& dict = static_cast<Dict&>(changeable(Kind::dict, Kind::dict));
   enclose(dict, key);
   enclose(dict, value);
   changeable(Kind::dict, Kind::dict);
+  check_hashable(key, "key of a dict");
   const auto plain = Dict::key(key);
   if (key.as_string() && key.as_string()->size() > max_key_bytes)
     throw InputError("a key of " + std::to_string(key.as_string()->size()) + " characters");
@@ -450,10 +473,11 @@ void Value::insert(Value key, Value value) {
     const auto [place, added] = dict.index.try_emplace(*plain, dict.entries.size());
     if (!added) {
       dict.entries[place->second].second = std::move(value);
-      return;
+      return false;
     }
   }
   dict.entries.emplace_back(std::move(key), std::move(value));
+  return true;
 }
 
 bool Value::is_same_object(const Value& other) const {
@@ -466,6 +490,11 @@ template <class T>
 const T* Value::node() const {
   const auto* node = std::get_if<std::shared_ptr<Node>>(&data_);
   return node ? static_cast<const T*>(node->get()) : nullptr;
+}
+
+bool Value::is_hashable() const {
+  const auto* node = std::get_if<std::shared_ptr<Node>>(&data_);
+  return !node || (*node)->hashable;
 }
 
 Value::Kind Value::kind() const {
@@ -557,7 +586,7 @@ std::string_view Value::type_name() const {
     case Kind::tuple:
       return "tuple";
     case Kind::set:
-      return "set";
+      return is_hashable() ? "frozenset" : "set";
     case Kind::dict:
       return node<Dict>()->type;
     case Kind::tensor:

@@ -67,7 +67,7 @@ TEST(Unpickle, ContainersMemoAndStackWorkAsInPython) {
   EXPECT_EQ(tree("(K\1l."), "\tlist 1\n/0\tint 1\n");
   EXPECT_EQ(tree("]K\1a."), "\tlist 1\n/0\tint 1\n");
   EXPECT_EQ(tree("(\x8c\1aK\1d."), "\tdict 1\n/a\tint 1\n");
-  EXPECT_EQ(tree("}\x8c\1aK\1s(\x8c\1bK\2\x8c\1aK\3u."), "\tdict 2\n/a\tint 3\n/b\tint 2\n");
+  EXPECT_EQ(tree("}\x8c\1aK\1s(\x8c\1bK\2\x8c\1cK\3u."), "\tdict 3\n/a\tint 1\n/b\tint 2\n/c\tint 3\n");
   EXPECT_EQ(tree("\x8f(K\1K\2\x90."), "\tset 2\n");
   EXPECT_EQ(tree("(K\1\x91."), "\tset 1\n");
   EXPECT_EQ(tree("K\5q\0"
@@ -111,9 +111,116 @@ TEST(Unpickle, AllowedCallsBecomeData) {
   EXPECT_EQ(tree(global("torch", "Size") + "K\2K\3\x86\x85R."), "\ttuple 2\n/0\tint 2\n/1\tint 3\n");
   EXPECT_EQ(load(global("torch", "float16") + ".").type_name(), "torch.float16");
   const auto dtype = global("numpy", "dtype") + "\x8c\2f8\x89\x88\x87R";
-  EXPECT_EQ(load(global("numpy._core.multiarray", "scalar") + dtype + "C\x08\0\0\0\0\0\0\xf8\x3f\x86R."s).as_double(),
-            1.5);
   EXPECT_THAT(refusal([&] { load(dtype + "(K\3\x8c\1>NNtb."); }), HasSubstr("big-endian"));
+}
+
+TEST(Unpickle, NumpyScalarsOfEveryWidthAreNumbers) {
+  const struct {
+    const char* dtype;
+    std::string bytes, text;
+  } cases[] = {
+      {"b1", "\1", "bool True"},
+      {"b1", "\0"s, "bool False"},
+      {"i1", "\xfe", "int -2"},
+      {"u1", "\xfe", "int 254"},
+      {"i2", "\xfe\xff", "int -2"},
+      {"u2", "\xfe\xff", "int 65534"},
+      {"i4", "\xfe\xff\xff\xff", "int -2"},
+      {"u4", "\xfe\xff\xff\xff", "int 4294967294"},
+      {"i8", "\xfe\xff\xff\xff\xff\xff\xff\xff", "int -2"},
+      {"u8", "\x10\0\0\0\0\0\0\0"s, "int 16"},
+      {"u8", "\xff\xff\xff\xff\xff\xff\xff\xff", "int big"},
+      {"f2", "\0\x3e"s, one_value(1.5)},
+      {"f4", "\0\0\xc0\x3f"s, one_value(1.5)},
+      {"f8", "\0\0\0\0\0\0\xf8\x3f"s, one_value(1.5)},
+      {"f16", std::string(16, 'x'), "object"},
+      {"i4", "\1\0"s, "object"},  // too short
+  };
+  for (const std::string module : {"numpy.core.multiarray", "numpy._core.multiarray"})
+    for (const auto& test : cases) {
+      const std::string dtype = global("numpy", "dtype") + short_text(test.dtype) + "\x89\x88\x87R";
+      const std::string state =
+          "(K\3" + short_text(test.dtype[1] == '1' ? "|" : "<") + "NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"s;
+      const std::string bytes = "C" + std::string(1, static_cast<char>(test.bytes.size())) + test.bytes;
+      EXPECT_EQ(text(global(module, "scalar") + dtype + state + bytes + "\x86R."), test.text) << test.dtype;
+    }
+}
+
+// What hash() of Python refuses, for which torch.load refuses the file.
+class Unhashable : public testing::TestWithParam<std::string> {};
+
+TEST_P(Unhashable, IsNoKeyAndNoItemOfASet) {
+  const std::string& value = GetParam();
+  for (const std::string& bytes :
+       {"}" + value + "Ns.", "}(" + value + "Nu.", "(" + value + "Nd.", "}" + value + "\x85Ns.",
+        global("collections", "OrderedDict") + "](](" + value + "K\1ee\x85R."})
+    EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("as key of a dict (byte ")) << hex(bytes);
+  for (const std::string& bytes :
+       {"\x8f(" + value + "\x90.", "(" + value + "\x91.", global("builtins", "set") + "](" + value + "e\x85R."})
+    EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("as item of a set (byte ")) << hex(bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Unhashable,
+                         testing::Values("]", "}", "\x8f", "\x96\1\0\0\0\0\0\0\0a"s, "(K\1]t", ")]\x86\x85",
+                                         global("collections", "OrderedDict") + ")R",
+                                         global("argparse", "Namespace") + ")\x81",
+                                         global("collections", "deque") + ")R", global("builtins", "bytearray") + ")R",
+                                         global("numpy.core.multiarray", "_reconstruct") + ")R"));
+
+TEST(Unpickle, WhatPythonCanHashIsAKey) {
+  for (const std::string& value :
+       {"N"s, "\x88"s, "K\1"s, "G\x3f\xf0\0\0\0\0\0\0"s, "\x8c\1a"s, "C\1a"s, ")"s, "(K\1)t"s, "(K\1\x91"s,
+        "\x8a\x09\0\0\0\0\0\0\0\0\1"s, global("torch", "float32"), global("builtins", "frozenset") + "]\x85R",
+        global("torch", "Size") + "K\1\x85\x85R"}) {
+    EXPECT_EQ(load("}" + value + "Ns.").entries().size(), 1u) << hex(value);
+    EXPECT_EQ(load("\x8f(" + value + "\x90.").items().size(), 1u) << hex(value);
+  }
+  EXPECT_THAT(refusal([] { load("(K\1\x91(K\2\x90."); }), HasSubstr("added to a frozenset"));
+}
+
+TEST(Unpickle, TwoEntriesOfOneKeyAreRefused) {
+  const std::string two = "(\x8c\1aK\1\x8c\1aK\2";
+  for (const std::string& bytes :
+       {"}" + two + "u.", two + "d.", "}\x8c\1aK\1s\x8c\1aK\2s."s, "}\x8c\5inner}" + two + "us.",
+        global("argparse", "Namespace") + ")\x81}" + two + "ub.",
+        global("argparse", "Namespace") + ")\x81}\x8c\1aK\1sb}\x8c\1aK\2sb.",
+        global("collections", "OrderedDict") + "](](\x8c\1aK\1e](\x8c\1aK\2ee\x85R.",
+        global("collections", "OrderedDict") + ")R" + two + "u."})
+    EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("holds two entries of the key a (byte ")) << hex(bytes);
+  EXPECT_THAT(refusal([] { load("}(K\1NK\1Nu."); }), HasSubstr("two entries of the key 1"));
+}
+
+// As pickle.load decodes them: str with surrogatepass, Python 2's strings (of which torch.load wants UTF-8) without.
+TEST(Unpickle, TextIsUtf8) {
+  const auto texts = [](const std::string& content) {
+    const auto size = static_cast<uint32_t>(content.size());
+    return std::vector<std::string>{short_text(content) + ".", "X" + little_endian(size) + content + ".",
+                                    "\x8d" + little_endian(uint64_t{size}) + content + "."};
+  };
+  const auto python2 = [](const std::string& content) {
+    const auto size = static_cast<uint32_t>(content.size());
+    return std::vector<std::string>{"U" + std::string(1, static_cast<char>(size)) + content + ".",
+                                    "T" + little_endian(size) + content + "."};
+  };
+  for (const std::string& good : {""s, "a\0b"s, "caf\xc3\xa9"s, "\xe6\xa8\xa1"s, "\xed\x9f\xbf"s, "\xee\x80\x80"s,
+                                  "\xf0\x9f\x98\x80"s, "\xf4\x8f\xbf\xbf"s}) {
+    for (const auto& bytes : texts(good)) EXPECT_EQ(*load(bytes).as_string(), good);
+    for (const auto& bytes : python2(good)) EXPECT_EQ(*load(bytes).as_string(), good);
+  }
+  for (const std::string& surrogate : {"\xed\xa0\x80"s, "\xed\xbf\xbf"s, "\xed\xa0\x80\xed\xb0\x80"s}) {
+    for (const auto& bytes : texts(surrogate)) EXPECT_EQ(*load(bytes).as_string(), surrogate);
+    for (const auto& bytes : python2(surrogate))
+      EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("has text that is not UTF-8")) << hex(bytes);
+  }
+  for (const std::string& bad :
+       {"\xff"s, "\xfe"s, "\x80"s, "a\xbf"s, "\xc0\x80"s, "\xc1\xbf"s, "\xe0\x80\x80"s, "\xe0\x9f\xbf"s,
+        "\xf0\x8f\xbf\xbf"s, "\xf4\x90\x80\x80"s, "\xf5\x80\x80\x80"s, "\xc3"s, "\xe6\xa8"s, "\xf0\x9f\x98"s, "\xc3("s,
+        "\xe6\xa8("s, "\xf0\x9f\x98("s, "caf\xe9"s}) {
+    for (const auto& bytes : texts(bad))
+      EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("has text that is not UTF-8")) << hex(bytes);
+    for (const auto& bytes : python2(bad))
+      EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("has text that is not UTF-8")) << hex(bytes);
+  }
 }
 
 // Every way in which a pickle can name or call something.
@@ -163,6 +270,43 @@ TEST(Unpickle, UnknownGlobalIsNamed) {
   EXPECT_EQ(refusal([] { load(global("os", "system") + "."); }),
             "x.ckpt: data.pkl asks for os.system, which no checkpoint needs; it was not run. Do not trust this file");
   EXPECT_THAT(refusal([] { load(global("os\x1b[2J", "\r\t") + "."); }), HasSubstr("os\\x1b[2J.\\x0d\\x09"));
+}
+
+TEST(Unpickle, OnlyWhatRunsCodeIsCalledUntrustworthy) {
+  for (const std::string& bytes :
+       {global("os", "system"), global("posix", "system"), global("__builtin__", "exec"), global("builtins", "eval"),
+        global("builtins", "getattr"), global("subprocess", "Popen"), global("torch.serialization", "os.system"),
+        short_text("torch") + short_text("serialization.os.system") + "\x93", "(ios\nsystem\n"s,
+        global("importlib", "import_module"), global("pickle", "loads"), global("runpy", "run_path")})
+    EXPECT_THAT(refusal([&] { load(bytes + "."); }), HasSubstr("Do not trust this file")) << hex(bytes);
+  for (const std::string& bytes :
+       {global("datetime", "datetime"), global("omegaconf.dictconfig", "DictConfig"), global("functools", "partial"),
+        global("torch.optim.adam", "Adam"), global("enum", "Enum"), global("__main__", "Precision"),
+        global("torch._utils", "_rebuild_sparse_tensor"), global("torch._utils", "_rebuild_device_tensor_from_numpy"),
+        global("torch.distributed.tensor", "DTensor"), global("builtins", "print"), global("osprey.system", "Config"),
+        global("my.oslo.sys_config", "X"),
+        global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")\x81"}) {
+    const std::string message = refusal([&] { load(bytes + "."); });
+    EXPECT_THAT(message, HasSubstr("which is not plain data; no code of a file is run. Load it in PyTorch in a place "
+                                   "you trust, and save state_dict and hyper_parameters as plain values"));
+    EXPECT_EQ(message.find("Do not trust"), message.npos) << message;
+  }
+}
+
+TEST(Unpickle, AWholeModelIsRecognisedByWhatEveryModuleKeeps) {
+  const std::string state = "}(" + short_text("training") + "\x88" + short_text("_parameters") + "}" +
+                            short_text("_buffers") + "}" + short_text("_modules") + "}ub.";
+  const std::string whole = "holds a whole model and not only its weights: it asks for ";
+  for (const auto& [module, name] : {std::pair("__main__", "Net"), {"torch.nn.modules.container", "Sequential"}}) {
+    const std::string model = global(module, name) + ")\x81" + state;
+    EXPECT_THAT(refusal([&] { load(model); }), HasSubstr(whole + module + "." + name + ", whose code is not run"));
+    EXPECT_THAT(refusal([&] { load("}" + short_text("model") + model); }), HasSubstr(whole));
+  }
+  // The legacy container names the class in a persistent id.
+  EXPECT_THAT(refusal([] { load("(" + short_text("module") + global("__main__", "Net") + "NNtQ)\x81."); }),
+              HasSubstr(whole));
+  EXPECT_THAT(refusal([] { load("}(" + short_text("_modules") + global("datetime", "date") + "."); }),
+              HasSubstr("not plain data"));
 }
 
 class Damaged : public testing::TestWithParam<std::string> {};

@@ -112,7 +112,7 @@ class Value {
     integer,      ///< fits int64_t
     big_integer,  ///< does not; as_bytes() is its two's complement, little-endian
     floating,
-    string,  ///< UTF-8 in files that mean well; not checked
+    string,  ///< UTF-8, in pickles also with surrogates; not checked here
     bytes,
     list,
     tuple,
@@ -137,15 +137,17 @@ class Value {
   Value(Tensor value);  ///< throws InputError on a tensor_fault
 
   static Value bytes(std::string value);
+  static Value bytearray(std::string value);  ///< bytes that can change in Python
   static Value big_integer(std::string twos_complement);
   static Value list(std::vector<Value> items = {});
   static Value tuple(std::vector<Value> items = {});
   static Value set(std::vector<Value> items = {});
+  static Value frozenset(std::vector<Value> items = {});  ///< of kind set; nothing is added to it
   static Value dict();
   static Value dict(std::vector<std::pair<Value, Value>> entries);
   static Value ordered_dict();  ///< written as collections.OrderedDict, which is what state_dict() returns in Python
   static Value dict_of_type(std::string type_name);
-  static Value opaque(std::string type_name);
+  static Value opaque(std::string type_name, bool hashable = true);
 
   /// A contiguous tensor with storage of its own.
   static Value tensor(DType dtype, std::vector<int64_t> sizes, std::vector<std::byte> bytes);
@@ -155,11 +157,15 @@ class Value {
 
   /// Appends to a list or set.
   void push(Value item);
-  /// Sets a dict's entry; one with an equal key (string or integer) is replaced where it is.
-  void insert(Value key, Value value);
+  /// Sets a dict's entry; one with an equal key (string or integer) is replaced where it is. Whether the key is new.
+  bool insert(Value key, Value value);
 
   /// Whether both are one object, so that a change of one is seen in the other; never of None, bool, int or float.
   bool is_same_object(const Value& other) const;
+
+  /// Whether Python takes it as a key of a dict or an item of a set, which push and insert ask: no list, dict, set or
+  /// bytearray, nor a tuple with one of them.
+  bool is_hashable() const;
 
   Kind kind() const;
   bool is_none() const { return kind() == Kind::none; }
@@ -200,12 +206,13 @@ class Value {
     return static_cast<int64_t>(value);
   }
   [[noreturn]] static void refuse_integer();
-  static Value text(Kind kind, std::string value);
+  static Value text(Kind kind, std::string value, bool hashable = true);
   static Value sequence(Kind kind, std::vector<Value> items);
   template <class T>
   const T* node() const;
   Node& changeable(Kind first, Kind second);
   static void enclose(Node& outer, const Value& inner);
+  static void check_hashable(const Value& value, const char* place);
 
   std::variant<std::monostate, bool, int64_t, double, std::shared_ptr<Node>> data_;
 };
