@@ -22,7 +22,9 @@ std::array<RawFile, 4> mnist_like(const std::array<const char*, 4>& sha256) {
            {"t10k-labels-idx1-ubyte", label_file(10'000), sha256[3]}}};
 }
 
-const std::vector<DatasetSource>& table() {
+}  // namespace
+
+const std::vector<DatasetSource>& known_datasets() {
   static const std::vector<DatasetSource> datasets = {
       {.name = "mnist",
        .title = "MNIST",
@@ -49,11 +51,9 @@ const std::vector<DatasetSource>& table() {
   return datasets;
 }
 
-}  // namespace
-
 std::vector<std::string> dataset_names() {
   std::vector<std::string> names;
-  for (const DatasetSource& dataset : table()) names.push_back(dataset.name);
+  for (const DatasetSource& dataset : known_datasets()) names.push_back(dataset.name);
   return names;
 }
 
@@ -74,7 +74,7 @@ std::string prepare_data_command(const std::string& dataset, const std::filesyst
 
 const DatasetSource& find_dataset(const std::string& name) {
   std::string known;
-  for (const DatasetSource& dataset : table()) {
+  for (const DatasetSource& dataset : known_datasets()) {
     if (dataset.name == name) return dataset;
     known += (known.empty() ? "" : ", ") + dataset.name;
   }

@@ -1,6 +1,7 @@
 #include "igpt/data/prepare.h"
 
 #include <algorithm>
+#include <exception>
 #include <future>
 #include <optional>
 
@@ -28,10 +29,32 @@ bool is_url(const std::string& source) {
 std::string read_raw(const fs::path& path, const RawFile& file) {
   std::string bytes = formats::read_plain_or_gzip(path, file.size);
   if (bytes.size() != file.size || sha256(bytes) != file.sha256)
-    throw InputError(path.string() + ": does not hold the bytes of " + file.name + " (its SHA-256 is another one)" +
-                     "; delete it and run prepare_data again");
+    throw InputError(path.string() + ": does not hold the bytes of " + file.name +
+                     " (its SHA-256 is another one); give the original file, as its authors serve it");
   return bytes;
 }
+
+// Where a file may lie in a folder: plain or .gz, under its name or as Kaggle's archives have it, with a dot for the
+// hyphen before `idx` or in a folder of that name.
+std::vector<fs::path> places_of(const fs::path& folder, const std::string& name) {
+  std::vector<std::string> names = {name};
+  if (const size_t hyphen = name.rfind("-idx"); hyphen != std::string::npos)
+    names.push_back(std::string(name).replace(hyphen, 1, "."));
+  std::vector<fs::path> folders = {folder}, places;
+  for (const std::string& inner : names) folders.push_back(folder / inner);
+  for (const fs::path& place : folders)
+    for (const std::string& file : names)
+      for (const char* ending : {"", ".gz"})
+        if (const fs::path path = place / (file + ending); fs::exists(path) && !fs::is_directory(path))
+          places.push_back(path);
+  return places;
+}
+
+// A file of a data set, whatever it was given as.
+struct Identity {
+  const DatasetSource* dataset;
+  const RawFile* file;
+};
 
 // Finds one IDX file after the other.
 class RawFiles {
@@ -61,21 +84,66 @@ class RawFiles {
   std::array<std::string, 4> read_source_folder(const fs::path& folder) const {
     if (!fs::is_directory(folder))
       throw InputError(folder.string() + ": no such folder; --source takes a folder with the IDX files, or a URL");
-    std::array<fs::path, 4> paths;
-    for (size_t i = 0; i < paths.size(); ++i) {
-      paths[i] = folder / dataset_.files[i].name;
-      if (!fs::exists(paths[i])) paths[i] += ".gz";
-      if (!fs::exists(paths[i]))
-        throw InputError(paths[i].string() + ": no such file; the folder has to hold the four IDX files of " +
-                         dataset_.title + ", plain or .gz");
+    std::array<std::vector<fs::path>, 4> places;
+    for (size_t i = 0; i < places.size(); ++i) {
+      places[i] = places_of(folder, dataset_.files[i].name);
+      if (places[i].empty())
+        throw InputError((folder / dataset_.files[i].name).string() +
+                         ".gz: no such file; the folder has to hold the four IDX files of " + dataset_.title +
+                         ", plain or .gz");
     }
     note("reading " + dataset_.title + " from " + folder.string());
     std::array<std::future<std::string>, 4> reading;
     for (size_t i = 0; i < reading.size(); ++i)
-      reading[i] = std::async(std::launch::async, [&, i] { return read_raw(paths[i], dataset_.files[i]); });
+      reading[i] = std::async(std::launch::async, [&, i] { return read_raw(places[i][0], dataset_.files[i]); });
     std::array<std::string, 4> bytes;
-    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = reading[i].get();
-    return bytes;
+    std::exception_ptr failure;
+    size_t failed = 0;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      try {
+        bytes[i] = reading[i].get();
+      } catch (const InputError&) {
+        if (!failure) failure = std::current_exception(), failed = i;
+      }
+    }
+    if (!failure) return bytes;
+    bytes = {};  // not in memory beside the one that is looked at
+    if (const auto identity = identify(places[failed][0]))
+      throw InputError(places[failed][0].string() + ": is " + in_words(*identity, dataset_.files[failed]) + "; " +
+                       cure(*identity, folder.string()));
+    std::rethrow_exception(failure);
+  }
+
+  // Which known file it is by its bytes.
+  std::optional<Identity> identify(const fs::path& path) const {
+    std::vector<Identity> candidates;
+    uint64_t largest = 0;
+    const auto add = [&](const DatasetSource& dataset) {
+      for (const RawFile& file : dataset.files) {
+        candidates.push_back({&dataset, &file});
+        largest = std::max(largest, file.size);
+      }
+    };
+    add(dataset_);
+    for (const DatasetSource& dataset : options_.known) add(dataset);
+    try {
+      const std::string sum = sha256(formats::read_plain_or_gzip(path, largest));
+      const auto found =
+          std::ranges::find_if(candidates, [&](const Identity& candidate) { return candidate.file->sha256 == sum; });
+      return found == candidates.end() ? std::nullopt : std::optional(*found);
+    } catch (const InputError&) {
+      return std::nullopt;
+    }
+  }
+
+  std::string in_words(const Identity& identity, const RawFile& wanted) const {
+    return identity.file->name + " of " + identity.dataset->title + ", not " + wanted.name + " of " + dataset_.title;
+  }
+
+  std::string cure(const Identity& identity, const std::string& source) const {
+    if (identity.dataset->name == dataset_.name) return "give each file the name of what it holds";
+    return "for " + identity.dataset->title + " type: prepare_data --dataset " + identity.dataset->name + " --source " +
+           source;
   }
 
   // What lies in data/raw or a distribution's folder; nothing when no good file does.
@@ -84,9 +152,7 @@ class RawFiles {
     std::vector<fs::path> folders = {folder_};
     if (options_.source.empty()) folders.insert(folders.end(), dataset_.folders.begin(), dataset_.folders.end());
     for (const fs::path& folder : folders) {
-      for (const char* ending : {"", ".gz"}) {
-        const fs::path path = folder / (file.name + ending);
-        if (!fs::exists(path)) continue;
+      for (const fs::path& path : places_of(folder, file.name)) {
         try {
           return read_raw(path, file);
         } catch (const InputError&) {
@@ -105,7 +171,10 @@ class RawFiles {
     // Another program may have downloaded it while we waited, or died after the last byte.
     std::vector<fs::path> damaged;
     if (auto bytes = read_local(file, &damaged)) return *std::move(bytes);
-    for (const fs::path& path : damaged) note(path.string() + ": is damaged; downloading it again");
+    for (const fs::path& path : damaged) {
+      const auto identity = identify(path);
+      note(path.string() + ": is " + (identity ? in_words(*identity, file) : "damaged") + "; downloading it again");
+    }
     if (auto bytes = read_if_right(part, file)) return keep(part, complete, *std::move(bytes));
 
     std::string failures;
@@ -114,8 +183,10 @@ class RawFiles {
       const std::string url = mirror + (mirror.ends_with('/') ? "" : "/") + file.name + ".gz";
       note("downloading " + url);
       try {
-        if (auto bytes = fetch_from(url, part, file)) return keep(part, complete, *std::move(bytes));
-        failures += url + ": serves wrong bytes; ";
+        std::optional<Identity> served;
+        if (auto bytes = fetch_from(url, part, file, served)) return keep(part, complete, *std::move(bytes));
+        failures += url + ": serves " + (served ? in_words(*served, file) : "wrong bytes") + "; ";
+        if (served && !options_.source.empty()) failures += cure(*served, options_.source) + "; ";
       } catch (const DownloadError& error) {
         failures += error.what() + std::string("; ");
       }
@@ -124,9 +195,10 @@ class RawFiles {
                 "try again later, or give a folder that holds the files with --source");
   }
 
-  // Nothing when the server's bytes are wrong. A continued download gets a second chance from its start: what was
-  // there may have come from elsewhere.
-  std::optional<std::string> fetch_from(const std::string& url, const fs::path& part, const RawFile& file) {
+  // Nothing when the server's bytes are wrong; `served` then says what they are, where that is known. A continued
+  // download gets a second chance from its start: what was there may have come from elsewhere.
+  std::optional<std::string> fetch_from(const std::string& url, const fs::path& part, const RawFile& file,
+                                        std::optional<Identity>& served) {
     DownloadOptions download_options = options_.download;
     download_options.max_bytes = file.size + file.size / 100 + 4096;  // what does not compress grows a little
     if (options_.progress)
@@ -134,6 +206,7 @@ class RawFiles {
     for (bool again = fs::exists(part);; again = false) {
       download(url, part, download_options);
       if (auto bytes = read_if_right(part, file)) return bytes;
+      served = identify(part);
       fs::remove(part);
       if (!again) return std::nullopt;
     }

@@ -21,6 +21,7 @@ namespace igpt::data {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::string_literals;
 using igpt::testing::HttpServer;
 using igpt::testing::ok;
 using igpt::testing::range_start;
@@ -212,6 +213,116 @@ TEST_F(Prepare, WrongBytesNeverEnterData) {
     EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(AllOf(HasSubstr(file), HasSubstr("no such file"))));
   }
   expect_holds(other_);
+}
+
+// As people have them who unpack what Kaggle serves: a dot for a hyphen, or each file in a folder of its name.
+TEST_F(Prepare, FindsTheFilesUnderTheirOtherNames) {
+  Fake idx = fake_;
+  const char* names[] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+                         "t10k-labels-idx1-ubyte"};
+  for (size_t i = 0; i < 4; ++i) idx.source.files[i].name = names[i];
+  const auto dotted = [](std::string name) { return name.replace(name.find("-idx"), 1, "."); };
+  const std::function<std::string(const std::string&)> places[] = {
+      [&](const std::string& name) { return dotted(name); }, [&](const std::string& name) { return name + "/" + name; },
+      [&](const std::string& name) { return name + "/" + dotted(name); },
+      [&](const std::string& name) { return dotted(name) + "/" + dotted(name); }};
+  for (const auto& place : places)
+    for (const bool compressed : {false, true})
+      for (const char* way : {"source", "distribution", "data/raw/fake1"}) {
+        for (size_t i = 0; i < 4; ++i) {
+          const fs::path path = folder_ / way / (place(names[i]) + (compressed ? ".gz" : ""));
+          fs::create_directories(path.parent_path());
+          write_bytes(path, compressed ? formats::gzip(idx.raw[i]) : idx.raw[i]);
+        }
+        options_.source = way == std::string("source") ? (folder_ / way).string() : "";
+        idx.source.folders = {folder_ / "distribution"};
+        EXPECT_FALSE(prepare(idx).already_there) << way << "/" << place(names[0]);
+        expect_holds(idx);
+        fs::remove_all(folder_ / way);
+        fs::remove_all(folder_ / "data");
+      }
+}
+
+TEST_F(Prepare, FilesOfAnotherDatasetAreNamed) {
+  options_.known = {fake_.source, other_.source};
+  other_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<InputError>(AllOf(
+                  HasSubstr("source/train-images.gz: is train-images of Fake 2, not train-images of Fake 1; for Fake 2 "
+                            "type: prepare_data --dataset fake2 --source " +
+                            options_.source),
+                  ::testing::Not(HasSubstr("delete")))));
+  // Only one of the four, and it is another one: labels where images should be.
+  fake_.write_to(folder_ / "source");
+  write_bytes(folder_ / "source/test-images.gz", formats::gzip(other_.raw[3]));
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<InputError>(HasSubstr("test-images.gz: is test-labels of Fake 2, not test-images of")));
+  // Larger than what it stands for.
+  fake_.write_to(folder_ / "source");
+  write_bytes(folder_ / "source/test-labels.gz", formats::gzip(other_.raw[0]));
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<InputError>(HasSubstr("test-labels.gz: is train-images of Fake 2, not test-labels of")));
+  expect_nothing_written();
+}
+
+TEST_F(Prepare, SwappedFilesAreToldApart) {
+  options_.source = (folder_ / "source").string();
+  const auto expect_swap = [&](size_t one, size_t two) {
+    fake_.write_to(folder_ / "source", /*compressed=*/false);
+    write_bytes(folder_ / "source" / fake_.source.files[one].name, fake_.raw[two]);
+    write_bytes(folder_ / "source" / fake_.source.files[two].name, fake_.raw[one]);
+    const std::string first = fake_.source.files[one].name, second = fake_.source.files[two].name;
+    EXPECT_THAT([&] { prepare(fake_); },
+                ThrowsMessage<InputError>(HasSubstr(first + ": is " + second + " of Fake 1, not " + first +
+                                                    " of Fake 1; give each file the name of what it holds")));
+  };
+  expect_swap(0, 2);
+  expect_swap(1, 3);
+  expect_swap(0, 1);
+  expect_swap(2, 3);
+}
+
+TEST_F(Prepare, WhatTheUserGaveIsNeverToBeDeleted) {
+  options_.source = (folder_ / "source").string();
+  for (const std::string& bytes : {one_byte_changed(fake_, "train-images.gz"), formats::gzip("other"), "text"s}) {
+    fake_.write_to(folder_ / "source");
+    write_bytes(folder_ / "source/train-images.gz", bytes);
+    EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(::testing::Not(HasSubstr("delete"))));
+  }
+}
+
+TEST_F(Prepare, AMirrorOfAnotherDatasetIsNamed) {
+  options_.known = {fake_.source, other_.source};
+  const HttpServer server([&](const std::string& request) { return serve_file(request, other_.requested(request)); });
+  options_.source = server.url();
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<Error>(HasSubstr("serves train-images of Fake 2, not train-images of Fake 1; for Fake 2 "
+                                             "type: prepare_data --dataset fake2 --source " +
+                                             server.url())));
+}
+
+TEST_F(Prepare, AnotherDatasetsFileInDataRawIsNamed) {
+  options_.known = {fake_.source, other_.source};
+  Fake served = fake_;
+  served.write_to(folder_ / "data/raw/fake1");
+  write_bytes(folder_ / "data/raw/fake1/test-images.gz", formats::gzip(other_.raw[2]));
+  const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
+  served.source.mirrors = {good.url()};
+  prepare(served);
+  expect_holds(served);
+  EXPECT_THAT(notes_, HasSubstr("test-images.gz: is test-images of Fake 2, not test-images of Fake 1; downloading it"));
+}
+
+// Where MNIST's files lie beside the checkout.
+TEST_F(Prepare, MnistIsNotFashionMnist) {
+  const fs::path mnist = fs::path(IGPT_SOURCE).parent_path() / "shared/data/mnist";
+  if (!fs::exists(mnist)) GTEST_SKIP() << mnist << " is not there";
+  options_.source = mnist.string();
+  EXPECT_THAT([&] { data::prepare(find_dataset("fashion"), options_); },
+              ThrowsMessage<InputError>(AllOf(
+                  HasSubstr("is train-images-idx3-ubyte of MNIST, not train-images-idx3-ubyte of Fashion-MNIST; "),
+                  HasSubstr("type: prepare_data --dataset mnist --source " + mnist.string()))));
 }
 
 TEST_F(Prepare, FilesOfAnotherSizeAreNotDecompressedFurther) {

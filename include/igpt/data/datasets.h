@@ -25,6 +25,9 @@ struct DatasetSource {
   std::vector<std::string> classes;            ///< names of the labels 0, 1, ...
 };
 
+/// MNIST and Fashion-MNIST.
+const std::vector<DatasetSource>& known_datasets();
+
 /// "mnist", "fashion".
 std::vector<std::string> dataset_names();
 

@@ -17,8 +17,9 @@ struct PrepareOptions {
   std::string dtype = "auto";  ///< "auto": the smallest integer type that holds the tokens; or "int64"
   bool force = false;          ///< make the files anew even if they are there
   Palette palette = Palette::grey(16);
-  std::string made_by;       ///< goes into dataset.yaml: program and version
-  DownloadOptions download;  ///< its `progress` is replaced by the one below
+  std::vector<DatasetSource> known = known_datasets();  ///< whose files are recognised where others are wanted
+  std::string made_by;                                  ///< goes into dataset.yaml: program and version
+  DownloadOptions download;                             ///< its `progress` is replaced by the one below
 
   /// One line on what happens now, for a log.
   std::function<void(const std::string& line)> note;
@@ -39,8 +40,9 @@ struct PrepareResult {
 
 /// Brings a dataset into `data_dir` as {train,test}_{x,y}.npy with dataset.yaml: finds its IDX files (in
 /// data_dir/raw/NAME, then in the distribution's folders, then from the mirrors, which fill data_dir/raw/NAME; or only
-/// in `source`), checks their SHA-256, quantizes the images to tokens and replaces the set as a whole. x (N, h, w), y
-/// (N). Throws igpt::Error, igpt::InputError or igpt::UsageError; data_dir then holds what it held before.
+/// in `source`; each file plain or .gz, also with a dot before `idx`, and in a folder of its name), checks their
+/// SHA-256, quantizes the images to tokens and replaces the set as a whole. x (N, h, w), y (N). Throws igpt::Error,
+/// igpt::InputError or igpt::UsageError; data_dir then holds what it held before.
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options);
 
 }  // namespace igpt::data
