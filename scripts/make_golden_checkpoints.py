@@ -2,11 +2,14 @@
 """Writes tests/golden/checkpoints/: what torch.save makes of known contents, in each container and pickle protocol.
 
 CONTENT.txt says what every CONTENT.*.pt holds: one line for each value, `path<TAB>value`, tensors by the bytes of
-their elements in row-major order. Needs torch and numpy; Lightning's classes are stand-ins of the same names.
+their elements in row-major order. REFUSED.txt says which name each *.refused file asks for. Needs torch and numpy; Lightning's classes are stand-ins of the same names.
 """
 
 import argparse
 import collections
+import datetime
+import enum
+import functools
 import pathlib
 import pickle
 import random
@@ -55,13 +58,11 @@ def lines(value, path=""):
             yield from lines(item, f"{path}/{i}")
     elif isinstance(value, (set, frozenset)):
         yield f"{path}\tset {len(value)}"
-    elif isinstance(value, (numpy.float64, numpy.float32)) or type(value) is float:
+    elif isinstance(value, numpy.floating) or type(value) is float:
         yield f"{path}\tfloat {struct.pack('<d', float(value)).hex()}"
     elif isinstance(value, (bool, numpy.bool_)):
         yield f"{path}\tbool {bool(value)}"
-    elif isinstance(value, numpy.integer):
-        yield f"{path}\tint {int(value)}"
-    elif isinstance(value, int):
+    elif isinstance(value, (int, numpy.integer)):
         big = not -(2**63) <= value < 2**63
         yield f"{path}\tint {'big' if big else value}"
     elif isinstance(value, (str, pathlib.PurePath)):
@@ -156,7 +157,32 @@ def numbers():
         "float64": numpy.float64(0.1), "float32": numpy.float32(0.1), "int64": numpy.int64(-5), "int32": numpy.int32(7),
         "bool": numpy.bool_(True), "array": numpy.arange(6.0).reshape(2, 3), "deque": collections.deque([1, 2], maxlen=4),
         "defaultdict": collections.defaultdict(list, {"a": [1]}), "complex": 1j, "range": range(3),
+        "widths": [getattr(numpy, name)(value) for name, value in (
+            ("int8", -8), ("int16", -16), ("int32", -32), ("int64", -64), ("uint8", 250), ("uint16", 65000), ("uint32", 2**32 - 1),
+            ("uint64", 64), ("uint64", 2**64 - 1), ("float16", 0.1), ("float32", 0.1), ("float64", 0.1), ("bool_", False))],
     }
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(2, 3, bias=False)
+
+
+class Precision(enum.Enum):
+    SINGLE = 32
+
+
+def refused():
+    """What torch.save takes and a checkpoint of plain data has not, by the name that the message has to have."""
+    yield "model", "__main__.Net", Net()
+    yield "model_of_torch", "torch.nn.modules.container.Sequential", torch.nn.Sequential(torch.nn.Linear(2, 3))
+    yield "model_inside", "__main__.Net", {"epoch": 1, "model": Net()}
+    yield "datetime", "datetime.datetime", {"state_dict": {}, "saved": datetime.datetime(2020, 8, 1)}
+    yield "enum", "__main__.Precision", {"hyper_parameters": {"precision": Precision.SINGLE}}
+    yield "partial", "functools.partial", {"hyper_parameters": {"activation": functools.partial(torch.nn.functional.gelu)}}
+    yield "optimizer", "torch.optim.adam.Adam", {"optimizer": torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])}
+    yield "sparse", "torch._utils._rebuild_sparse_tensor", {"state_dict": {"gpt.sos": torch.eye(2).to_sparse()}}
 
 
 class WithViews(pickle.Pickler):
@@ -223,6 +249,14 @@ def main():
     write("lightning1", lightning1(), protocols=(2, 4))
     write("lightning2", lightning2(), protocols=(2,))
     write("numbers", numbers(), protocols=(2, 5))
+    # The legacy container holds the source of each class, and the path of its file here.
+    torch.serialization.get_source_lines_and_file = lambda kind: ([f"class {kind.__name__}: pass\n"], 1, "model.py")
+    names = []
+    for name, asked, content in refused():
+        names.append(f"{name}\t{asked}\n")
+        for container in ("zip", "legacy"):
+            torch.save(content, FOLDER / f"{name}.{container}.refused", _use_new_zipfile_serialization=container == "zip")
+    (FOLDER / "REFUSED.txt").write_text("".join(names))
     write_text("views", write_legacy_views(FOLDER / "views.legacy2.pt"))
     zip_again(FOLDER / "tensors.zip2.pt", FOLDER / "tensors.deflated.pt", {"compression": zipfile.ZIP_DEFLATED})
     zip_again(FOLDER / "tensors.zip2.pt", FOLDER / "tensors.stored.pt", {"compression": zipfile.ZIP_STORED})

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <sstream>
 
 #include "formats/checkpoint_text.h"
 #include "formats/hostile.h"
@@ -84,6 +85,24 @@ std::string test_name(const ::testing::TestParamInfo<fs::path>& parameter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TorchFile, Golden, ::testing::ValuesIn(golden_files()), test_name);
+
+// Whole models, and objects of other kinds, as PyTorch saves them in both containers.
+TEST(TorchFile, WhatIsNoPlainDataIsNamedWithAWayOn) {
+  std::istringstream names(file_text(golden / "REFUSED.txt"));
+  int files = 0;
+  for (std::string name, asked; names >> name >> asked;)
+    for (const std::string container : {".zip", ".legacy"}) {
+      const std::string message = refusal([&] { read_torch_file(golden / (name + container + ".refused")); });
+      if (name.starts_with("model"))
+        EXPECT_THAT(message, HasSubstr("holds a whole model and not only its weights: it asks for " + asked + ","));
+      else
+        EXPECT_THAT(message, HasSubstr("asks for " + asked + ", which is not plain data"));
+      EXPECT_THAT(message, HasSubstr("in PyTorch in a place you trust"));
+      EXPECT_EQ(message.find("Do not trust"), message.npos) << message;
+      ++files;
+    }
+  EXPECT_EQ(files, 16);
+}
 
 TEST(TorchFile, ConvertsEveryDtypeThatPythonWrites) {
   for (const std::string name : {"dtypes.zip2.pt", "dtypes_untyped.zip2.pt"}) {
