@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "igpt/checkpoint/checkpoint.h"
@@ -77,6 +79,43 @@ HyperParameters hyper_parameters_of(const Value& dict) {
   return result;
 }
 
+// Two lines of Python on one.
+std::string how_to_save(const std::string& state_dict) {
+  return "checkpoint = {\"state_dict\": " + state_dict +
+         ", \"hyper_parameters\": dict(embed_dim=16, num_heads=2, num_layers=8, num_pixels=28, num_vocab=16)}; "
+         "torch.save(checkpoint, \"model.ckpt\") (with your model's numbers)";
+}
+
+// Lightning's hyper_parameters, or hparams as some scripts have it: of the model itself or one level below, where
+// save_hyperparameters(args) puts them.
+const Value& find_hyper_parameters(const Source& source) {
+  const auto is_dict = [](const Value* value) { return value && value->kind() == Value::Kind::dict; };
+  const Value* any = nullptr;
+  for (const char* key : {"hyper_parameters", "hparams"}) {
+    const Value* dict = source.root.find(key);
+    if (!is_dict(dict)) continue;
+    if (!any) any = dict;
+    if (dict->find("embed_dim")) return *dict;
+    for (const char* inner_key : {"args", "hparams", "hyper_parameters"})
+      if (const Value* inner = dict->find(inner_key); is_dict(inner) && inner->find("embed_dim")) return *inner;
+  }
+  if (any)
+    source.fail(
+        "its hyper_parameters lack embed_dim; it is not a checkpoint of this project or the original. If it is "
+        "such a model, in Python: " +
+        how_to_save("model.state_dict()"));
+  if (source.root.kind() != Value::Kind::dict)
+    source.fail("holds " + std::string(source.root.kind_name()) +
+                " and has no hyper_parameters. In Python: " + how_to_save("model.state_dict()"));
+  const bool bare =
+      !source.root.find("state_dict") &&
+      std::ranges::any_of(source.root.entries(), [](const auto& entry) { return entry.second.as_tensor(); });
+  if (bare)
+    source.fail("is a state_dict alone, which has no hyper_parameters to make its model by. In Python: " +
+                how_to_save("torch.load(file)"));
+  source.fail("has no hyper_parameters to make a model by. In Python: " + how_to_save("model.state_dict()"));
+}
+
 ImageGPTOptions model_options(const Source& source, const Value& hyper_parameters) {
   ImageGPTOptions options;
   options.embed_dim = integer(source, hyper_parameters, "embed_dim", {});
@@ -129,31 +168,149 @@ Tensor load_float32(const Source& source, const std::string& name, const Value& 
   return torch::tensor(numbers, torch::kFloat32).reshape(sizes);
 }
 
-// The state dict with or without Lightning's prefix; other entries than the model's are an error, other modules' not.
-std::map<std::string, Value> model_entries(const Source& source, const Value& state_dict) {
-  std::map<std::string, Value> entries;
-  for (const auto& [key, value] : state_dict.entries()) {
-    const std::string* name = key.as_string();
-    if (name && name->starts_with(kPrefix)) entries.emplace(name->substr(std::string_view(kPrefix).size()), value);
+// Modules that wrap others and put their own name before those of the parameters inside: torch.compile, DDP and SWA,
+// Lightning's strategies, FSDP (of PyTorch and of fairscale), activation checkpointing.
+bool is_wrapper(std::string_view component) {
+  constexpr std::string_view wrappers[] = {
+      "_orig_mod", "module", "_forward_module", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"};
+  return std::ranges::find(wrappers, component) != std::end(wrappers);
+}
+
+struct StateEntry {
+  std::string name;      // as in the file: module.gpt.layers.0._orig_mod.ln_1.weight
+  std::string wrapping;  // before the model's own name, as in the file: module.gpt.
+  Value value;
+};
+
+// The entries of a state dict by their names without wrappers: gpt.layers.0.ln_1.weight.
+using StateEntries = std::multimap<std::string, StateEntry>;
+
+std::string without_wrappers(std::string_view name) {
+  std::string plain;
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const auto component = name.substr(begin, end - begin);
+    if (!is_wrapper(component)) {
+      if (!plain.empty()) plain += '.';
+      plain += component;
+    }
+    begin = end + 1;
   }
-  if (entries.empty())
-    source.fail("its state_dict has no parameters gpt.*; it is a checkpoint of another kind of model");
+  return plain;
+}
+
+// Of gpt.head.weight and the plain prefix "gpt.", in a file that has module.gpt._orig_mod.head.weight:
+// module.gpt._orig_mod.
+std::string wrapping_of(std::string_view name, const std::string& plain_prefix) {
+  auto left = std::ranges::count(plain_prefix, '.');
+  size_t begin = 0;
+  for (size_t end; (end = name.find('.', begin)) != name.npos; begin = end + 1)
+    if (!is_wrapper(name.substr(begin, end - begin)) && left-- == 0) break;
+  return std::string(name.substr(0, begin));
+}
+
+std::string first_names(const StateEntries& entries) {
+  constexpr size_t most = 4, longest = 48;
+  std::string text;
+  size_t shown = 0;
+  for (auto entry = entries.begin(); entry != entries.end() && shown < most; ++entry, ++shown) {
+    const std::string& name = entry->second.name;
+    text += (shown ? ", " : "") + formats::printable(name.substr(0, longest)) + (name.size() > longest ? "..." : "");
+  }
+  if (entries.size() > shown) text += " and " + std::to_string(entries.size() - shown) + " others";
+  return text.empty() ? "no names" : text;
+}
+
+// What precedes the model's names in all of them: "gpt." in most files, "" where the state dict is that of the model
+// itself, "model.gpt." where a module holds it. Other modules may lie beside it.
+std::string prefix_of_model(const Source& source, const StateEntries& entries,
+                            const std::vector<ParameterShape>& shapes) {
+  const std::string& first = shapes.front().name;
+  std::vector<std::string> complete, partial;
+  for (const auto& [name, entry] : entries) {
+    if (!name.ends_with(first)) continue;
+    const std::string prefix = name.substr(0, name.size() - first.size());
+    if (!prefix.empty() && !prefix.ends_with('.')) continue;
+    const bool all =
+        std::ranges::all_of(shapes, [&](const ParameterShape& shape) { return entries.contains(prefix + shape.name); });
+    auto& found = all ? complete : partial;
+    if (found.empty() || found.back() != prefix) found.push_back(prefix);
+  }
+  if (std::ranges::find(complete, kPrefix) != complete.end()) return kPrefix;
+  if (complete.size() > 1)
+    source.fail("its state_dict has several such models, " + formats::printable(complete[0]) + "* and " +
+                formats::printable(complete[1]) + "*; save the state_dict of one of them");
+  if (complete.size() == 1) return complete[0];
+  // One of them is damaged, or of another size; the caller says what is missing.
+  const auto gpt = entries.lower_bound(kPrefix);
+  if (gpt != entries.end() && gpt->first.starts_with(kPrefix)) return kPrefix;
+  if (partial.size() == 1) return partial[0];
+  source.fail("its state_dict has no parameters gpt.*, but " + first_names(entries) +
+              "; it is a checkpoint of another kind of model");
+}
+
+struct ModelEntries {
+  std::map<std::string, StateEntry> parameters;  // by the model's own names: head.weight
+  const Value* centroids = nullptr;              // the palette of the original's last version, beside or in the model
+};
+
+// An entry of the state dict belongs to the model when it has the model's prefix; without one, when it starts as the
+// model's parameters do. The number of averaged models is SWA's.
+ModelEntries take_model(const Source& source, const StateEntries& entries, const std::vector<ParameterShape>& shapes) {
+  const std::string prefix = prefix_of_model(source, entries, shapes);
+  std::set<std::string> beginnings;
+  for (const auto& shape : shapes) beginnings.insert(shape.name.substr(0, shape.name.find('.')));
+  const std::string outer = prefix.empty() ? "" : prefix.substr(0, prefix.rfind('.', prefix.size() - 2) + 1);
+  ModelEntries model;
+  for (const auto& [plain, entry] : entries) {
+    if (plain == prefix + "centroids" || plain == outer + "centroids" || plain == "centroids") {
+      if (model.centroids) source.fail("its state_dict has centroids twice; the palette of the model is not known");
+      model.centroids = &entry.value;
+      continue;
+    }
+    if (!plain.starts_with(prefix)) continue;
+    const std::string name = plain.substr(prefix.size());
+    if (name == "n_averaged" || name.ends_with(".n_averaged")) continue;
+    if (prefix.empty() && !beginnings.contains(name.substr(0, name.find('.')))) continue;
+    auto& taken = model.parameters[name];
+    if (!taken.name.empty())
+      source.fail("its state_dict has " + formats::printable(plain) + " twice, as " + formats::printable(taken.name) +
+                  " and as " + formats::printable(entry.name) + "; save the state_dict of one of them");
+    taken = entry;
+    taken.wrapping = wrapping_of(entry.name, prefix);
+    const StateEntry& other = model.parameters.begin()->second;
+    if (taken.wrapping != other.wrapping)
+      source.fail("its state_dict has names with different prefixes, " + formats::printable(other.name) + " and " +
+                  formats::printable(taken.name) + "; save the state_dict of the model alone");
+  }
+  return model;
+}
+
+StateEntries state_entries(const Source& source) {
+  const Value* state_dict = source.root.find("state_dict");
+  if (!state_dict || state_dict->kind() != Value::Kind::dict)
+    source.fail("has no state_dict with a model's weights. In Python: " + how_to_save("model.state_dict()"));
+  StateEntries entries;
+  for (const auto& [key, value] : state_dict->entries())
+    if (const std::string* name = key.as_string())
+      entries.emplace(without_wrappers(*name), StateEntry{*name, "", value});
   return entries;
 }
 
 void read_weights(const Source& source, Checkpoint& checkpoint) {
-  const Value* state_dict = source.root.find("state_dict");
-  if (!state_dict || state_dict->kind() != Value::Kind::dict)
-    source.fail("has no state_dict; it is not a checkpoint of this project or the original");
-  auto entries = model_entries(source, *state_dict);
-  for (const auto& [name, sizes] : parameter_shapes(checkpoint.model)) {
-    const auto entry = entries.find(name);
-    if (entry == entries.end()) source.fail("its state_dict lacks " + std::string(kPrefix) + name);
-    checkpoint.state_dict.emplace_back(name, load_float32(source, kPrefix + name, entry->second, sizes));
-    entries.erase(entry);
+  const auto shapes = parameter_shapes(checkpoint.model);
+  const auto entries = state_entries(source);
+  auto [parameters, centroids] = take_model(source, entries, shapes);
+  const std::string wrapping = parameters.empty() ? kPrefix : parameters.begin()->second.wrapping;
+  for (const auto& [name, sizes] : shapes) {
+    const auto entry = parameters.find(name);
+    if (entry == parameters.end()) source.fail("its state_dict lacks " + formats::printable(wrapping + name));
+    checkpoint.state_dict.emplace_back(
+        name, load_float32(source, formats::printable(entry->second.name), entry->second.value, sizes));
+    parameters.erase(entry);
   }
-  if (!entries.empty())
-    source.fail("its state_dict has " + std::string(kPrefix) + entries.begin()->first +
+  if (!parameters.empty())
+    source.fail("its state_dict has " + formats::printable(parameters.begin()->second.name) +
                 ", which the model of its hyper_parameters has not");
 }
 
@@ -300,9 +457,7 @@ TrainingProgress read_progress(const Source& source, const Value& stored, const 
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
   const Source source{path.string(), formats::read_torch_file(path).root};
-  const Value* hyper_parameters = source.root.find("hyper_parameters");
-  if (!hyper_parameters || hyper_parameters->kind() != Value::Kind::dict)
-    source.fail("has no hyper_parameters; it is not a checkpoint of this project or the original");
+  const Value* hyper_parameters = &find_hyper_parameters(source);
   Checkpoint checkpoint;
   checkpoint.model = model_options(source, *hyper_parameters);
   checkpoint.hyper_parameters = hyper_parameters_of(*hyper_parameters);

@@ -113,6 +113,19 @@ TEST(PrepareData, MnistFromAFolder) {
   EXPECT_EQ(fs::file_size(folder / "elsewhere/data/test_y.npy"), 128u + 10'000 * 8);
 }
 
+TEST(PrepareData, MnistGivenAsFashionMnistIsNamed) {
+  if (!fs::exists(kMnist)) GTEST_SKIP() << "no MNIST beside the source";
+  TemporaryFolder folder;
+  const Ending ending = prepare_data(folder, {"--fashion", "--source", kMnist.string(), "-q"});
+  EXPECT_EQ(ending.exit_code, 1);
+  EXPECT_THAT(ending.err,
+              HasSubstr("is train-images-idx3-ubyte of MNIST, not train-images-idx3-ubyte of Fashion-MNIST; for "
+                        "MNIST type: prepare_data --dataset mnist --source " +
+                        kMnist.string()));
+  EXPECT_TRUE(is_one_line(ending.err)) << ending.err;
+  EXPECT_FALSE(fs::exists(folder / "data/train_x.npy"));
+}
+
 TEST(PrepareData, WrongBytesOfAServerAreRefused) {
   const HttpServer server([](const std::string&) { return igpt::testing::ok("<html>Log in to the network</html>"); });
   TemporaryFolder folder;

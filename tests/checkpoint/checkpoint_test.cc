@@ -333,6 +333,177 @@ TEST(Checkpoint, OtherFilesAreRefusedInWords) {
   EXPECT_THAT(message_of([&] { read_checkpoint(folder.path() / "other.ckpt"); }), HasSubstr("has no hyper_parameters"));
 }
 
+using formats::Value;
+using NameOf = std::function<std::string(const std::string&)>;
+
+Value tensor_value(const torch::Tensor& tensor) {
+  const auto owner = std::make_shared<torch::Tensor>(tensor.contiguous());
+  return Value::tensor(formats::DType::float32, owner->sizes().vec(),
+                       {static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes()}, owner);
+}
+
+Value state_dict_of(const Checkpoint& checkpoint, const NameOf& name_of) {
+  Value result = Value::ordered_dict();
+  for (const auto& [name, tensor] : checkpoint.state_dict) result.insert(name_of(name), tensor_value(tensor));
+  return result;
+}
+
+Value hyper_parameters_of_small() {
+  const auto model = small_checkpoint().model;
+  return Value::dict({{"embed_dim", model.embed_dim},
+                      {"num_heads", model.num_heads},
+                      {"num_layers", model.num_layers},
+                      {"num_pixels", model.num_pixels},
+                      {"num_vocab", model.num_vocab},
+                      {"num_classes", model.num_classes}});
+}
+
+Checkpoint read_tree(const Value& root) {
+  const TemporaryFolder folder;
+  formats::write_torch_file(folder.path() / "x.ckpt", root);
+  return read_checkpoint(folder.path() / "x.ckpt");
+}
+
+void expect_weights_of_small(const Checkpoint& read) {
+  const auto expected = small_checkpoint().state_dict;
+  ASSERT_EQ(read.state_dict.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(read.state_dict[i].first, expected[i].first);
+    EXPECT_TRUE(torch::equal(read.state_dict[i].second, expected[i].second)) << expected[i].first;
+  }
+}
+
+NameOf after(const std::string& prefix) {
+  return [=](const std::string& name) { return prefix + name; };
+}
+
+// `wrapper` before the first component of a name after `place`: layers.0. + ln_1.weight.
+NameOf within(const std::string& place, const std::string& wrapper, const NameOf& name_of = after("gpt.")) {
+  return [=](const std::string& name) {
+    return name_of(name.starts_with(place) ? place + wrapper + name.substr(place.size()) : name);
+  };
+}
+
+struct Wrapping {
+  const char* name;
+  NameOf name_of;
+  std::vector<std::string> others = {};  // entries that are not the model's
+};
+
+class CheckpointWrapped : public ::testing::TestWithParam<Wrapping> {};
+
+TEST_P(CheckpointWrapped, IsReadAsTheModelInside) {
+  const auto& [label, name_of, others] = GetParam();
+  Value state_dict = state_dict_of(small_checkpoint(), name_of);
+  for (const auto& name : others) state_dict.insert(name, tensor_value(torch::ones({2})));
+  expect_weights_of_small(
+      read_tree(Value::dict({{"state_dict", state_dict}, {"hyper_parameters", hyper_parameters_of_small()}})));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, CheckpointWrapped,
+    ::testing::Values(
+        Wrapping{"lightning", after("gpt."), {"criterion.weight", "centroids", "metric.module.count"}},
+        Wrapping{"bare", after(""), {"criterion.weight", "centroids"}}, Wrapping{"compiled", after("_orig_mod.gpt.")},
+        Wrapping{"compiled_inside", after("gpt._orig_mod."), {"gpt.centroids"}},
+        Wrapping{"compiled_bare", after("_orig_mod.")}, Wrapping{"ddp", after("module.gpt."), {"module.centroids"}},
+        Wrapping{"ddp_bare", after("module.")}, Wrapping{"ddp_inside", after("gpt.module.")},
+        Wrapping{"attribute", after("model.gpt."), {"model.centroids", "loss.weight"}},
+        Wrapping{"other_attribute", after("net."), {"metric.sos"}}, Wrapping{"strategy", after("_forward_module.gpt.")},
+        Wrapping{"swa", after("module.gpt."), {"n_averaged", "module.criterion.weight"}},
+        Wrapping{"swa_inside", after("gpt.module."), {"gpt.n_averaged"}},
+        Wrapping{"swa_bare", after("module."), {"n_averaged"}},
+        Wrapping{"ddp_of_compiled", after("module._orig_mod.gpt.")},
+        Wrapping{"compiled_ddp_of_attribute", after("_orig_mod.model.module.gpt._orig_mod.")},
+        Wrapping{"average_beside_it", after("gpt."), {"ema.gpt.sos", "ema.module.gpt.head.weight"}},
+        Wrapping{"one_block_compiled", within("layers.0.", "_orig_mod.")},
+        Wrapping{"blocks_checkpointed", within("layers.1.", "_checkpoint_wrapped_module.")},
+        Wrapping{"list_of_blocks_wrapped", within("layers.", "module.")},
+        Wrapping{"head_wrapped", within("head.", "_fsdp_wrapped_module.")},
+        Wrapping{"fsdp", within("layers.0.", "_fsdp_wrapped_module.",
+                                within("layers.1.", "_fsdp_wrapped_module._checkpoint_wrapped_module.",
+                                       after("_fsdp_wrapped_module.gpt._fsdp_wrapped_module.")))}),
+    [](const auto& test) { return test.param.name; });
+
+TEST(Checkpoint, NamesThatAreNotOneModelsAreRefused) {
+  const auto refused = [](const NameOf& name_of, const std::vector<std::string>& others, const NameOf& second = {}) {
+    Value state_dict = state_dict_of(small_checkpoint(), name_of);
+    const Value also = second ? state_dict_of(small_checkpoint(), second) : Value::dict();
+    for (const auto& [name, value] : also.entries()) state_dict.insert(name, value);
+    for (const auto& name : others) state_dict.insert(name, tensor_value(torch::ones({8})));
+    return message_of([&] {
+      read_tree(Value::dict({{"state_dict", state_dict}, {"hyper_parameters", hyper_parameters_of_small()}}));
+    });
+  };
+  const auto half = [](const std::string& name) {
+    return (name.starts_with("layers") ? "module.gpt." : "gpt.") + name;
+  };
+  EXPECT_THAT(refused(half, {}), HasSubstr("has names with different prefixes, gpt.clf_head.bias and module.gpt."));
+  EXPECT_THAT(refused(after("gpt."), {"gpt._orig_mod.sos"}),
+              HasSubstr("has gpt.sos twice, as gpt.sos and as gpt._orig_mod.sos"));
+  EXPECT_THAT(refused(after("gpt."), {}, after("module.gpt.")),
+              HasSubstr("twice, as gpt.clf_head.bias and as module."));
+  EXPECT_THAT(refused(after("a."), {}, after("b.")), HasSubstr("has several such models, a.* and b.*"));
+  EXPECT_EQ(refused(after("gpt."), {}, after("b.")), "no exception") << "the model of the original's name counts";
+  EXPECT_THAT(refused(after(""), {"layers.2.ln_1.weight"}),
+              HasSubstr("its state_dict has layers.2.ln_1.weight, which"));
+  EXPECT_THAT(refused(after("module.gpt."), {"module.gpt.layers.2._orig_mod.ln_1.weight"}),
+              HasSubstr("has module.gpt.layers.2._orig_mod.ln_1.weight, which the model of its hyper_parameters"));
+  EXPECT_THAT(refused(after("gpt."), {"centroids", "gpt.centroids"}), HasSubstr("has centroids twice"));
+  const auto without_bias = [](const std::string& name) { return "net." + (name == "clf_head.bias" ? "x" : name); };
+  EXPECT_THAT(refused(without_bias, {}), HasSubstr("its state_dict lacks net.clf_head.bias"));
+  const auto other = [](const std::string& name) { return "encoder.\x1b[2J" + std::string(50, 'x') + name; };
+  const auto message = refused(other, {});
+  EXPECT_THAT(message, HasSubstr("has no parameters gpt.*, but encoder.\\x1b[2Jxxxxx"));
+  EXPECT_THAT(message, HasSubstr("... and 28 others; it is a checkpoint of another kind of model"));
+  EXPECT_LT(message.size(), 450u);
+}
+
+TEST(Checkpoint, HyperParametersAreFoundWhereScriptsPutThem) {
+  const Value state_dict = state_dict_of(small_checkpoint(), after("gpt.")), plain = hyper_parameters_of_small();
+  Value space = Value::dict_of_type("argparse.Namespace");
+  for (const auto& [name, value] : plain.entries()) space.insert(name, value);
+  space.insert("classify", true);
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, Value>>{{"hyper_parameters", plain},
+                                                  {"hyper_parameters", Value::dict({{"args", space}})},
+                                                  {"hyper_parameters", Value::dict({{"lr", 0.1}, {"hparams", plain}})},
+                                                  {"hparams", plain},
+                                                  {"hparams", Value::dict({{"args", plain}})}}) {
+    const auto read = read_tree(Value::dict({{"state_dict", state_dict}, {key, value}}));
+    EXPECT_EQ(read.model, small_checkpoint().model) << key;
+    expect_weights_of_small(read);
+  }
+  const auto both = read_tree(
+      Value::dict({{"state_dict", state_dict}, {"hyper_parameters", Value::dict({{"lr", 0.1}})}, {"hparams", plain}}));
+  EXPECT_EQ(both.model, small_checkpoint().model);
+}
+
+// Whoever has the weights gets the lines that make a checkpoint of them.
+TEST(Checkpoint, WithoutHyperParametersTheMessageSaysHowToSaveThem) {
+  const Value state_dict = state_dict_of(small_checkpoint(), after(""));
+  const std::string lines =
+      ", \"hyper_parameters\": dict(embed_dim=16, num_heads=2, num_layers=8, num_pixels=28, num_vocab=16)}; "
+      "torch.save(checkpoint, \"model.ckpt\")";
+  for (const auto& [root, message] : std::vector<std::pair<Value, std::string>>{
+           {state_dict,
+            "is a state_dict alone, which has no hyper_parameters to make its model by. In Python: "
+            "checkpoint = {\"state_dict\": torch.load(file)"},
+           {Value::dict({{"model", state_dict}, {"epoch", 3}}),
+            "has no hyper_parameters to make a model by. In Python: "},
+           {Value::dict({{"state_dict", state_dict}}), "has no hyper_parameters to make a model by. In Python: "},
+           {Value::dict({{"state_dict", state_dict}, {"hyper_parameters", Value::dict({{"d_model", 16}})}}),
+            "its hyper_parameters lack embed_dim; it is not a checkpoint of this project or the original"},
+           {Value::dict({{"model", state_dict}, {"hyper_parameters", hyper_parameters_of_small()}}),
+            "has no state_dict with a model's weights. In Python: checkpoint = {\"state_dict\": model.state_dict()"},
+           {Value::list({1}), "holds a list and has no hyper_parameters. In Python: "}}) {
+    const auto refused = message_of([&, tree = root] { read_tree(tree); });
+    EXPECT_THAT(refused, HasSubstr(message));
+    EXPECT_THAT(refused, HasSubstr(lines));
+    EXPECT_EQ(refused.find('\n'), refused.npos);
+  }
+}
+
 // The two checkpoints of the original project, where they lie beside the checkout.
 class OriginalCheckpoint : public ::testing::TestWithParam<const char*> {};
 
