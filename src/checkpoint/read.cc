@@ -297,7 +297,8 @@ StateEntries state_entries(const Source& source) {
   return entries;
 }
 
-void read_weights(const Source& source, Checkpoint& checkpoint) {
+// Returns the centroids that lie beside the model, if any.
+std::optional<Value> read_weights(const Source& source, Checkpoint& checkpoint) {
   const auto shapes = parameter_shapes(checkpoint.model);
   const auto entries = state_entries(source);
   auto [parameters, centroids] = take_model(source, entries, shapes);
@@ -312,6 +313,7 @@ void read_weights(const Source& source, Checkpoint& checkpoint) {
   if (!parameters.empty())
     source.fail("its state_dict has " + formats::printable(parameters.begin()->second.name) +
                 ", which the model of its hyper_parameters has not");
+  return centroids ? std::optional(*centroids) : std::nullopt;
 }
 
 std::string text(const Value& dict, const std::string& name) {
@@ -342,25 +344,28 @@ void read_centroids(const Source& source, const Value& centroids, ImageGPTOption
   model.centroids = palette.centroids;
 }
 
-// "mnist" of "data/mnist_train_x.npy", whose end is given; empty for other names.
+// "mnist" of "data/mnist_train_x.npy", whose end is given; empty for names that the original does not give.
 std::string dataset_of_file(const std::string& path, std::string_view end) {
   const std::string name = std::filesystem::path(path).filename().string();
-  return name.ends_with(end) ? name.substr(0, name.size() - end.size()) : "";
+  for (const char* dataset : {"mnist", "fmnist", "cifar10"})
+    if (name == dataset + std::string(end)) return dataset;
+  return "";
 }
 
-// What the images were, of which the model's tokens came. The original wrote neither its architecture nor whether ln_f
-// was applied: where it was, training has moved it.
-void read_origin(const Source& source, const Value& hyper_parameters, const Value* centroids, Checkpoint& checkpoint) {
+// The images that trained the model, and their palette. Since the original clusters, it names a data set, or files of
+// one; its first version names train_x.npy.
+void read_origin(const Source& source, const Value& hyper_parameters, const std::optional<Value>& centroids,
+                 Checkpoint& checkpoint) {
   ImageGPTOptions& model = checkpoint.model;
   const bool by_original = !hyper_parameters.find("arch");
   if (centroids) read_centroids(source, *centroids, model);
   checkpoint.dataset = text(hyper_parameters, "dataset");
   checkpoint.train_sha256 = text(hyper_parameters, "train_sha256");
   if (by_original) {
-    const std::string clustered = dataset_of_file(text(hyper_parameters, "train_x"), "_train_x.npy");
-    if (checkpoint.dataset.empty())
-      checkpoint.dataset = dataset_of_file(text(hyper_parameters, "centroids"), "_centroids.npy");
-    checkpoint.lacks_palette = !centroids && !clustered.empty();
+    for (const auto& [name, end] : {std::pair("centroids", "_centroids.npy"), std::pair("train_x", "_train_x.npy")})
+      if (checkpoint.dataset.empty()) checkpoint.dataset = dataset_of_file(text(hyper_parameters, name), end);
+    checkpoint.lacks_palette =
+        !centroids && (!checkpoint.dataset.empty() || hyper_parameters.find("centroids") != nullptr);
   }
   if (checkpoint.dataset == "fmnist") checkpoint.dataset = "fashion";  // the original's name
   if (!model.palette.empty())
@@ -369,6 +374,7 @@ void read_origin(const Source& source, const Value& hyper_parameters, const Valu
     checkpoint.palette = data::Palette::grey(16);
 }
 
+// The original does not write whether ln_f was applied: where it was, training has moved it.
 bool is_trained_norm(const Checkpoint& checkpoint) {
   for (const auto& [name, tensor] : checkpoint.state_dict) {
     if (name == "ln_f.weight" && !(tensor == 1).all().item<bool>()) return true;
@@ -464,8 +470,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   checkpoint.classify = boolean(*hyper_parameters, "classify");
   checkpoint.epoch = count(source, source.root, "epoch", 0);
   checkpoint.global_step = count(source, source.root, "global_step", 0);
-  read_weights(source, checkpoint);
-  read_origin(source, *hyper_parameters, source.root.find("state_dict")->find("centroids"), checkpoint);
+  const auto centroids = read_weights(source, checkpoint);
+  read_origin(source, *hyper_parameters, centroids, checkpoint);
   read_final_norm(source, *hyper_parameters, checkpoint);
   if (const Value* progress = source.root.find("igpt_progress")) {
     checkpoint.progress = read_progress(source, *progress, checkpoint.model);

@@ -58,13 +58,13 @@ std::vector<std::string> dataset_names() {
 }
 
 std::string title_of(const std::string& dataset) {
-  const auto found = std::ranges::find(table(), dataset, &DatasetSource::name);
-  return found == table().end() ? formats::printable(dataset) : found->title;
+  const auto found = std::ranges::find(known_datasets(), dataset, &DatasetSource::name);
+  return found == known_datasets().end() ? formats::printable(dataset) : found->title;
 }
 
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
                                  const std::string& checkpoint) {
-  if (std::ranges::find(table(), dataset, &DatasetSource::name) == table().end()) return "";
+  if (std::ranges::find(known_datasets(), dataset, &DatasetSource::name) == known_datasets().end()) return "";
   std::string command = "prepare_data";
   if (dataset != "mnist") command += " --" + std::string(dataset == "fashion" ? "fashion" : "dataset " + dataset);
   if (!checkpoint.empty()) command += " --palette " + checkpoint;
