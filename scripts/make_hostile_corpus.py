@@ -156,6 +156,16 @@ def pickles():
     yield "protocol_255", b"\x80\xffN."
     yield "long_name", b"c" + b"a" * MILLION + b"\nb\n."
     yield "not_utf8", text(b"X", 4, b"\xff\xfe\xc0\x80") + b"."
+    yield "overlong_utf8", text(b"\x8c", 1, b"\xe0\x80\x80") + b"."
+    yield "surrogate_of_python_2", text(b"U", 1, b"\xed\xa0\x80") + b"."
+    yield "good_surrogate", text(b"X", 4, b"\xed\xa0\x80") + b"."
+    yield "list_as_key", b"}]Ns."
+    yield "tuple_of_dict_as_key", b"}}\x85Ns."
+    yield "set_of_lists", b"\x8f(]\x90."
+    yield "added_to_frozenset", b"(K\1\x91(K\2\x90."
+    yield "two_entries", b"}(X\1\0\0\0aK\1X\1\0\0\0aK\2u."
+    yield "whole_model", pickled(Raw(glob("__main__", "Net") + b")\x81" + emit({"_parameters": {}, "_buffers": {}, "_modules": {}}) + b"b"))
+    yield "whole_model_legacy", pickled(Raw(emit(("module", Raw(glob("__main__", "Net")), None, None)) + b"Q)\x81"))
 
 
 # Zip archives
@@ -354,6 +364,12 @@ class Checkpoint:
         return head + b"\x80\x02" + ids + b"." + pickled(keys) + body + tail
 
 
+def renamed(checkpoint, *prefixes):
+    """The state dict with each of the prefixes for `gpt.`."""
+    state = {name.removeprefix("gpt."): tensor for name, tensor in checkpoint.state.items()}
+    checkpoint.root["state_dict"] = {prefix + name: tensor for prefix in prefixes for name, tensor in state.items()}
+
+
 def changed(change):
     checkpoint = Checkpoint()
     change(checkpoint)
@@ -388,6 +404,23 @@ def contents():
     yield "parameter_missing", lambda c: c.state.pop("gpt.head.weight")
     yield "parameter_surplus", lambda c: c.state.update({"gpt.layers.1.ln_1.weight": c.state["gpt.sos"]})
     yield "parameter_a_number", lambda c: c.state.update({"gpt.sos": 1.0})
+    yield "parameter_twice", lambda c: c.root.update(state_dict=Raw(emit(c.state) + b"(" + emit("gpt.sos") + b"K\1u"))
+    yield "parameter_twice_in_another_wrapping", lambda c: c.state.update({"gpt._orig_mod.sos": c.state["gpt.sos"]})
+    yield "names_of_two_models", lambda c: renamed(c, "a.", "b.")
+    yield "names_with_two_prefixes", lambda c: c.state.update({"module.gpt.sos": c.state.pop("gpt.sos")})
+    yield "names_of_another_model", lambda c: renamed(c, "encoder.\x1b[2J" + "x" * 900)
+    yield "names_of_10e4_models", lambda c: c.root.update(state_dict={f"a{i}.sos": 1 for i in range(10_000)})
+    yield "names_nested_500", lambda c: c.root.update(state_dict={"a." * i + "sos": 1 for i in range(500)})
+    yield "names_of_dots", lambda c: c.root.update(state_dict={"." * i: 1 for i in range(500)})
+    yield "names_of_wrappers", lambda c: c.root.update(state_dict={".".join(["module"] * i): 1 for i in range(140)})
+    yield "centroids_twice", lambda c: c.state.update({"centroids": 1, "gpt.centroids": 2})
+    yield "hyper_parameters_twice", lambda c: c.root.update(
+        hyper_parameters=Raw(emit(c.hyper) + b"(" + emit("embed_dim") + b"K\4u"))
+    yield "hyper_parameters_twice_inside", lambda c: c.root.update(
+        hyper_parameters={"args": Raw(emit(c.hyper) + b"(" + emit("embed_dim") + b"K\4u")})
+    yield "hyper_parameters_of_another_project", lambda c: c.root.update(hyper_parameters={"d_model": 4})
+    yield "hyper_parameters_two_below", lambda c: c.root.update(hyper_parameters={"args": {"args": c.hyper}})
+    yield "root_a_state_dict", lambda c: setattr(c, "root", c.state)
     yield "parameter_name_control_characters", lambda c: c.state.update({"gpt.\n\x1b[2J": 1.0})
     yield "shape_transposed", lambda c: setattr(c.state["gpt.layers.0.mlp.0.weight"], "sizes", [4, 16])
     yield "shape_flat", lambda c: setattr(c.state["gpt.layers.0.mlp.0.weight"], "sizes", [64])
@@ -442,6 +475,10 @@ def torch_files():
     yield "good_half", half.zip()
     strided = changed(lambda c: c.state.update({"gpt.token_embeddings.weight": Tensor("1", 16, [4, 4], [1, 4])}))
     yield "good_strided", strided.legacy()
+    yield "good_wrapped", changed(lambda c: renamed(c, "module._orig_mod.gpt.")).zip()
+    yield "good_bare", changed(lambda c: renamed(c, "")).legacy()
+    yield "good_args", changed(lambda c: c.root.update(hyper_parameters={"args": c.hyper})).zip()
+    yield "good_hparams", changed(lambda c: c.root.update(hparams=c.root.pop("hyper_parameters"))).zip()
     for name, change in contents():
         yield f"{name}_zip", changed(change).zip()
         if not name.startswith(tuple(HYPER)):
@@ -511,6 +548,15 @@ def npys():
     yield "good_float64", npy(npy_header("(4,)", "<f8"), bytes(32))
     yield "good_labels", npy(npy_header("(2,)"), b"\0\1")
     yield "good_scalar", npy(npy_header("()"), b"\3")
+    yield "good_python_2", npy("{'descr': u'|u1', 'fortran_order': False, 'shape': (2L, 4L, 4L), }", values)
+    yield "good_dtype_name", npy(npy_header(dtype="uint8"), values)
+    yield "good_native", npy(npy_header(dtype="=B"), values)
+    yield "good_tabs", npy("{'descr':\t'|u1',\r\n'fortran_order':\tFalse,\f'shape':\t(2,\t4,\t4)}", values)
+    yield "long_in_version_3", npy(npy_header("(2L, 4L, 4L)"), values, (3, 0))
+    yield "long_twice", npy(npy_header("(2LL, 4, 4)"), values)
+    yield "pixels_in_0_to_1", npy(npy_header(dtype="<f4"), struct.pack("<32f", *(i / 31 for i in range(32))))
+    yield "pixels_float16", npy(npy_header(dtype="<f2"), bytes(64))
+    yield "pixels_bool", npy(npy_header(dtype="|b1"), bytes(i % 2 for i in range(32)))
     yield "fortran_order", npy(npy_header(order="True"), values)
     for name, length in LENGTHS.items():
         yield f"header_length_{name}", npy(npy_header(), values, length=length)
@@ -614,7 +660,9 @@ def gzips():
     yield "method_7", gzip_member(content, method=7)
     yield "header_crc_wrong", gzip_member(content, 2, b"\0\1")
     yield "garbage_behind", good + b"garbage"
-    yield "zeros_behind", good + bytes(512)
+    yield "good_zeros_behind", good + bytes(512)
+    yield "zeros_and_garbage_behind", good + bytes(100_000) + b"x"
+    yield "zeros_and_a_member_behind", good + bytes(512) + good
     yield "deflate_garbage", good[:10] + b"\xff" * 100
     yield "distance_too_far", good[:10] + b"\x4b\x04\x02\xff\xff"
     for size in range(len(good)):
