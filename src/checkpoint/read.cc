@@ -218,7 +218,7 @@ std::string first_names(const StateEntries& entries) {
     text += (shown ? ", " : "") + formats::printable(name.substr(0, longest)) + (name.size() > longest ? "..." : "");
   }
   if (entries.size() > shown) text += " and " + std::to_string(entries.size() - shown) + " others";
-  return text.empty() ? "no names" : text;
+  return text;
 }
 
 // What precedes the model's names in all of them: "gpt." in most files, "" where the state dict is that of the model
@@ -290,6 +290,7 @@ StateEntries state_entries(const Source& source) {
   const Value* state_dict = source.root.find("state_dict");
   if (!state_dict || state_dict->kind() != Value::Kind::dict)
     source.fail("has no state_dict with a model's weights. In Python: " + how_to_save("model.state_dict()"));
+  if (state_dict->entries().empty()) source.fail("its state_dict is empty; save that of the trained model");
   StateEntries entries;
   for (const auto& [key, value] : state_dict->entries())
     if (const std::string* name = key.as_string())

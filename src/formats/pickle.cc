@@ -521,7 +521,8 @@ void Unpickler::append(std::vector<Value> items) {
 void Unpickler::add_entry(Value& dict, const Value& key, Value value) {
   if (dict.insert(key, std::move(value))) return;
   const auto* text = key.as_string();
-  throw InputError("two entries of the key " + (text ? printable(*text) : std::to_string(*key.as_int())));
+  throw InputError("two entries of the key " + (text ? printable(*text) : std::to_string(*key.as_int())) +
+                   ", which contradict each other");
 }
 
 void Unpickler::set_items(std::vector<Value> keys_and_values) {

@@ -5,6 +5,7 @@
 
 #include "apps/refusals.h"
 #include "apps/trained_model.h"
+#include "igpt/formats/torch_file.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
 #include "pictures.h"
@@ -153,6 +154,24 @@ TEST_F(SampleProgram, FilesThatCannotBeUsedAreNamed) {
   refused({"model.ckpt", "--test_x", "data/large.npy"}, 1, "its images are 9x9, the model takes 8x8");
   testing::write_random_images(folder_ / "data/bright.npy", 3, /*side=*/8, /*num_vocab=*/200);
   refused({"model.ckpt", "--test_x", "data/bright.npy"}, 1, "data/bright.npy: ");
+}
+
+TEST_F(SampleProgram, PixelsInsteadOfPaletteIndicesAreToldHowToQuantize) {
+  const std::string cure =
+      "images are palette indices, not pixels: for the 16 greys byte // 17 of bytes 0 to 255; prepare_data makes such";
+  formats::write_npy(folder_ / "data/x.npy", {1, 8, 8}, std::vector<double>(64, 0.5));
+  refused({"model.ckpt", "--test_x", "data/x.npy"}, 1,
+          "x.npy: holds float64, whole numbers are needed, 0 to 15; " + cure);
+  formats::write_npy(folder_ / "data/x.npy", {1, 8, 8}, std::vector<uint8_t>(64, 255));
+  refused({"model.ckpt", "--test_x", "data/x.npy"}, 1, "x.npy: holds 255 at (0, 0, 0), allowed are 0 to 15; " + cure);
+}
+
+TEST_F(SampleProgram, AStateDictAloneIsToldHowToBecomeACheckpoint) {
+  const auto sos = formats::read_torch_file(folder_ / "model.ckpt").root.find("state_dict")->entries()[0];
+  formats::write_torch_file(folder_ / "data/weights.pt", formats::Value::dict({sos}));
+  refused({"data/weights.pt"}, 1,
+          "is a state_dict alone, which has no hyper_parameters to make its model by. In Python: checkpoint = "
+          "{\"state_dict\": torch.load(file), \"hyper_parameters\": dict(embed_dim=16, ");
 }
 
 TEST_F(SampleProgram, CudaWithoutADeviceIsAnError) {

@@ -186,7 +186,9 @@ TEST(Unpickle, TwoEntriesOfOneKeyAreRefused) {
         global("argparse", "Namespace") + ")\x81}\x8c\1aK\1sb}\x8c\1aK\2sb.",
         global("collections", "OrderedDict") + "](](\x8c\1aK\1e](\x8c\1aK\2ee\x85R.",
         global("collections", "OrderedDict") + ")R" + two + "u."})
-    EXPECT_THAT(refusal([&] { load(bytes); }), HasSubstr("holds two entries of the key a (byte ")) << hex(bytes);
+    EXPECT_THAT(refusal([&] { load(bytes); }),
+                HasSubstr("holds two entries of the key a, which contradict each other (byte "))
+        << hex(bytes);
   EXPECT_THAT(refusal([] { load("}(K\1NK\1Nu."); }), HasSubstr("two entries of the key 1"));
 }
 

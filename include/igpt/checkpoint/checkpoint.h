@@ -55,9 +55,10 @@ struct Checkpoint {
   std::optional<TrainingProgress> progress;  ///< only in this project's files
 };
 
-/// Reads and checks a checkpoint. Nothing in the file is run. Throws igpt::InputError, one line with the file's name
-/// and what to do next, when it is not a checkpoint of an image GPT, is damaged, contradicts itself, or has weights
-/// that are not finite.
+/// Reads and checks a checkpoint. Nothing in the file is run. The state dict's names may have any one prefix, `gpt.` or
+/// none, and the wrappers of torch.compile, DDP, SWA, FSDP and activation checkpointing; the hyper-parameters may lie
+/// under `hparams` or one level below. Throws igpt::InputError, one line with the file's name and what to do next, when
+/// it is not a checkpoint of an image GPT, is damaged, contradicts itself, or has weights that are not finite.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 /// Writes a zip checkpoint that torch.load(path, weights_only=True) reads as a plain dict, atomically. Throws

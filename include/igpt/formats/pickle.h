@@ -25,8 +25,9 @@ struct UnpickleOptions {
 /// Reads one pickle (protocols 1 to 5, up to its STOP; the reader stands behind it afterwards) as data. Nothing is
 /// imported or called: the few globals that checkpoints of torch.save and Lightning name are known here by name, and
 /// their calls are understood (a tensor is rebuilt, an OrderedDict is a dict, numpy's scalars are numbers); any other
-/// throws InputError, as does everything that is not a pickle. Time grows with the size, memory as the options say.
-/// Format: Python's Lib/pickletools.py.
+/// throws InputError that says how to save plain data, as does everything that is not a pickle, that Python would not
+/// read (an unhashable key, text that is not UTF-8), or that has two entries of one key. Time grows with the size,
+/// memory as the options say. Format: Python's Lib/pickletools.py.
 Value unpickle(ByteReader& reader, const UnpickleOptions& options = {});
 
 /// The class name of a storage ("torch.FloatStorage", as an opaque value in a persistent id) to its dtype; nothing for
