@@ -59,7 +59,9 @@ MUTATIONS = [
     ("mma_tiles.cuh", "right[2 * upper], right[2 * upper + 1]", "right[2 * upper + 1], right[2 * upper]"),
     ("mma_tiles.cuh", "a.r[pair.a], b.r[pair.b][x][0], b.r[pair.b][x][1]", "a.r[pair.a], b.r[pair.b][x][1], b.r[pair.b][x][0]"),
     # planes
-    ("mma_tiles.cuh", "operand == 0 ? 2 - 2 * half : 2 - operand", "operand == 0 ? 2 * half : 2 - operand"),
+    ("mma_tiles.cuh", "operand == 0 ? 2 - 2 * half :", "operand == 0 ? 2 * half :"),
+    ("mma_tiles.cuh", "operand == 1 ? 1 - half : half", "2 - operand"),
+    ("mma_tiles.cuh", "kSwapped ? pair.b : pair.a, right_plane = kSwapped ? pair.a : pair.b", "pair.a, right_plane = pair.b"),
     ("mma_tiles.cuh", "kPlanes == 3 && operand == 0 ? 2 : 1", "1"),
     ("mma_tiles.cuh", "if (kPlanes == 2) return 1 - half;", "if (kPlanes == 2) return half;"),
     ("mma_tiles.cuh", "i == 2 ? PlanePair{1, 1}", "i == 2 ? PlanePair{1, 2}"),

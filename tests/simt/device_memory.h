@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "src/ops/cuda/simt_launch.h"
+
 namespace igpt::simt {
 
 inline void check(cudaError_t error) {
@@ -56,11 +58,24 @@ inline std::string why_not_here() {
   const cudaError_t error = cudaGetDeviceCount(&devices);
   return error != cudaSuccess ? cudaGetErrorString(error) : devices == 0 ? "no CUDA device" : "";
 }
-inline bool has_bf16_tensor_cores() {
+/// Of the device.
+inline Limits limits() {
+  int major = 0;
+  Limits limits;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  check(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+  limits.bf16_tensor_cores = major >= 8;
+  return limits;
+}
+/// The kinds of tensor cores that there are to test on, by how many of an mma's products they add at a time: of a GPU
+/// its own.
+inline std::vector<int> kinds_of_tensor_cores() {
   int major = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  return major >= 8;
+  if (major < 8) return {};
+  return {major < 9 ? 8 : 16};
 }
+inline void set_tensor_cores(int /*together*/) {}
 /// The order in which threads run is the GPU's own.
 inline void set_order(unsigned) {}
 inline void wait_for_device() {
@@ -77,8 +92,16 @@ namespace igpt::simt {
 inline std::string why_not_here() {
   return "";
 }
-inline bool has_bf16_tensor_cores() {
-  return true;
+inline Limits limits() {
+  Limits limits;
+  simt::limits(limits);
+  return limits;
+}
+inline std::vector<int> kinds_of_tensor_cores() {
+  return {kAmpere.together, kHopper.together};
+}
+inline void set_tensor_cores(int together) {
+  device().tensor_cores = together == kAmpere.together ? kAmpere : kHopper;
 }
 inline void set_order(unsigned seed) {
   device().order = seed;

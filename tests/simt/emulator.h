@@ -34,11 +34,20 @@ namespace igpt::simt {
 
 constexpr bool kBf16TensorCores = true;
 
+/// How tensor cores add up an mma's products (Fasi et al. 2021, "Numerical behavior of NVIDIA tensor cores"; Khattak
+/// and Mikaitis 2025): `together` of them and what is there at a time, all shifted to the largest exponent and cut off
+/// `extra_bits` behind a float's last bit there.
+struct TensorCores {
+  int together = 0;  ///< 0: the device has none
+  int extra_bits = 0;
+};
+constexpr TensorCores kNoTensorCores{}, kAmpere{8, 1}, kHopper{16, 2};  // up to sm_75; sm_80 to 89; from sm_90 on
+
 /// The device that is emulated, and the order in which it runs threads; for tests to change.
 struct Device {
   unsigned order = 1;             ///< seed
   int shared_bytes = 227 * 1024;  ///< what a block can have
-  bool bf16_tensor_cores = true;
+  TensorCores tensor_cores = kHopper;
   int64_t shared_bytes_of_launch = 0;  ///< what the last launch asked for
 };
 Device& device();
@@ -230,7 +239,7 @@ inline float changed_rarely(float x) {
 // ---- for the host
 
 inline const char* limits(Limits& of_device) {
-  of_device = {device().shared_bytes, device().bf16_tensor_cores};
+  of_device = {device().shared_bytes, device().tensor_cores.together > 0};
   return nullptr;
 }
 

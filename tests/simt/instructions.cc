@@ -1,13 +1,14 @@
 // The emulated warp-wide operations and arithmetic.
 
+#include <algorithm>
 #include <bit>
+#include <climits>
 
 #include "simt/emulator.h"
 
 namespace igpt::simt {
 namespace {
 
-/// Tensor cores add up with fewer guard bits than IEEE arithmetic and truncate: results here are as far off as that.
 float toward_zero(double x) {
   const float rounded = static_cast<float>(x);
   return std::isfinite(rounded) && std::fabs(rounded) > std::fabs(x) ? std::nextafter(rounded, 0.0f) : rounded;
@@ -31,18 +32,48 @@ struct Fragments {
   uint32_t a[4], b[2];
 };
 
+/// What x would be written with as a power of two; numbers below the smallest normal one have that one's.
+int exponent_of(float x) {
+  return std::max(static_cast<int>(std::bit_cast<uint32_t>(x) >> 23 & 0xff), 1) - 127;
+}
+
+struct Factors {
+  float a, b;
+};
+
+/// c and the products, as tensor cores add them up (TensorCores).
+float aligned_sum(float c, const Factors* products, int count, int extra_bits) {
+  double plain = c;
+  int largest = c == 0 ? INT_MIN : exponent_of(c);
+  for (int k = 0; k < count; ++k) {
+    const auto [a, b] = products[k];
+    plain += static_cast<double>(a) * b;
+    if (a != 0 && b != 0) largest = std::max(largest, exponent_of(a) + exponent_of(b));
+  }
+  if (largest == INT_MIN || !std::isfinite(plain)) return static_cast<float>(plain);
+  const int last_bit = largest - 23 - extra_bits;
+  const double units = std::ldexp(1.0, -last_bit);
+  auto sum = static_cast<int64_t>(c * units);
+  for (int k = 0; k < count; ++k)
+    sum += static_cast<int64_t>(static_cast<double>(products[k].a) * products[k].b * units);
+  return toward_zero(std::ldexp(static_cast<double>(sum), last_bit));
+}
+
 void multiply(float (&c)[4], int depth, Slots slots) {
   const int group = lane() / 4, member = lane() % 4;
+  const TensorCores& cores = device().tensor_cores;
+  if (cores.together == 0) throw Fault("the device has no tensor cores");
   for (int i = 0; i < 4; ++i) {
     const int row = group + i / 2 * 8, column = 2 * member + i % 2;
-    double sum = c[i];
+    Factors products[16];
     for (int k = 0; k < depth; ++k) {
       const int holder = k % 8 / 2;
       const auto a = of_lane<Fragments>(slots, row % 8 * 4 + holder).a[row / 8 + k / 8 * 2];
       const auto b = of_lane<Fragments>(slots, column * 4 + holder).b[k / 8];
-      sum += static_cast<double>(half_of(a, k)) * half_of(b, k);
+      products[k] = {half_of(a, k), half_of(b, k)};
     }
-    c[i] = toward_zero(sum);
+    for (int k = 0; k < depth; k += cores.together)
+      c[i] = aligned_sum(c[i], products + k, std::min(cores.together, depth - k), cores.extra_bits);
   }
 }
 

@@ -89,18 +89,87 @@ TEST_P(EmulatedMma, HasTheFragmentsOfThePtxIsa) {
 
 INSTANTIATE_TEST_SUITE_P(Depths, EmulatedMma, ::testing::Values(8, 16));
 
-TEST(EmulatedMma, TruncatesItsSums) {
-  const auto add = +[](ptr<float> to) {
-    const uint32_t ones = pack_bf16(1.0f, 0.0f);
-    float c[4] = {16777216.0f, -16777216.0f, 0.0f, 1.0f};  // 2^24: one more cannot be represented
-    mma_bf16_k8(c, lane() % 4 == 0 ? ones : 0, 0, lane() % 4 == 0 ? pack_bf16(1.75f, 0.0f) : 0);
-    for (int i = 0; i < 4; ++i)
-      if (lane() == 0) to[i] = c[i];
+/// What an mma makes of c and the products a[k] * b[k] of row 0 and column 0.
+struct Sum {
+  float c, a[16], b[16];
+};
+
+void add_up(const Sum& sum, int depth, ptr<float> to) {
+  const auto two = [&](const float(&values)[16], int first) {
+    const int k = first + 2 * (lane() % 4);
+    return lane() < 4 ? pack_bf16(values[k], values[k + 1]) : 0;
   };
-  Buffer<float> result("result", 4);
-  ASSERT_EQ(launch({}, add, device_ptr(result.data())), nullptr);
-  EXPECT_EQ(result.values()[0], 16777216.0f);   // rounding to nearest would give 16777218
-  EXPECT_EQ(result.values()[1], -16777214.0f);  // -16777214.25
+  float c[4] = {lane() == 0 ? sum.c : 0.0f};
+  if (depth == 16)
+    mma_bf16_k16(c, {two(sum.a, 0), 0, two(sum.a, 8), 0}, two(sum.b, 0), two(sum.b, 8));
+  else
+    mma_bf16_k8(c, two(sum.a, 0), 0, two(sum.b, 0));
+  if (lane() == 0) *to = c[0];
+}
+
+class EmulatedTensorCores : public ::testing::Test {
+ protected:
+  ~EmulatedTensorCores() override { device() = {}; }
+
+  static float added(const TensorCores& cores, const Sum& sum, int depth = 16) {
+    device().tensor_cores = cores;
+    Buffer<float> result("result", 1);
+    EXPECT_EQ(launch({}, add_up, sum, depth, device_ptr(result.data())), nullptr);
+    return result.values()[0];
+  }
+};
+
+constexpr float kLarge = 16777216.0f;  // 2^24: one more cannot be represented
+
+TEST_F(EmulatedTensorCores, TruncateTheSum) {
+  for (const auto& cores : {kAmpere, kHopper})
+    for (const int depth : {8, 16}) {
+      EXPECT_EQ(added(cores, {kLarge, {1}, {1.75f}}, depth), kLarge);  // to nearest it would be 16777218
+      EXPECT_EQ(added(cores, {-kLarge, {1}, {-1.75f}}, depth), -kLarge);
+      EXPECT_EQ(added(cores, {3, {0.5f, -1}, {7, 2}}, depth), 4.5f);
+    }
+}
+
+TEST_F(EmulatedTensorCores, CutTermsOffBehindTheirExtraBitsOfTheLargest) {
+  const Sum sum{-kLarge, {1}, {1.75f}};
+  EXPECT_EQ(added(kAmpere, sum), -kLarge + 1);
+  EXPECT_EQ(added(kHopper, sum), -kLarge + 2);  // of -2^24 + 1.5
+  EXPECT_EQ(added(kAmpere, {0, {kLarge, 0.5f, -kLarge}, {1, 1, 1}}), 0.0f);
+  EXPECT_EQ(added(kHopper, {0, {kLarge, 0.5f, -kLarge}, {1, 1, 1}}), 0.5f);
+  EXPECT_EQ(added(kHopper, {0, {kLarge, 0.25f, -kLarge}, {1, 1, 1}}), 0.0f);
+}
+
+// Of 1.5 * 1.5 = 2.25 the exponent counts as 0, not as 1.
+TEST_F(EmulatedTensorCores, AlignToTheFactorsExponents) {
+  const float last = 2.384185791015625e-07f;                               // 2^-22
+  EXPECT_EQ(added(kAmpere, {-2.25f, {1.5f, last / 4}, {1.5f, 1}}), 0.0f);  // -2.25 has exponent 1
+  EXPECT_EQ(added(kAmpere, {0, {1.5f, last / 4, -1.5f}, {1.5f, 1, 1.5f}}), last / 4);
+}
+
+TEST_F(EmulatedTensorCores, AddEightOrSixteenProductsAtATime) {
+  const Sum sum{0, {1, kLarge, 0, 0, 0, 0, 0, 0, 1}, {1, 1, 0, 0, 0, 0, 0, 0, 1}};
+  EXPECT_EQ(added(kAmpere, sum), kLarge);  // twice one too many
+  EXPECT_EQ(added(kHopper, sum), kLarge + 2);
+}
+
+TEST_F(EmulatedTensorCores, PassOnWhatIsNoNumber) {
+  for (const auto& cores : {kAmpere, kHopper}) {
+    EXPECT_EQ(added(cores, {INFINITY, {1}, {1}}), INFINITY);
+    EXPECT_EQ(added(cores, {0, {-INFINITY}, {1}}), -INFINITY);
+    EXPECT_TRUE(std::isnan(added(cores, {INFINITY, {-INFINITY}, {1}})));
+    EXPECT_TRUE(std::isnan(added(cores, {NAN, {1}, {1}})));
+    EXPECT_EQ(added(cores, {}), 0.0f);
+    EXPECT_EQ(added(cores, {1e-45f, {1e-45f}, {0}}), 1e-45f);
+  }
+}
+
+TEST_F(EmulatedTensorCores, AreNotThereBeforeAmpere) {
+  device().tensor_cores = kNoTensorCores;
+  Buffer<float> result("result", 1);
+  EXPECT_THROW(launch({}, add_up, Sum{}, 16, device_ptr(result.data())), Fault);
+  Limits limits;
+  simt::limits(limits);
+  EXPECT_FALSE(limits.bf16_tensor_cores);
 }
 
 void load(ptr<uint32_t> wrong) {

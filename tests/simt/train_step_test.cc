@@ -111,7 +111,7 @@ class CudaTrainStep : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
-    if (GetParam().precision != AttentionPrecision::fp32 && !simt::has_bf16_tensor_cores())
+    if (GetParam().precision != AttentionPrecision::fp32 && !simt::limits().bf16_tensor_cores)
       GTEST_SKIP() << "no bf16 tensor cores";
     simt::set_order(1);
   }

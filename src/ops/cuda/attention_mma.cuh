@@ -104,7 +104,7 @@ struct ForwardMma {
       float logits[2][4] = {}, weights[2][4], sums[2];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        multiply_features(logits[h], q, k, h);
+        multiply_features</*kSwapped=*/false>(logits[h], q, k, h);
 #pragma unroll
         for (int i = 0; i < 4; ++i) logits[h][i] -= reference[i / 2];
       }
@@ -263,8 +263,8 @@ struct BackwardMma {
       v.load(shared.values, first_key);
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        multiply_features(p[h], k, queries.q, h);
-        multiply_features(ds[h], v, queries.d_out, h);
+        multiply_features</*kSwapped=*/true>(p[h], k, queries.q, h);
+        multiply_features</*kSwapped=*/true>(ds[h], v, queries.d_out, h);
 #pragma unroll
         for (int i = 0; i < 4; ++i) p[h][i] -= i % 2 ? queries.log_sum_exp[h].y : queries.log_sum_exp[h].x;
       }

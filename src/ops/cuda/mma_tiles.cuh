@@ -94,8 +94,10 @@ struct SplitRows {
 // ---- contraction over the features: sums (16 x 8) += A (16 x d) B^T
 
 /// Which plane and columns fill each half of an operand's 16 columns. For d = 8 and three planes A is [h l], [h m] and
-/// B [l h], [m m], [h h]: the first A meets the first B, the second the others. For two planes A is [h m] and B [m h],
-/// and the product of the two h takes an mma of 8 columns.
+/// B [l h], [m h], [h m]: the first A meets the first B, the second the others. For two planes A is [h m] and B [m h],
+/// and the product of the two h takes an mma of 8 columns. Each mma adds the same products when A and B change places,
+/// as they do between the forward and the backward pass: a logit that the one rounds otherwise than the other would be
+/// an error of the weight's exponent.
 template <int kHeadDim, int kPlanes>
 struct FeatureOperands {
   static constexpr int kSlices = kHeadDim == 8 ? 1 : kHeadDim / 16;  // of 16 columns
@@ -109,7 +111,7 @@ struct FeatureOperands {
   static SIMT_DEVICE constexpr int right_plane(int operand, int half) {
     if (kHeadDim != 8) return operand / kSlices;
     if (kPlanes == 2) return 1 - half;
-    return operand == 0 ? 2 - 2 * half : 2 - operand;
+    return operand == 0 ? 2 - 2 * half : operand == 1 ? 1 - half : half;
   }
   static SIMT_DEVICE constexpr int column(int operand, int half) {
     return kHeadDim == 8 ? 0 : operand % kSlices * 16 + half * 8;
@@ -167,8 +169,9 @@ struct RightRows {
   }
 };
 
-/// The products of A's rows with rows 8 * upper ... of B.
-template <int kHeadDim, int kPlanes>
+/// The products of A's rows with rows 8 * upper ... of B. With kSwapped what multiply_features(B, A) would add, in its
+/// order (for d = 8 but for the order within an mma).
+template <bool kSwapped, int kHeadDim, int kPlanes>
 SIMT_DEVICE void multiply_features(float (&sums)[4], const LeftRows<kHeadDim, kPlanes>& a,
                                    const RightRows<kHeadDim, kPlanes>& b, int upper) {
   if constexpr (kHeadDim == 8) {
@@ -181,10 +184,11 @@ SIMT_DEVICE void multiply_features(float (&sums)[4], const LeftRows<kHeadDim, kP
 #pragma unroll
     for (int i = 0; i < kPlanePairs<kPlanes>; ++i) {
       const PlanePair pair = plane_pair<kPlanes>(i);
+      const int left_plane = kSwapped ? pair.b : pair.a, right_plane = kSwapped ? pair.a : pair.b;
 #pragma unroll
       for (int x = 0; x < kSlices; ++x) {
-        const auto& right = b.r[pair.b * kSlices + x];
-        simt::mma_bf16_k16(sums, a.r[pair.a * kSlices + x], right[2 * upper], right[2 * upper + 1]);
+        const auto& right = b.r[right_plane * kSlices + x];
+        simt::mma_bf16_k16(sums, a.r[left_plane * kSlices + x], right[2 * upper], right[2 * upper + 1]);
       }
     }
   }
