@@ -36,7 +36,7 @@ ChosenKernels choose_kernels(c10::Device device, const cuda::ModelShape& shape, 
   using cuda::AttentionPrecision;
   TriedKernels* const kernels = tried_kernels[device.type()];
   if (!kernels || ops::kernels() != Kernels::fused || kernels->distrusted(task)) return {};
-  if (!(*kernels)->supports(shape, images)) return {};
+  if (!(*kernels)->supports(device, shape, images)) return {};
   const auto wanted = bf16 ? AttentionPrecision::bf16 : AttentionPrecision::split_bf16;
   if ((*kernels)->has_precision(device, wanted)) return {kernels, shape, wanted};
   return bf16 ? ChosenKernels{} : ChosenKernels{kernels, shape, AttentionPrecision::fp32};

@@ -27,7 +27,7 @@ class DeviceWork {
 
 /// What a device's library computes of small models as a whole. Pointers are to memory of the device.
 struct DeviceKernels {
-  bool (*supports)(const cuda::ModelShape& shape, int64_t images) = nullptr;
+  bool (*supports)(c10::Device device, const cuda::ModelShape& shape, int64_t images) = nullptr;
   bool (*has_precision)(c10::Device device, cuda::AttentionPrecision precision) = nullptr;
   std::unique_ptr<DeviceWork> (*update)(c10::Device device, const cuda::Update& update) = nullptr;
   std::unique_ptr<DeviceWork> (*evaluation)(c10::Device device, const cuda::Evaluation& evaluation) = nullptr;

@@ -94,6 +94,16 @@ void spoil(const ops::cuda::Evaluation& evaluation) {
   if (present->spoil_evaluation) present->spoil_evaluation(evaluation);
 }
 
+simt::Limits limits() {
+  return {present->shared_bytes, present->tensor_cores};
+}
+
+/// The emulator is a thread's own.
+void choose_device() {
+  simt::device().shared_bytes = limits().shared_bytes;
+  simt::device().tensor_cores = limits().bf16_tensor_cores ? simt::kHopper : simt::kNoTensorCores;
+}
+
 template <class Step, class Arguments>
 class Work final : public ops::DeviceWork {
  public:
@@ -123,6 +133,7 @@ class Work final : public ops::DeviceWork {
 
  private:
   void run() {
+    choose_device();
     if (const char* const cause = step_.launch(/*stream=*/nullptr)) throw Error(cause);
     spoil(arguments_);
   }
@@ -133,6 +144,10 @@ class Work final : public ops::DeviceWork {
   bool launched_ = false, recorded_ = false;
   int64_t repeated_ = 0;
 };
+
+bool supports(c10::Device, const ops::cuda::ModelShape& shape, int64_t images) {
+  return ops::cuda::model_supports(shape, images, limits());
+}
 
 bool has_precision(c10::Device, AttentionPrecision precision) {
   return precision == AttentionPrecision::fp32 || present->tensor_cores;
@@ -157,6 +172,7 @@ void sample(c10::Device, const ops::cuda::Sampler& s) {
   known.add("cache", s.cache, ops::cuda::sampler_cache_floats(s.shape, s.images));
   known.add("faults", s.faults, s.images);
   known.add("logits", s.logits, pixels * s.shape.vocab);
+  choose_device();
   if (const char* const cause = ops::cuda::sample(s)) throw Error(cause);
   if (s.logits) s.logits[0] += present->wrong_logit;
   auto& last = s.tokens[pixels - 1];
@@ -165,7 +181,7 @@ void sample(c10::Device, const ops::cuda::Sampler& s) {
 
 }  // namespace
 
-EmulatedDevice::EmulatedDevice() : kernels({ops::cuda::model_supports, has_precision, update, evaluation, sample}) {
+EmulatedDevice::EmulatedDevice() : kernels({supports, has_precision, update, evaluation, sample}) {
   present = this;
   ops::use_device_kernels(c10::kCPU, &kernels);
 }

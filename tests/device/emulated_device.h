@@ -18,6 +18,7 @@ class EmulatedDevice {
   ~EmulatedDevice();
 
   bool tensor_cores = false;
+  int shared_bytes = 227 * 1024;                 ///< of a block, at most
   std::string refuses_launch;                    ///< what is thrown after one; empty: nothing
   std::string refuses_record, refuses_sampling;  ///< in place of these
   std::string refuses_repeat;                    ///< of the update, after so many repetitions:

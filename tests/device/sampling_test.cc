@@ -94,6 +94,20 @@ TEST_F(DeviceSampling, NothingToDrawAsksForNothing) {
   EXPECT_EQ(device.samplings, 0);
 }
 
+TEST_F(DeviceSampling, IsLibTorchsOfModelsThatDoNotFitTheDevice) {
+  for (const int64_t embed_dim : {32, 16}) {
+    torch::manual_seed(5);
+    const ImageGPT model(
+        ImageGPTOptions{.embed_dim = embed_dim, .num_heads = 2, .num_layers = 1, .num_pixels = 4, .num_vocab = 6});
+    const auto expected = generated(kSome, model);
+    EmulatedDevice device;
+    device.shared_bytes = 64 * 1024;
+    EXPECT_TRUE(torch::equal(generated(kSome, model), expected));
+    EXPECT_EQ(device.samplings, embed_dim == 32 ? 0 : 1);
+  }
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
 TEST_F(DeviceSampling, WithWrongLogitsIsToldOnceAndNotUsed) {
   const auto expected = generated(kSome);
   EmulatedDevice device;

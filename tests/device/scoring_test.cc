@@ -88,6 +88,19 @@ TEST_P(DeviceScoring, ThatFailsIsToldOnceAndNotUsed) {
   EXPECT_THAT(notes_, ElementsAre(HasSubstr("kernels for evaluation are not used: no memory; going on")));
 }
 
+TEST_P(DeviceScoring, IsLibTorchsOfModelsThatDoNotFitTheDevice) {
+  for (const int64_t embed_dim : {32, 16}) {
+    model_ = ImageGPT(ImageGPTOptions{
+        .embed_dim = embed_dim, .num_heads = 2, .num_layers = 1, .num_pixels = 4, .num_vocab = 5, .num_classes = 3});
+    const auto expected = scored();
+    EmulatedDevice device;
+    device.shared_bytes = 64 * 1024;
+    expect_equal(scored(), expected);
+    EXPECT_EQ(device.evaluations, embed_dim == 32 ? 0 : 1 + 3);
+  }
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
 INSTANTIATE_TEST_SUITE_P(, DeviceScoring, ::testing::Bool());
 
 }  // namespace

@@ -381,6 +381,33 @@ TEST_F(DeviceTraining, IsOfModelsThatHaveKernels) {
   EXPECT_THAT(notes_, IsEmpty());
 }
 
+// As on sm_75, whose blocks have 64 KB.
+TEST_F(DeviceTraining, IsOfModelsWhoseKernelsFitTheDevice) {
+  auto o = options("cpu", 2);
+  o.model.embed_dim = 32;
+  o.model.num_heads = 4;
+  const auto expected = trained(o);
+  {
+    EmulatedDevice device;
+    o.name = "fits";
+    trained(o);
+    EXPECT_EQ(device.updates, 3);
+  }
+  EmulatedDevice device;
+  device.shared_bytes = 64 * 1024;
+  o.name = "wide";
+  expect_equal(trained(o).last_checkpoint, expected.last_checkpoint);
+  EXPECT_EQ(device.updates + device.evaluations + device.samplings, 0);
+  EXPECT_THAT(notes_, IsEmpty());
+  o.name = "usual";
+  o.model.embed_dim = 16;
+  o.model.num_heads = 2;
+  trained(o);
+  EXPECT_EQ(device.updates, 3);
+  EXPECT_GT(device.evaluations, 0);
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
 // The variable is read once in a process: hence another one.
 TEST_F(DeviceTraining, IsLeftToLibTorchWhereThatIsAskedFor) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");

@@ -83,7 +83,8 @@ struct Block {
 class CudaBlock : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+    const int shared_bytes = block_shared_bytes({GetParam().tokens, GetParam().embed});
+    if (const auto cause = simt::why_not_here(shared_bytes); !cause.empty()) GTEST_SKIP() << cause;
     simt::set_order(1);
   }
 };

@@ -58,7 +58,6 @@ inline std::string why_not_here() {
   const cudaError_t error = cudaGetDeviceCount(&devices);
   return error != cudaSuccess ? cudaGetErrorString(error) : devices == 0 ? "no CUDA device" : "";
 }
-/// Of the device.
 inline Limits limits() {
   int major = 0;
   Limits limits;
@@ -110,3 +109,13 @@ inline void wait_for_device() {}
 
 }  // namespace igpt::simt
 #endif
+
+namespace igpt::simt {
+
+/// The same of kernels whose blocks need so much shared memory.
+inline std::string why_not_here(int shared_bytes) {
+  const std::string cause = why_not_here();
+  return cause.empty() && shared_bytes > limits().shared_bytes ? "too little shared memory" : cause;
+}
+
+}  // namespace igpt::simt

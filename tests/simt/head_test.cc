@@ -125,14 +125,18 @@ void compare_orders(HeadRun& run) {
   EXPECT_EQ(run.sums.values(), sums);
 }
 
-class CudaHead : public ::testing::TestWithParam<Case> {
+template <int (*shared_bytes)(const HeadSizes&)>
+class CudaEnd : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+    const auto& [images, length, embed, outputs, final_norm] = GetParam();
+    const auto cause = simt::why_not_here(shared_bytes({images, length, embed, outputs, final_norm}));
+    if (!cause.empty()) GTEST_SKIP() << cause;
     simt::set_order(1);
   }
 };
-class CudaClassifier : public CudaHead {};
+class CudaHead : public CudaEnd<head_shared_bytes> {};
+class CudaClassifier : public CudaEnd<classifier_shared_bytes> {};
 
 TEST_P(CudaHead, IsWithinTheLimitOfDoublePrecision) {
   HeadRun run(GetParam(), /*pool=*/false);

@@ -181,16 +181,17 @@ TEST(CudaSamplerDraws, OfEquallyLikelyTokensTheLowerOnesAreMoreLikely) {
 TEST(CudaSamplerArguments, WhatHasNoKernelIsRefusedInWords) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   const ModelShape good = testing::raster_shape(3, 16, 2, 1, 16);
-  EXPECT_TRUE(model_supports(good, 1));
+  EXPECT_TRUE(has_kernels(good, 1));
   ModelShape odd_head = good, no_layers = good, odd_side = testing::plane_shape(3, 16, 2, 1, 16);
   odd_head.heads = 4;
   no_layers.layers = 0;
   odd_side.length = 8;
   for (const ModelShape& shape : {odd_head, no_layers, odd_side}) {
-    EXPECT_FALSE(model_supports(shape, 1));
+    EXPECT_FALSE(has_kernels(shape, 1));
+    EXPECT_FALSE(model_supports(shape, 1, simt::limits()));
     EXPECT_THAT(sample({shape, 1}), ::testing::HasSubstr("sizes"));
   }
-  EXPECT_FALSE(model_supports(good, 0));
+  EXPECT_FALSE(has_kernels(good, 0));
 }
 
 }  // namespace

@@ -113,6 +113,8 @@ class CudaTrainStep : public ::testing::TestWithParam<Case> {
     if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
     if (GetParam().precision != AttentionPrecision::fp32 && !simt::limits().bf16_tensor_cores)
       GTEST_SKIP() << "no bf16 tensor cores";
+    if (!model_supports(GetParam().shape, GetParam().images, simt::limits()))
+      GTEST_SKIP() << "too little shared memory";
     simt::set_order(1);
   }
 };
@@ -221,6 +223,30 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStepBesideTheCpu,
                                            Case{"Plane_S36_D16", nearest(12, testing::plane_shape(6, 16, 2, 2, 16)), 2},
                                            Case{"Plane_S16_D24", nearest(60, testing::plane_shape(4, 24, 3, 1, 7)), 3}),
                          ::testing::PrintToStringParamName());
+
+#ifndef IGPT_ON_GPU
+// No kernel asks for more than model_supports() knows of, and one for as much.
+TEST(EmulatedTrainStep, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
+  for (const bool tensor_cores : {false, true})
+    for (const ModelShape& shape : {testing::raster_shape(2, 16, 2, 1, 16), testing::raster_shape(2, 16, 1, 1, 255),
+                                    testing::raster_shape(2, 32, 1, 1, 16), testing::raster_shape(2, 32, 4, 1, 200),
+                                    testing::raster_shape(2, 24, 3, 1, 5), testing::plane_shape(2, 64, 2, 1, 255)}) {
+      const auto supported = [&](int bytes) { return model_supports(shape, 1, {bytes, tensor_cores}); };
+      int least = 0;
+      for (int step = 1 << 17; step > 0; step /= 2) least += supported(least + step - 1) ? 0 : step;
+      ASSERT_TRUE(supported(least) && !supported(least - 1));
+      SCOPED_TRACE(::testing::Message() << "D " << shape.embed << ", V " << shape.vocab << ": " << least << " bytes");
+      Step step({"", shape, 1, tensor_cores ? AttentionPrecision::split_bf16 : AttentionPrecision::fp32});
+      const auto cause = [&](int bytes) {
+        simt::device().shared_bytes = bytes;
+        return step.step.generative(step.tokens.data(), step.weights.data(), 1, step.gradients.data(), nullptr);
+      };
+      EXPECT_STREQ(cause(least), nullptr);
+      EXPECT_NE(cause(least - 1), nullptr);
+      simt::device() = {};
+    }
+}
+#endif
 
 TEST(CudaTraining, LowersTheLoss) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;

@@ -182,6 +182,8 @@ TEST(CudaUpdateGraph, RepeatsWhatWasRecordedBitForBit) {
   simt::check(cudaStreamCreate(&stream));
   Graph graph;
   EXPECT_THROW(graph.record(stream, [](void*) { return "no kernel for it"; }), Error);
+  EXPECT_THROW(graph.record(/*the default one*/ nullptr, [](void*) -> const char* { return nullptr; }), Error);
+  EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
   launched.run();
   recorded.run();  // loads the kernels
   graph.record(stream, [&](void* on) { return recorded.update->launch(on); });

@@ -126,7 +126,7 @@ template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
 template <class Call>
-const char* with_planes(AttentionPrecision precision, Call call) {
+auto with_planes(AttentionPrecision precision, Call call) {
   switch (precision) {
     case AttentionPrecision::fp32:
       return call(Constant<0>());
@@ -139,7 +139,7 @@ const char* with_planes(AttentionPrecision precision, Call call) {
 
 /// call(head dimension, bf16 planes of the operands), both known to the compiler; no planes are the kernels in fp32.
 template <class Call>
-const char* with_kernel(const AttentionSizes& sizes, AttentionPrecision precision, Call call) {
+auto with_kernel(const AttentionSizes& sizes, AttentionPrecision precision, Call call) {
   return with_planes(precision, [&](auto planes) {
     if (sizes.head_dim == 8) return call(Constant<8>(), planes);
     if (sizes.head_dim == 16) return call(Constant<16>(), planes);
@@ -148,6 +148,15 @@ const char* with_kernel(const AttentionSizes& sizes, AttentionPrecision precisio
 }
 
 }  // namespace
+
+int attention_shared_bytes(const AttentionSizes& sizes, AttentionPrecision precision) {
+  return with_kernel(sizes, precision, [](auto head_dim, auto planes) {
+    if constexpr (planes() == 0)
+      return std::max(forward_fp32_bytes<head_dim()>, backward_keys_fp32_bytes<head_dim()>);
+    else
+      return std::max(ForwardMma<head_dim(), planes()>::bytes(kTile), BackwardMma<head_dim(), planes()>::bytes(kTile));
+  });
+}
 
 const char* attention_forward(const AttentionForward& a, AttentionPrecision precision, const AttentionLaunch& launch) {
   const bool are_readable = readable(a.q) && readable(a.k) && readable(a.v) && readable(a.out);

@@ -56,6 +56,9 @@ constexpr bool attention_supports(const AttentionSizes& sizes) {
          sizes.length <= kLongest;
 }
 
+/// Shared memory of a block at least: longer chunks take more.
+int attention_shared_bytes(const AttentionSizes& sizes, AttentionPrecision precision);
+
 /// Launches on the current device and returns at once. Null, or one line with the cause why not: sizes that are not
 /// supported, a device without the precision, CUDA's own errors. Results are the same bits in every run.
 const char* attention_forward(const AttentionForward& arguments, AttentionPrecision precision,

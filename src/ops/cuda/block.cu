@@ -3,6 +3,8 @@
 
 #include "src/ops/cuda/block.h"
 
+#include <algorithm>
+
 #include "src/ops/cuda/layer_norm_qkv.cuh"
 #include "src/ops/cuda/mlp_block.cuh"
 #include "src/ops/cuda/with_embed.h"
@@ -42,6 +44,15 @@ constexpr const char* kNoKernel = "there is no kernel for these sizes";
 
 int64_t block_parts(const BlockSizes& sizes) {
   return parts(sizes).count;
+}
+
+int block_shared_bytes(const BlockSizes& sizes) {
+  const int width = static_cast<int>(sizes.embed);
+  return with_embed(sizes.embed, [&](auto embed) {
+    constexpr int kTokens = tokens_of_tile<embed()>;
+    return std::max({qkv_forward_bytes(kTokens, width), mlp_forward_bytes(kTokens, width),
+                     mlp_backward_bytes(kTokens, width), qkv_backward_bytes(kTokens, width)});
+  });
 }
 
 const char* qkv_forward(const QkvForward& a, void* stream) {

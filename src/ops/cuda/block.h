@@ -67,6 +67,7 @@ constexpr bool block_supports(const BlockSizes& sizes) {
          sizes.tokens <= (int64_t{1} << 31);
 }
 int64_t block_parts(const BlockSizes& sizes);
+int block_shared_bytes(const BlockSizes& sizes);  ///< of the kernel that needs most of a block's shared memory
 
 /// They launch on `stream` (cudaStream_t) of the current device and return at once: null, or one line with the cause
 /// why not. Results are the same bits in every run and on every device.

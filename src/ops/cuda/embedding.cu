@@ -47,6 +47,10 @@ int64_t embedding_parts(const EmbeddingSizes& s) {
   return (s.images * s.length + tokens_of_part(s) - 1) / tokens_of_part(s);
 }
 
+int embedding_shared_bytes(const EmbeddingSizes& s) {
+  return static_cast<int>(slices(s) * (s.vocab + 1) * s.embed * 4);
+}
+
 const char* embedding_forward(const EmbeddingForward& a, void* stream) {
   if (!embedding_supports(a.sizes)) return "there is no kernel for these sizes";
   const EmbeddingForwardArguments arguments{on_device(a.sizes), simt::device_ptr(a.tables),
@@ -62,9 +66,9 @@ const char* embedding_backward(const EmbeddingBackward& a, void* stream) {
   const EmbeddingBackwardArguments arguments{on_device(a.sizes),     static_cast<int>(tokens_of_part(a.sizes)),
                                              slices(a.sizes),        simt::device_ptr(a.tokens),
                                              simt::device_ptr(a.dx), simt::device_ptr(a.sums)};
-  const int bytes = static_cast<int>(arguments.slices * (a.sizes.vocab + 1) * a.sizes.embed * 4);
-  return simt::launch({{embedding_parts(a.sizes), a.sizes.neighbours.count}, kDenseThreads, bytes, stream},
-                      embedding_backward_of, arguments);
+  const simt::Config config{
+      {embedding_parts(a.sizes), a.sizes.neighbours.count}, kDenseThreads, embedding_shared_bytes(a.sizes), stream};
+  return simt::launch(config, embedding_backward_of, arguments);
 }
 
 }  // namespace igpt::ops::cuda

@@ -43,6 +43,7 @@ struct EmbeddingBackward {
 
 bool embedding_supports(const EmbeddingSizes& sizes);
 int64_t embedding_parts(const EmbeddingSizes& sizes);
+int embedding_shared_bytes(const EmbeddingSizes& sizes);  ///< of a block in the backward pass
 
 /// Null, or one line with the cause why not.
 const char* embedding_forward(const EmbeddingForward& arguments, void* stream = nullptr);

@@ -8,13 +8,15 @@ namespace igpt::ops::cuda {
 namespace {
 
 void throw_if(cudaError_t error) {
-  if (error != cudaSuccess) throw Error(std::string("CUDA graph: ") + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // it is told here, and shall not be found by others
+  throw Error(std::string("CUDA graph: ") + cudaGetErrorString(error));
 }
 
 }  // namespace
 
 Graph::~Graph() {
-  if (executable_) cudaGraphExecDestroy(executable_);
+  if (executable_ && cudaGraphExecDestroy(executable_) != cudaSuccess) cudaGetLastError();
 }
 
 void Graph::record(cudaStream_t stream, const std::function<const char*(void* stream)>& launches) {

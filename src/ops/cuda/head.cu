@@ -16,6 +16,16 @@ int64_t head_parts(const HeadSizes& sizes) {
   return parts(sizes).count;
 }
 
+int head_shared_bytes(const HeadSizes& s) {
+  return with_embed(s.embed, [&](auto embed) {
+    return head_bytes(tokens_of_tile<embed()>, static_cast<int>(s.embed), static_cast<int>(s.outputs));
+  });
+}
+
+int classifier_shared_bytes(const HeadSizes& s) {
+  return classifier_bytes(static_cast<int>(s.embed), static_cast<int>(s.outputs));
+}
+
 const char* head(const Head& a, void* stream) {
   if (!head_supports(a.sizes, kMostTokens)) return "there is no kernel for these sizes";
   const auto norm = simt::device_ptr(a.sizes.final_norm ? a.norm : nullptr);
@@ -41,7 +51,7 @@ const char* head(const Head& a, void* stream) {
                                 norm_sums + embed,
                                 simt::device_ptr(a.sums && a.sizes.final_norm ? a.sums + 2 * embed : a.sums)};
   return with_embed(a.sizes.embed, [&](auto fixed) {
-    const simt::Config config{{part.count}, kDenseThreads, head_bytes(tokens_of_tile<fixed()>, embed, vocab), stream};
+    const simt::Config config{{part.count}, kDenseThreads, head_shared_bytes(a.sizes), stream};
     return simt::launch(config, head_cross_entropy<fixed()>, arguments);
   });
 }
@@ -72,7 +82,7 @@ const char* classifier(const Classifier& a, void* stream) {
                                       norm_sums + embed,
                                       simt::device_ptr(weight_sums),
                                       simt::device_ptr(weight_sums ? weight_sums + int64_t{classes} * embed : nullptr)};
-  return simt::launch({{a.sizes.images}, kDenseThreads, classifier_bytes(embed, classes), stream}, pooled_classifier,
+  return simt::launch({{a.sizes.images}, kDenseThreads, classifier_shared_bytes(a.sizes), stream}, pooled_classifier,
                       arguments);
 }
 

@@ -48,6 +48,8 @@ constexpr bool head_supports(const HeadSizes& s, int64_t most_outputs) {
 constexpr int64_t kMostTokens = 256, kMostClasses = 1024;
 
 int64_t head_parts(const HeadSizes& sizes);
+int head_shared_bytes(const HeadSizes& sizes);  ///< of a block
+int classifier_shared_bytes(const HeadSizes& sizes);
 constexpr int64_t head_sums(const HeadSizes& s) {
   return (s.final_norm ? 2 * s.embed : 0) + s.outputs * s.embed;
 }

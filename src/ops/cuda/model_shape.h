@@ -4,6 +4,7 @@
 
 #include "src/ops/cuda/block.h"
 #include "src/ops/cuda/embedding.h"
+#include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
@@ -43,6 +44,9 @@ struct ParameterOffsets {
 };
 
 /// Whether all of the model's kernels exist.
-bool model_supports(const ModelShape& shape, int64_t images);
+bool has_kernels(const ModelShape& shape, int64_t images);
+
+/// Whether they do, and each of them fits the device's shared memory.
+bool model_supports(const ModelShape& shape, int64_t images, const simt::Limits& device);
 
 }  // namespace igpt::ops::cuda

@@ -25,6 +25,13 @@ bool has_precision_on(c10::Device device, AttentionPrecision precision) {
   return precision == AttentionPrecision::fp32 || at::cuda::getDeviceProperties(device.index())->major >= 8;
 }
 
+bool supports(c10::Device device, const ModelShape& shape, int64_t images) {
+  const auto& properties = *at::cuda::getDeviceProperties(device.index());
+  return model_supports(
+      shape, images,
+      {static_cast<int>(properties.sharedMemPerBlockOptin), /*bf16_tensor_cores=*/properties.major >= 8});
+}
+
 bool has_precision(const at::Tensor& q, AttentionPrecision precision) {
   return has_precision_on(q.device(), precision);
 }
@@ -94,6 +101,6 @@ extern "C" const igpt::ops::AttentionKernels igpt_cuda_attention;
 const igpt::ops::AttentionKernels igpt_cuda_attention = {igpt::ops::cuda::has_precision, igpt::ops::cuda::forward,
                                                          igpt::ops::cuda::backward};
 extern "C" const igpt::ops::DeviceKernels igpt_cuda_models;
-const igpt::ops::DeviceKernels igpt_cuda_models = {igpt::ops::cuda::model_supports, igpt::ops::cuda::has_precision_on,
+const igpt::ops::DeviceKernels igpt_cuda_models = {igpt::ops::cuda::supports, igpt::ops::cuda::has_precision_on,
                                                    igpt::ops::cuda::update, igpt::ops::cuda::evaluation,
                                                    igpt::ops::cuda::sample_on};

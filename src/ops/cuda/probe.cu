@@ -39,10 +39,7 @@ cudaError_t run_kernel(int (&squares)[kThreads]) {
   return error;
 }
 
-}  // namespace
-
-/// Null when `device` can run kernels of this library, else the cause in words (valid until the next call).
-extern "C" const char* igpt_cuda_probe(int device) {
+const char* why_not(int device) {
   static char text[64];
   int devices = 0;
   cudaError_t error = cudaGetDeviceCount(&devices);
@@ -61,4 +58,13 @@ extern "C" const char* igpt_cuda_probe(int device) {
   for (int i = 0; i < kThreads; ++i)
     if (squares[i] != i * i) return "the device computes wrong results";
   return nullptr;
+}
+
+}  // namespace
+
+/// Null when `device` can run kernels of this library, else the cause in words (valid until the next call).
+extern "C" const char* igpt_cuda_probe(int device) {
+  const char* const cause = why_not(device);
+  cudaGetLastError();  // it is told here, and shall not be found by others
+  return cause;
 }

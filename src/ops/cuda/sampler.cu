@@ -19,9 +19,13 @@ const char* launch(SamplerArguments arguments, int64_t images, void* stream) {
 
 }  // namespace
 
+int sampler_shared_bytes(const ModelShape& s) {
+  return sampler_bytes(static_cast<int>(s.embed), static_cast<int>(s.vocab), static_cast<int>(s.head_dim()));
+}
+
 const char* sample(const Sampler& a, void* stream) {
   const ModelShape& s = a.shape;
-  if (!model_supports(s, a.images)) return "there is no kernel for these sizes";
+  if (!has_kernels(s, a.images)) return "there is no kernel for these sizes";
   const ParameterOffsets at(s);
   const SamplerArguments arguments{{a.images * s.length, static_cast<int>(s.length), static_cast<int>(s.embed),
                                     static_cast<int>(s.vocab), s.neighbours},

@@ -34,6 +34,8 @@ constexpr int64_t sampler_cache_floats(const ModelShape& s, int64_t images) {
   return images * s.layers * s.length * 2 * s.embed;
 }
 
+int sampler_shared_bytes(const ModelShape& shape);  ///< of a block, without keys and values
+
 /// Null, or one line with the cause why not. Options as igpt::sampling::check has them.
 const char* sample(const Sampler& arguments, void* stream = nullptr);
 

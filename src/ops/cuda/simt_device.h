@@ -166,6 +166,14 @@ T* device_ptr(T* host_side) {
   return host_side;
 }
 
+/// The error in words; null where there is none. CUDA keeps what a call returned for whoever asks it next for the last
+/// error, LibTorch for one, who shall not find what is told here.
+inline const char* told(cudaError_t error) {
+  if (error == cudaSuccess) return nullptr;
+  cudaGetLastError();
+  return cudaGetErrorString(error);
+}
+
 /// Of the current device; else the cause, null when none.
 inline const char* limits(Limits& of_device) {
   int device = 0, major = 0;
@@ -174,7 +182,7 @@ inline const char* limits(Limits& of_device) {
     error = cudaDeviceGetAttribute(&of_device.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   of_device.bf16_tensor_cores = major >= 8;
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return told(error);
 }
 
 /// Starts the kernel. Null, or what CUDA says against it.
@@ -190,7 +198,7 @@ const char* launch(const Config& config, void (*kernel)(Parameters...), const Ar
     kernel<<<blocks, config.threads, config.shared_bytes, static_cast<cudaStream_t>(config.stream)>>>(arguments...);
     error = cudaGetLastError();
   }
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return told(error);
 }
 
 }  // namespace igpt::simt

@@ -22,7 +22,7 @@ class TrainStep {
   /// Device memory that lives as long as the step: `count` elements of 4 (float) or 8 bytes (double), 16 bytes aligned.
   using Allocate = std::function<void*(const char* name, int64_t count, int64_t element_bytes)>;
 
-  /// model_supports(shape, images) has to be true.
+  /// has_kernels(shape, images) has to be true.
   TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision precision, const Allocate& allocate);
 
   /// Adds the gradient of `scale` times the mean cross-entropy over images and positions; loss() becomes that mean,

@@ -29,7 +29,7 @@ struct Update {
 /// of the arrays, so that it can be recorded as a graph. Knows no LibTorch.
 class UpdateStep {
  public:
-  /// model_supports(update.shape, update.images) has to be true.
+  /// has_kernels(update.shape, update.images) has to be true.
   UpdateStep(const Update& update, const TrainStep::Allocate& allocate);
 
   /// Launches the update that is next on `stream` (cudaStream_t) of the current device, and returns at once: null, or
