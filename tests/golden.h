@@ -31,6 +31,7 @@ class Golden {
                             .num_classes = get("num_classes")};
     if (const auto* arch = dict.find("arch")) options.arch = *arch->as_string();
     if (options.is_2d()) options.neighbours = get("neighbours");
+    if (const auto* final_norm = dict.find("final_norm")) options.final_norm = final_norm->as_bool().value();
     return options;
   }
 

@@ -45,6 +45,7 @@ class ImageGPT(nn.Module):
         super().__init__()
         self.is_2d, self.num_pixels, self.num_vocab, self.neighbours = (
             arch == "image-gpt-2d", num_pixels, num_vocab, neighbours)
+        self.final_norm = self.is_2d if final_norm is None else final_norm
         if self.is_2d:
             self.token_embeddings = nn.Embedding(neighbours * (num_vocab + 1), embed_dim)
             self.row_embeddings = nn.Embedding(num_pixels, embed_dim)
@@ -54,7 +55,6 @@ class ImageGPT(nn.Module):
             self.token_embeddings = nn.Embedding(num_vocab, embed_dim)
             self.position_embeddings = nn.Embedding(num_pixels**2, embed_dim)
         self.layers = nn.ModuleList(Block(embed_dim, num_heads, self.is_2d) for _ in range(num_layers))
-        self.final_norm = self.is_2d if final_norm is None else final_norm
         self.ln_f = nn.LayerNorm(embed_dim)  # the first version of the original does not apply it
         self.head = nn.Linear(embed_dim, num_vocab, bias=False)
         self.clf_head = nn.Linear(embed_dim, num_classes)
@@ -86,8 +86,8 @@ class ImageGPT(nn.Module):
         return self.clf_head(self.features(x).mean(1))
 
 
-MODEL_OPTIONS = ("arch", "neighbours", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab", "num_classes",
-                 "final_norm")
+MODEL_OPTIONS = ("arch", "neighbours", "final_norm", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab",
+                 "num_classes")
 
 
 class LightningsClassesAsDicts(pickle.Unpickler):

@@ -83,7 +83,7 @@ struct FusedModel::Loss : torch::autograd::Function<Loss> {
 std::vector<size_t> FusedModel::unused(bool classify) const {
   const size_t count = sizes_.size();  // ..., ln_f.weight, ln_f.bias, head.weight, clf_head.weight, clf_head.bias
   auto result = classify ? std::vector<size_t>{count - 3} : std::vector<size_t>{count - 2, count - 1};
-  if (!step_->shape().is_2d()) result.insert(result.end(), {count - 5, count - 4});
+  if (!step_->shape().final_norm) result.insert(result.end(), {count - 5, count - 4});
   return result;
 }
 

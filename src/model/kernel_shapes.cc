@@ -11,7 +11,9 @@ ops::cpu::ModelShape cpu_shape(const ImageGPTOptions& options) {
           .sequence_length = options.sequence_length(),
           .num_vocab = options.num_vocab,
           .num_classes = options.num_classes,
-          .neighbours = options.is_2d() ? options.neighbours : 0};
+          .neighbours = options.is_2d() ? options.neighbours : 0,
+          .pre_norm = options.is_2d(),
+          .final_norm = options.applies_final_norm()};
 }
 
 ops::cuda::ModelShape device_shape(const ImageGPTOptions& options) {
@@ -23,7 +25,7 @@ ops::cuda::ModelShape device_shape(const ImageGPTOptions& options) {
                               .classes = options.num_classes,
                               .neighbours = {},
                               .residual_from_normalised = !options.is_2d(),
-                              .final_norm = options.is_2d()};
+                              .final_norm = options.applies_final_norm()};
   if (!options.is_2d()) return shape;
   static_assert(ops::kMostNeighbours <= ops::cuda::kMostNeighbours);
   shape.neighbours.side = static_cast<int>(options.num_pixels);

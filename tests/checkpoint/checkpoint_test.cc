@@ -395,9 +395,16 @@ class CheckpointWrapped : public ::testing::TestWithParam<Wrapping> {};
 TEST_P(CheckpointWrapped, IsReadAsTheModelInside) {
   const auto& [label, name_of, others] = GetParam();
   Value state_dict = state_dict_of(small_checkpoint(), name_of);
-  for (const auto& name : others) state_dict.insert(name, tensor_value(torch::ones({2})));
-  expect_weights_of_small(
-      read_tree(Value::dict({{"state_dict", state_dict}, {"hyper_parameters", hyper_parameters_of_small()}})));
+  bool has_centroids = false;
+  for (const auto& name : others) {
+    const bool centroids = name.ends_with("centroids");
+    has_centroids = has_centroids || centroids;
+    state_dict.insert(name, tensor_value(centroids ? torch::full({5, 1}, 0.5) : torch::ones({2})));
+  }
+  const auto read =
+      read_tree(Value::dict({{"state_dict", state_dict}, {"hyper_parameters", hyper_parameters_of_small()}}));
+  expect_weights_of_small(read);
+  EXPECT_EQ(read.model.palette, std::vector<uint8_t>(has_centroids ? 5 : 0, 128));
 }
 
 INSTANTIATE_TEST_SUITE_P(

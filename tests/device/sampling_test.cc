@@ -23,19 +23,21 @@ struct Case {
   int64_t images, given;
   SamplingOptions options = {};
   const char* arch = kOriginalArch;
+  std::optional<bool> final_norm = {};
 };
 
 class DeviceSampling : public ::testing::TestWithParam<Case> {
  protected:
-  static ImageGPT model(const char* arch) {
+  static ImageGPT model(const char* arch, std::optional<bool> final_norm = {}) {
     torch::manual_seed(5);
     ImageGPTOptions options{.embed_dim = 16, .num_heads = 2, .num_layers = 2, .num_pixels = 4, .num_vocab = 6};
     options.arch = arch;
     options.neighbours = 5;
+    options.final_norm = final_norm;
     return ImageGPT(options);
   }
 
-  Tensor generated(const Case& c) { return generated(c, model(c.arch)); }
+  Tensor generated(const Case& c) { return generated(c, model(c.arch, c.final_norm)); }
   Tensor generated(const Case& c, const ImageGPT& from, const DrawnCallback& drawn = {}) {
     std::vector<uint64_t> streams(static_cast<size_t>(c.images));
     std::iota(streams.begin(), streams.end(), (uint64_t{3} << 32) + 1);
@@ -64,7 +66,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, DeviceSampling,
                                            Case{"LastPixel", 2, 15}, Case{"Many", 19, 10},
                                            Case{"Greedy", 2, 0, {1, 1, 1, 0}},
                                            Case{"Restricted", 3, 3, {0.7, 4, 0.9, 123456789012}},
-                                           Case{"Plane", 3, 0, {}, k2dArch}),
+                                           Case{"Plane", 3, 0, {}, k2dArch},
+                                           Case{"FinalNorm", 3, 0, {}, kOriginalArch, true},
+                                           Case{"PlaneWithoutFinalNorm", 3, 0, {}, k2dArch, false}),
                          [](const auto& test) { return test.param.name; });
 
 const Case kSome{"Some", 3, 4};

@@ -130,7 +130,18 @@ INSTANTIATE_TEST_SUITE_P(
                       Variant{"Classifier", [](TrainOptions& o) { o.classify = true; }},
                       Variant{"ClassifierWithGenerativeShare",
                               [](TrainOptions& o) { o.classify = true, o.generative_weight = 0.7; }},
-                      Variant{"Plane", [](TrainOptions& o) { o.model.arch = k2dArch, o.model.neighbours = 6; }}),
+                      Variant{"Plane", [](TrainOptions& o) { o.model.arch = k2dArch, o.model.neighbours = 6; }},
+                      Variant{"FinalNorm", [](TrainOptions& o) { o.model.final_norm = true; }},
+                      Variant{"ClassifierWithFinalNorm",
+                              [](TrainOptions& o) {
+                                o.model.final_norm = true;
+                                o.classify = true, o.generative_weight = 0.7;
+                              }},
+                      Variant{"PlaneWithoutFinalNorm",
+                              [](TrainOptions& o) {
+                                o.model.arch = k2dArch, o.model.neighbours = 6;
+                                o.model.final_norm = false;
+                              }}),
     [](const auto& test) { return test.param.name; });
 
 TEST_F(DeviceTraining, ResumedEqualsUninterruptedBitForBit) {

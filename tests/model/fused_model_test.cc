@@ -83,7 +83,8 @@ TEST_P(FusedModelGolden, FlatAndSeparateParametersGiveTheSame) {
     EXPECT_LT(relative_error(flat->parameters()[i].grad(), separate->parameters()[i].grad()), 1e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FusedModelGolden, ::testing::Values("small", "default_7x7", "wide", "small_2d"));
+INSTANTIATE_TEST_SUITE_P(All, FusedModelGolden,
+                         ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain"));
 
 TEST(FusedModel, WithoutGradientsOnlyTheForwardPassRuns) {
   const Golden golden("small");

@@ -15,10 +15,12 @@ namespace {
 
 using torch::Tensor;
 
-ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8, const char* arch = kOriginalArch) {
+ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8, const char* arch = kOriginalArch,
+                     std::optional<bool> final_norm = {}) {
   torch::manual_seed(5);
   ImageGPTOptions options;
   options.arch = arch;
+  options.final_norm = final_norm;
   options.num_pixels = num_pixels;
   options.embed_dim = embed_dim;
   options.num_layers = 3;
@@ -61,6 +63,7 @@ struct Case {
   SamplingOptions options;
   int64_t embed_dim = 8;
   const char* arch = kOriginalArch;
+  std::optional<bool> final_norm = {};
 };
 constexpr int64_t wide = 96;  // with heads of 48, which the decoder does not have: drawn with the model
 
@@ -73,8 +76,8 @@ class GenerateCases : public ::testing::TestWithParam<Case> {
 };
 
 TEST_P(GenerateCases, EqualsTheModelWithoutACache) {
-  const auto& [images, given, options, embed_dim, arch] = GetParam();
-  auto model = small_model(/*num_pixels=*/6, embed_dim, arch);
+  const auto& [images, given, options, embed_dim, arch, final_norm] = GetParam();
+  auto model = small_model(/*num_pixels=*/6, embed_dim, arch, final_norm);
   const auto context = random_context(images, given);
   const auto ids = streams(static_cast<size_t>(images), /*first=*/3);
   const auto expected = drawn_naively(model, context, ids, options);
@@ -89,7 +92,9 @@ INSTANTIATE_TEST_SUITE_P(, GenerateCases,
                                            Case{4, 6, {0.7, 5, 0.9, 123456789012}}, Case{20, 0, {}, wide},
                                            Case{5, 18, {}, wide}, Case{4, 6, {0.7, 5, 0.9, 1}, wide},
                                            Case{5, 0, {}, 8, k2dArch}, Case{3, 20, {0.7, 5, 0.9, 1}, 8, k2dArch},
-                                           Case{3, 20, {}, wide, k2dArch}));
+                                           Case{3, 20, {}, wide, k2dArch}, Case{3, 20, {}, 8, kOriginalArch, true},
+                                           Case{3, 20, {}, wide, kOriginalArch, true},
+                                           Case{3, 20, {}, 8, k2dArch, false}));
 
 class GenerateThreads : public ::testing::TestWithParam<int> {
  protected:

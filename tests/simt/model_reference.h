@@ -349,4 +349,9 @@ inline ModelShape plane_shape(int side, int embed, int heads, int layers, int vo
   return shape;
 }
 
+inline ModelShape with_final_norm(ModelShape shape, bool final_norm = true) {
+  shape.final_norm = final_norm;
+  return shape;
+}
+
 }  // namespace igpt::ops::cuda::testing

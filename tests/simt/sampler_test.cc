@@ -124,6 +124,7 @@ TEST_P(CudaSampler, IsTheSameBitsInAnotherOrderAndWithoutLogits) {
 std::vector<Case> cases() {
   using testing::plane_shape;
   using testing::raster_shape;
+  using testing::with_final_norm;
   return {{"Plain", raster_shape(6, 16, 2, 2, 16), 3, 0, {1, 0, 1, (uint64_t{1} << 40) + 1}},
           {"Completion", raster_shape(6, 16, 2, 2, 16), 2, 18, {1, 0, 1, 2}},
           {"GivenButOne", raster_shape(3, 16, 2, 1, 16), 2, 8, {1, 0, 1, 16}},
@@ -136,6 +137,8 @@ std::vector<Case> cases() {
           {"ManyTokens", raster_shape(4, 24, 3, 1, 200), 1, 0, {1, 150, 0.9, 8}},
           {"Plane", plane_shape(6, 16, 2, 2, 16), 2, 7, {1, 0, 1, 9}},
           {"WidePlane", plane_shape(4, 64, 2, 1, 32), 1, 0, {1, 0, 1, 10}},
+          {"FinalNorm", with_final_norm(raster_shape(6, 16, 2, 2, 16)), 2, 5, {1, 0, 1, 19}},
+          {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2, 0, {1, 0, 1, 20}},
           {"WideHeads", raster_shape(4, 32, 2, 1, 5), 1, 0, {1, 0, 1, 11}},
           {"EightHeads", raster_shape(6, 64, 8, 1, 16), 1, 0, {1, 0, 1, 12}},
           {"CacheInGlobalMemory", raster_shape(17, 32, 4, 3, 16), 1, 285, {1, 0, 1, 13}},

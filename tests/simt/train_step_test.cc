@@ -79,7 +79,9 @@ struct Step {
             c.shape.length,
             c.shape.vocab,
             c.shape.classes,
-            plane ? c.shape.neighbours.count : 0};
+            plane ? c.shape.neighbours.count : 0,
+            !c.shape.residual_from_normalised,
+            c.shape.final_norm};
   }
 };
 
@@ -140,11 +142,15 @@ TEST_P(CudaTrainStep, IsTheSameBitsInAnotherOrder) {
 std::vector<Case> cases() {
   using testing::plane_shape;
   using testing::raster_shape;
+  using testing::with_final_norm;
   return {{"Raster", raster_shape(5, 16, 2, 2, 16), 3},
           {"RasterWide", raster_shape(4, 64, 2, 1, 33), 2},
           {"RasterSplitBf16", raster_shape(5, 16, 2, 2, 16), 2, AttentionPrecision::split_bf16},
           {"Plane", plane_shape(6, 16, 2, 2, 16), 2},
-          {"PlaneOdd", plane_shape(5, 24, 3, 1, 10), 3}};
+          {"PlaneOdd", plane_shape(5, 24, 3, 1, 10), 3},
+          {"RasterFinalNorm", with_final_norm(raster_shape(5, 16, 2, 2, 16)), 3},
+          {"RasterFinalNormOdd", with_final_norm(raster_shape(4, 24, 3, 1, 10)), 2},
+          {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2}};
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStep, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
 
@@ -217,12 +223,16 @@ TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
   EXPECT_LT(testing::relative_error(computed.values(), {logits.begin(), logits.end()}), 3e-6);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStepBesideTheCpu,
-                         ::testing::Values(Case{"S25_D16", testing::raster_shape(5, 16, 2, 2, 16), 2},
-                                           Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2},
-                                           Case{"Plane_S36_D16", nearest(12, testing::plane_shape(6, 16, 2, 2, 16)), 2},
-                                           Case{"Plane_S16_D24", nearest(60, testing::plane_shape(4, 24, 3, 1, 7)), 3}),
-                         ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(
+    Cases, CudaTrainStepBesideTheCpu,
+    ::testing::Values(Case{"S25_D16", testing::raster_shape(5, 16, 2, 2, 16), 2},
+                      Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2},
+                      Case{"FinalNorm_S25_D16", testing::with_final_norm(testing::raster_shape(5, 16, 2, 2, 16)), 2},
+                      Case{"PlaneWithoutFinalNorm_S16_D16",
+                           testing::with_final_norm(nearest(12, testing::plane_shape(4, 16, 2, 1, 7)), false), 2},
+                      Case{"Plane_S36_D16", nearest(12, testing::plane_shape(6, 16, 2, 2, 16)), 2},
+                      Case{"Plane_S16_D24", nearest(60, testing::plane_shape(4, 24, 3, 1, 7)), 3}),
+    ::testing::PrintToStringParamName());
 
 #ifndef IGPT_ON_GPU
 // No kernel asks for more than model_supports() knows of, and one for as much.

@@ -26,6 +26,7 @@ struct Case {
   double generative_weight = 0;
   int64_t batches = 1;
   double largest_norm = 0;
+  bool final_norm = false;
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.name;
@@ -36,7 +37,7 @@ constexpr int64_t kData = 9, kUpdates = 3, kImages = 2;
 /// A training of three updates, each array a buffer of its own.
 struct Training {
   Case c;
-  ModelShape shape = testing::raster_shape(4, 16, 2, 1, 6);
+  ModelShape shape = testing::with_final_norm(testing::raster_shape(4, 16, 2, 1, 6), c.final_norm);
   size_t count = static_cast<size_t>(ParameterOffsets(shape).count);
   std::vector<float> weight_values = testing::drawn_weights(shape, 3);
   std::vector<uint8_t> token_values = testing::drawn_tokens(static_cast<size_t>(kData * shape.length), 6, 4);
@@ -124,7 +125,7 @@ class CudaUpdateStep : public ::testing::TestWithParam<Case> {
 
 TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatAdamMakesOfThem) {
   Training training(GetParam());
-  cpu::FusedStep fused({16, 2, 1, 16, 6, 10, 0}, /*threads=*/1);
+  cpu::FusedStep fused({16, 2, 1, 16, 6, 10, 0, false, GetParam().final_norm}, /*threads=*/1);
   testing::Doubles m(training.count), v(training.count),
       average(training.weight_values.begin(), training.weight_values.end());
   double loss_sum = 5;
@@ -160,7 +161,9 @@ TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatAdamMakesOfThem) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, CudaUpdateStep,
                          ::testing::Values(Case{"Plain"}, Case{"AccumulatedAndClipped", false, 0, 2, 0.05},
-                                           Case{"Classifier", true, 0, 1}, Case{"Both", true, 0.5, 2}),
+                                           Case{"Classifier", true, 0, 1}, Case{"Both", true, 0.5, 2},
+                                           Case{"FinalNorm", false, 0, 1, 0, true},
+                                           Case{"BothWithFinalNorm", true, 0.5, 2, 0, true}),
                          ::testing::PrintToStringParamName());
 
 TEST(CudaUpdateStepOfARank, LeavesTheWeightsToWhatReducesTheGradients) {

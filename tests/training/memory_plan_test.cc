@@ -40,6 +40,7 @@ struct Case {
   int64_t embed_dim, num_vocab;
   const char* precision;
   bool checkpointing;
+  bool final_norm = false;
 };
 
 class PlannedMemory : public ::testing::TestWithParam<Case> {};
@@ -51,7 +52,9 @@ TEST_P(PlannedMemory, IsWhatAStepTakes) {
                    .num_heads = c.embed_dim / 64,
                    .num_layers = 6,
                    .num_pixels = 16,
-                   .num_vocab = c.num_vocab};
+                   .num_vocab = c.num_vocab,
+                   .final_norm = c.final_norm,
+                   .palette = {}};
   options.precision = c.precision;
   ImageGPT model(options.model);
   model->set_activation_checkpointing(c.checkpointing);
@@ -75,6 +78,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, PlannedMemory,
     ::testing::Values(Case{"fp32", 128, 16, "fp32", false}, Case{"fp32_checkpointing", 128, 16, "fp32", true},
                       Case{"bf16", 128, 16, "bf16", false}, Case{"bf16_checkpointing", 128, 16, "bf16", true},
+                      Case{"final_norm", 128, 16, "fp32", false, true},
+                      Case{"final_norm_checkpointing", 128, 16, "fp32", true, true},
                       Case{"many_colours", 64, 256, "fp32", false}, Case{"many_colours_bf16", 64, 256, "bf16", true}),
     [](const auto& test) { return test.param.name; });
 

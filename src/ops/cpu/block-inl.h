@@ -26,17 +26,17 @@ struct AnySizes {
         attention_rows(s.attention_rows),
         hidden_rows(s.hidden_rows),
         pair_stride(s.pair_stride),
-        pre_norm(s.shape.is_2d()) {}
+        pre_norm(s.shape.pre_norm) {}
 
   int embed, embed_rows, heads, head_rows, attention_rows, hidden_rows, pair_stride;
-  bool pre_norm;  ///< whether the residual branch continues from the unnormalised stream
+  bool pre_norm;
 };
 
 /// Sizes known to the compiler, for the default model.
 template <int kEmbed, int kHeads, bool kPreNorm>
 struct FixedSizes {
   explicit FixedSizes(const Layout&) {}
-  static bool fits(const Layout& s) { return s.embed == kEmbed && s.heads == kHeads && s.shape.is_2d() == kPreNorm; }
+  static bool fits(const Layout& s) { return s.embed == kEmbed && s.heads == kHeads && s.shape.pre_norm == kPreNorm; }
 
   static constexpr bool pre_norm = kPreNorm;
   static constexpr int embed = kEmbed, embed_rows = kEmbed, heads = kHeads, head_rows = kEmbed / kHeads,

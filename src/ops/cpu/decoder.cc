@@ -138,6 +138,8 @@ std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<con
   Packing packing(*model, weights);
   model->neighbours = neighbourhood(shape.neighbours);
   model->side = static_cast<size_t>(shape.side());
+  model->pre_norm = shape.pre_norm;
+  model->final_norm = shape.final_norm;
   shape.is_2d() ? pack_embeddings_2d(packing, *model) : pack_embeddings(packing, *model);
   for (int64_t i = 0; i < shape.num_layers; ++i) model->layers.push_back(pack_layer(packing, *model));
   model->ln_f_weight = packing.vector(model->embed_dim);

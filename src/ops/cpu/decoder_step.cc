@@ -235,7 +235,7 @@ HWY_INLINE void attend(const PackedModel& model, const DecoderScratch& scratch, 
 void run(const PackedModel& model, float* cache, float* memory, size_t position, bool with_logits) {
   const DecoderScratch scratch(model, memory);
   const size_t width = model.width, layer_floats = model.num_heads * model.head_floats();
-  float* const normalised = model.pre_norm() ? scratch.normalised : scratch.h;
+  float* const normalised = model.pre_norm ? scratch.normalised : scratch.h;
   for (const auto& layer : model.layers) {
     layer_norm(model, scratch.h, layer.ln_1_weight, layer.ln_1_bias, normalised);
     product(normalised, width, layer.qkv_weight, 3 * width,
@@ -259,7 +259,7 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
       store(hn::Add(y, residual), scratch.h + i);
     });
   }
-  if (model.pre_norm()) layer_norm(model, scratch.h, model.ln_f_weight, model.ln_f_bias, scratch.h);
+  if (model.final_norm) layer_norm(model, scratch.h, model.ln_f_weight, model.ln_f_bias, scratch.h);
   if (with_logits)
     product(scratch.h, width, model.head, model.vocab_width,
             [&](size_t i, V y) HWY_ATTR { store(y, scratch.logits + i); });

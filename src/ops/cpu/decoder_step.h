@@ -42,11 +42,10 @@ struct PackedModel {
   std::vector<Neighbour> neighbours;        // of image-gpt-2d
   size_t side;                              // of its images
   std::vector<Layer> layers;
-  const float *ln_f_weight, *ln_f_bias;  // (D), of image-gpt-2d
+  bool pre_norm, final_norm;             // as ModelShape has them
+  const float *ln_f_weight, *ln_f_bias;  // (D)
   const float* head;                     // (D, V)
 
-  /// Whether residual branches continue from the unnormalised stream, which ln_f ends.
-  bool pre_norm() const { return !neighbours.empty(); }
   size_t blocks() const { return (length + step.lanes - 1) / step.lanes; }  // of keys, a vector each
   /// The cache is (layer, head), in each the keys (group of blocks, d, block, lane), then the values (block, d, lane):
   /// what a head reads lies in one piece, in the order in which it is read, so that the core fetches it ahead.

@@ -76,7 +76,7 @@ HWY_NOINLINE void embed_backward(const Layout& layout, const uint8_t* tokens, co
     }
 }
 
-/// The last layer norm, of image-gpt-2d.
+/// The last layer norm.
 HWY_NOINLINE void final_norm(const PackedWeights& weights, Workspace& work) {
   const Layout& layout = weights.layout;
   for (int tile = 0; tile < layout.tiles; ++tile) {

@@ -23,11 +23,11 @@ namespace {
 template <class Call>
 HWY_INLINE void with_sizes(const Layout& layout, Call call) {
   using Default = FixedSizes<16, 2, /*kPreNorm=*/false>;
-  using Default2d = FixedSizes<16, 2, /*kPreNorm=*/true>;
+  using DefaultPreNorm = FixedSizes<16, 2, /*kPreNorm=*/true>;
   if (Default::fits(layout))
     call(Default(layout));
-  else if (Default2d::fits(layout))
-    call(Default2d(layout));
+  else if (DefaultPreNorm::fits(layout))
+    call(DefaultPreNorm(layout));
   else
     call(AnySizes(layout));
 }
@@ -62,11 +62,11 @@ void forward(const PackedWeights& weights, const uint8_t* tokens, Workspace& wor
     work.attention.forward(work.blocks[l], work);
     dense_after(weights.blocks[l], work.blocks[l], work);
   }
-  if (weights.layout.shape.is_2d()) final_norm(weights, work);
+  if (weights.layout.shape.final_norm) final_norm(weights, work);
 }
 
 void backward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, Gradients& g) {
-  if (weights.layout.shape.is_2d()) final_norm_backward(weights, work, g);
+  if (weights.layout.shape.final_norm) final_norm_backward(weights, work, g);
   for (size_t l = weights.blocks.size(); l-- > 0;) {
     dense_backward_to(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
     work.attention.backward(work.blocks[l], work);

@@ -79,7 +79,7 @@ ParameterOffsets::ParameterOffsets(const ModelShape& shape) {
   up = take(4 * d * d), up_bias = take(4 * d);
   down = take(4 * d * d), down_bias = take(d);
   block_stride = std::exchange(used, blocks + shape.num_layers * used);
-  ln_f_weight = take(d), ln_f_bias = take(d);  // the original does not apply it
+  ln_f_weight = take(d), ln_f_bias = take(d);  // also where it is not applied
   head = take(shape.num_vocab * d);
   clf_weight = take(shape.num_classes * d);
   clf_bias = take(shape.num_classes);

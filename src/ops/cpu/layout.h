@@ -70,7 +70,7 @@ struct PackedWeights {
   AlignedBuffer buffer;
   float* tokens;                                           ///< [token_rows][embed_chunks * N]
   float* positions;                                        ///< [tile][embed_rows][N]
-  float *ln_f_weight, *ln_f_bias;                          ///< [embed_rows], of image-gpt-2d
+  float *ln_f_weight, *ln_f_bias;                          ///< [embed_rows], where it is applied
   float *head_t, *head;                                    ///< vocab_rows of embed_rows
   const float *clf_weight = nullptr, *clf_bias = nullptr;  ///< (C, D), (C)
 

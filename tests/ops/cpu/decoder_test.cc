@@ -22,12 +22,14 @@ struct Case {
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
+  if (c.shape.pre_norm) out << "PreNorm_";
+  if (c.shape.final_norm) out << "FinalNorm_";
   return out << "D" << c.shape.embed_dim << "_H" << c.shape.num_heads << "_L" << c.shape.num_layers << "_S"
              << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_K" << c.shape.neighbours << "_scale"
              << c.scale;
 }
 
-const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12};
+const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12, true, true};
 
 std::vector<float> random_weights(const ModelShape& shape, float scale = 0.4f) {
   std::mt19937 random(7);
@@ -101,15 +103,20 @@ std::vector<int64_t> targets() {
 
 INSTANTIATE_TEST_SUITE_P(
     , DecoderTargets,
-    ::testing::Combine(::testing::ValuesIn(targets()),
-                       ::testing::Values(Case{{16, 2, 2, 784, 16}}, Case{{4, 1, 1, 1, 2}}, Case{{8, 2, 3, 16, 3}},
-                                         Case{{10, 2, 2, 25, 17}}, Case{{16, 1, 2, 49, 16}}, Case{{32, 1, 1, 36, 256}},
-                                         Case{{36, 6, 2, 36, 100}}, Case{{63, 7, 2, 25, 16}}, Case{{128, 4, 2, 25, 16}},
-                                         Case{{128, 32, 1, 25, 16}}, Case{{24, 2, 9, 81, 16}}, Case{{58, 2, 2, 25, 16}},
-                                         Case{{6, 3, 2, 15, 16}}, Case{{7, 7, 2, 17, 16}},
-                                         Case{{16, 2, 3, 49, 16, 10, 12}}, Case{{10, 2, 2, 25, 17, 3, 30}},
-                                         // attention whose logits are in the hundreds
-                                         Case{{16, 2, 2, 49, 16}, 4.0f})),
+    ::testing::Combine(
+        ::testing::ValuesIn(targets()),
+        ::testing::Values(Case{{16, 2, 2, 784, 16}}, Case{{4, 1, 1, 1, 2}}, Case{{8, 2, 3, 16, 3}},
+                          Case{{10, 2, 2, 25, 17}}, Case{{16, 1, 2, 49, 16}}, Case{{32, 1, 1, 36, 256}},
+                          Case{{36, 6, 2, 36, 100}}, Case{{63, 7, 2, 25, 16}}, Case{{128, 4, 2, 25, 16}},
+                          Case{{128, 32, 1, 25, 16}}, Case{{24, 2, 9, 81, 16}}, Case{{58, 2, 2, 25, 16}},
+                          Case{{6, 3, 2, 15, 16}}, Case{{7, 7, 2, 17, 16}},
+                          Case{{16, 2, 3, 49, 16, 10, 12, true, true}}, Case{{10, 2, 2, 25, 17, 3, 30, true, true}},
+                          // what these have, each without the others
+                          Case{{16, 2, 3, 49, 16, 10, 0, false, true}}, Case{{10, 2, 2, 25, 17, 3, 0, false, true}},
+                          Case{{16, 2, 2, 49, 16, 10, 0, true, false}}, Case{{10, 2, 2, 25, 17, 3, 12, true, false}},
+                          Case{{16, 2, 2, 25, 16, 10, 12, false, false}},
+                          // attention whose logits are in the hundreds
+                          Case{{16, 2, 2, 49, 16}, 4.0f})),
     test_name);
 
 TEST(Decoder, AnImageLeavesNothingBehind) {

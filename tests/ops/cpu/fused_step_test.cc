@@ -198,7 +198,8 @@ std::string name_of(const ShapeCase& c) {
   const auto& s = c.shape;
   return "D" + std::to_string(s.embed_dim) + "H" + std::to_string(s.num_heads) + "L" + std::to_string(s.num_layers) +
          "S" + std::to_string(s.sequence_length) + "V" + std::to_string(s.num_vocab) + "C" +
-         std::to_string(s.num_classes) + "K" + std::to_string(s.neighbours) + "B" + std::to_string(c.batch);
+         std::to_string(s.num_classes) + "K" + std::to_string(s.neighbours) + "B" + std::to_string(c.batch) +
+         (s.pre_norm ? "PreNorm" : "") + (s.final_norm ? "FinalNorm" : "");
 }
 
 // Vectors and precision.
@@ -274,12 +275,19 @@ const ShapeCase kShapes[] = {
     {{1, 1, 1, 5, 1, 1}, 1},
     {{16, 2, 1, 1, 16, 10}, 64},
     {{16, 2, 2, 784, 16, 10}, 1},
-    // image-gpt-2d
-    {{16, 2, 2, 49, 16, 10, 12}, 3},
-    {{16, 2, 1, 1, 16, 10, 60}, 1},
-    {{24, 3, 2, 25, 7, 4, 5}, 3},
-    {{20, 2, 2, 36, 9, 5, 24}, 1},
-    {{16, 2, 2, 784, 16, 10, 1}, 1}};
+    // neighbours, pre_norm and final_norm: image-gpt-2d
+    {{16, 2, 2, 49, 16, 10, 12, true, true}, 3},
+    {{16, 2, 1, 1, 16, 10, 60, true, true}, 1},
+    {{24, 3, 2, 25, 7, 4, 5, true, true}, 3},
+    {{20, 2, 2, 36, 9, 5, 24, true, true}, 1},
+    {{16, 2, 2, 784, 16, 10, 1, true, true}, 1},
+    // each of them without the others
+    {{16, 2, 2, 49, 16, 10, 0, false, true}, 3},
+    {{20, 2, 2, 34, 9, 5, 0, false, true}, 3},
+    {{16, 2, 2, 17, 16, 10, 0, true, false}, 1},
+    {{24, 3, 2, 25, 7, 4, 0, true, true}, 1},
+    {{16, 2, 2, 25, 16, 10, 12, true, false}, 3},
+    {{24, 3, 1, 25, 7, 4, 5, false, false}, 1}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
                          ::testing::Combine(::testing::ValuesIn(paths()), ::testing::ValuesIn(kShapes)),
@@ -347,7 +355,8 @@ TEST_P(FusedStepOnPath, EqualTokensEqualTheReference) {
 
 TEST_P(FusedStepOnPath, ResultsDoNotDependOnTheNumberOfThreads) {
   for (const int64_t batch : {1, 3, 64, 77}) {
-    const Case c({.num_layers = 2, .sequence_length = 49, .neighbours = batch == 77 ? 12 : 0}, batch);
+    const Case c({.num_layers = 2, .sequence_length = 49, .neighbours = batch == 77 ? 12 : 0, .final_norm = batch != 1},
+                 batch);
     FusedStep one(c.shape, 1, precision());
     std::vector<float> expected(c.weights.size()), expected_class(c.weights.size());
     const double loss = one.generative(c.tokens, c.weights, 1, expected);

@@ -181,7 +181,7 @@ Vector ReferenceModel::block(const Block& b, const Vector& x, Saved& saved) cons
   saved.ln_1 = norm(x, b.ln_1_weight, b.ln_1_bias);
   saved.qkv = linear(saved.ln_1.out, b.in, &b.in_bias);
   attention(saved);
-  const Vector attended = sum(s_.is_2d() ? x : saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
+  const Vector attended = sum(s_.pre_norm ? x : saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
   saved.ln_2 = norm(attended, b.ln_2_weight, b.ln_2_bias);
   saved.hidden = linear(saved.ln_2.out, b.up, &b.up_bias);
   saved.activated = saved.hidden;
@@ -199,7 +199,7 @@ Vector ReferenceModel::block_backward(const Block& b, const Saved& saved, const 
   const Vector d_attended = sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
   const Vector d_heads = linear_backward(saved.attended, b.out, &b.out_bias, d_attended, g);
   const Vector d_ln_1 = linear_backward(saved.ln_1.out, b.in, &b.in_bias, attention_backward(saved, d_heads), g);
-  if (s_.is_2d()) return sum(d_attended, norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g));
+  if (s_.pre_norm) return sum(d_attended, norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g));
   return norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, sum(d_attended, d_ln_1), g);
 }
 
@@ -251,7 +251,7 @@ ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int6
   std::vector<Saved> saved(p.blocks.size());
   for (size_t l = 0; l < p.blocks.size(); ++l) x = block(p.blocks[l], x, saved[l]);
   Norm ln_f;
-  if (s_.is_2d()) {
+  if (s_.final_norm) {
     ln_f = norm(x, p.ln_f_weight, p.ln_f_bias);
     x = ln_f.out;
   }
@@ -274,7 +274,7 @@ ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int6
     for (size_t i = 0; i < x.size(); ++i)
       dx.push_back(d_pooled[i % static_cast<size_t>(d)] / static_cast<double>(length));
   }
-  if (s_.is_2d()) dx = norm_backward(ln_f, p.ln_f_weight, p.ln_f_bias, dx, g);
+  if (s_.final_norm) dx = norm_backward(ln_f, p.ln_f_weight, p.ln_f_bias, dx, g);
   for (size_t l = p.blocks.size(); l-- > 0;) dx = block_backward(p.blocks[l], saved[l], dx, g);
   for (int64_t t = 0; t < length; ++t)
     for (const int64_t first : embeddings(p, tokens, t))

@@ -16,6 +16,8 @@ struct ModelShape {
   int64_t num_vocab = 16;         ///< V
   int64_t num_classes = 10;       ///< C
   int64_t neighbours = 0;         ///< K of the architecture image-gpt-2d, whose S is a square; 0: the original's
+  bool pre_norm = false;          ///< whether the residual branch continues from the unnormalised stream
+  bool final_norm = false;        ///< whether ln_f is applied
 
   int64_t head_dim() const { return embed_dim / num_heads; }
   bool is_2d() const { return neighbours > 0; }
