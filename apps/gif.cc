@@ -19,6 +19,8 @@ struct GifCommand {
 
 cli::Options declare(GifCommand& gif) {
   auto& drawing = gif.drawing;
+  cli::Allowed<double> frame_rates = cli::within(0.01, 50);
+  frame_rates.words += ", since browsers play shorter frames than 20 ms at 10 a second";
   cli::Options options("gif", "Draws images from nothing, pixel by pixel, as an animated GIF.",
                        "gif models/fmnist_gen.ckpt --rows 3 --cols 8 --seed 1 -o out.gif");
   options.positional("CKPT", drawing.checkpoint, "the checkpoint of a trained model");
@@ -28,7 +30,7 @@ cli::Options declare(GifCommand& gif) {
   add_sampling_options(options, drawing.sampling, gif.common);
   options.group("Output");
   options.add("o,output", drawing.output, "the animation");
-  options.add("fps", drawing.animation.fps, "frames a second", cli::within(0.01, 100));
+  options.add("fps", drawing.animation.fps, "frames a second", frame_rates);
   options.add("scale", drawing.animation.scale, "enlarges each image, nearest neighbour", cli::within(0.01, 100));
   options.add("downsample", drawing.animation.downsample, "pixels drawn from one frame to the next", cli::at_least(1));
   cli::add_json_option(options, gif.common);

@@ -82,8 +82,8 @@ void check_options(const GifOptions& options) {
                      options.palette.size() % static_cast<size_t>(options.channels) == 0;
   const int64_t colours = whole ? static_cast<int64_t>(options.palette.size()) / options.channels : 0;
   if (colours < 1 || colours > kMaximumColours) throw InputError("a GIF has a palette of 1 to 256 grey or RGB colours");
-  if (!(options.fps >= 0.01 && options.fps <= 100))
-    throw InputError("a GIF cannot show " + std::to_string(options.fps) + " frames a second; allowed are 0.01 to 100");
+  if (!(options.fps >= 0.01 && options.fps <= 50))
+    throw InputError("a GIF cannot show " + std::to_string(options.fps) + " frames a second; allowed are 0.01 to 50");
 }
 
 // Sizes, global palette and the loop: what comes before the first frame.

@@ -85,7 +85,9 @@ TEST_F(GifProgram, UsageErrorsNameTheOptionAndTheCure) {
   refused({"model.ckpt", "--row", "1"}, 2, "--row: unknown option; did you mean --rows?");
   refused({"model.ckpt", "--rows", "0"}, 2, "--rows 0: must be 1 to 100");
   refused({"model.ckpt", "--fps", "nan"}, 2, "--fps nan: must be a number");
-  refused({"model.ckpt", "--fps", "0"}, 2, "--fps 0: must be 0.01 to 100");
+  refused({"model.ckpt", "--fps", "0"}, 2, "--fps 0: must be 0.01 to 50");
+  refused({"model.ckpt", "--fps", "60"}, 2,
+          "--fps 60: must be 0.01 to 50, since browsers play shorter frames than 20 ms at 10 a second");
   refused({"model.ckpt", "--scale", "-1"}, 2, "--scale -1: must be 0.01 to 100");
   refused({"model.ckpt", "--cols", "100", "--scale", "100"}, 2, "a GIF has at most 65535 pixels a side");
   refused({"model.ckpt", "--downsample", "0"}, 2, "--downsample 0: must be at least 1");

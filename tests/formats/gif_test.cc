@@ -143,12 +143,13 @@ TEST(Gif, ScatteredChangesStaySmall) {
 }
 
 TEST(Gif, DelaysKeepTheRate) {
-  for (const double fps : {20.0, 24.0, 30.0, 7.0, 60.0, 100.0, 0.4}) {
+  for (const double fps : {20.0, 24.0, 30.0, 7.0, 49.9, 50.0, 0.4}) {
     TemporaryFolder folder;
     GifWriter gif({.width = 1, .height = 1, .palette = ramp(2, 1), .fps = fps});
     for (int k = 0; k < 200; ++k) gif.add_frame(std::vector<uint8_t>{static_cast<uint8_t>(k % 2)});
     gif.publish(folder / "out.gif");
     const auto delays = play(folder / "out.gif").delays;
+    EXPECT_GE(*std::ranges::min_element(delays), 2) << "1/100 s, which browsers keep, at " << fps;
     double start = 0;
     for (size_t k = 0; k < delays.size(); start += delays[k++])
       ASSERT_NEAR(start, 100.0 * static_cast<double>(k) / fps, 0.5 + 1e-9) << "frame " << k << " at " << fps;
@@ -179,8 +180,8 @@ TEST(Gif, RefusesImpossibleOptionsAndFrames) {
   EXPECT_THROW(with([](GifOptions& o) { o.palette.resize(257); }), InputError);
   EXPECT_THROW(with([](GifOptions& o) { o.channels = 3; }), InputError);
   EXPECT_THROW(with([](GifOptions& o) { o.channels = 0; }), InputError);
-  for (const double fps :
-       {0.0, -1.0, 101.0, 1e-300, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+  for (const double fps : {0.0, -1.0, 50.1, 60.0, 1e-300, std::numeric_limits<double>::quiet_NaN(),
+                           std::numeric_limits<double>::infinity()})
     EXPECT_THROW(with([&](GifOptions& o) { o.fps = fps; }), InputError) << fps;
 
   TemporaryFolder folder;

@@ -12,7 +12,7 @@ struct GifOptions {
   int64_t width = 0, height = 0;  ///< 1 to 65535
   std::vector<uint8_t> palette;   ///< (V, channels), V from 1 to 256
   int64_t channels = 1;           ///< 1 grey, 3 RGB
-  double fps = 20;                ///< frames a second, 0.01 to 100 (most viewers slow down above 50)
+  double fps = 20;                ///< frames a second, 0.01 to 50: browsers play a frame of under 20 ms as one of 100
   bool loop = true;               ///< for ever
 };
 

@@ -36,7 +36,7 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks);
 
 struct AnimationOptions {
   int64_t rows = 5, columns = 5;
-  double fps = 20;         ///< frames a second
+  double fps = 20;         ///< frames a second, at most 50
   double scale = 2;        ///< of each image, nearest neighbour
   int64_t downsample = 5;  ///< pixels drawn from one frame to the next
 };
