@@ -37,17 +37,20 @@ struct TrainCommand {
 
   TrainCommand();
   void complete();
+  void translate_precision();
 };
 
 TrainCommand::TrainCommand() {
   using namespace cli;
+  Allowed<std::string> precisions = one_of({"fp32", "bf16", "32", "16"});
+  precisions.words = "fp32 or bf16 (32 or 16, as the original has it)";
   auto& o = options;
   o.group("Run");
   o.add("n,name", train.name, "folder of the run under --log_dir");
   o.add("log_dir", train.log_dir, "where runs are kept");
   o.add("pretrained", train.pretrained, "checkpoint whose weights to start from");
   o.add("resume", train.resume, "checkpoint (last.ckpt) of a run to continue, with its own options");
-  o.add("config", config, "YAML file with options; the command line goes before it");
+  o.add("config", config, "YAML file with options, the original's too; the command line goes before it");
   o.add("classify", train.classify, "train a classifier on the labels");
   o.group("Model");
   o.add("arch", train.model.arch, "the original's model, or one that knows rows and columns",
@@ -63,6 +66,7 @@ TrainCommand::TrainCommand() {
   o.add("steps", train.steps, "optimizer updates", at_least(1));
   o.add("batch_size", train.batch_size, "images a batch", between(1, 1 << 20));
   o.add("accumulate", train.accumulate, "batches for one update", between(1, 1 << 20));
+  o.alias("accumulate_grad_batches", "accumulate", [](const std::string& batches) { return batches; });
   o.add("learning_rate", train.learning_rate, "peak rate of Adam", greater_than(0));
   o.add("schedule", train.schedule, "how the rate falls; a classifier's stays constant unless this is given",
         one_of({"cosine", "linear", "constant"}));
@@ -85,7 +89,7 @@ TrainCommand::TrainCommand() {
   o.add("sample_grid", train.sample_grid, "N x N images drawn for TensorBoard at each validation; 0: none",
         between(0, 32));
   o.add("precision", train.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
-        one_of({"fp32", "bf16"}));
+        precisions);
   o.add("activation_checkpointing", train.activation_checkpointing,
         "compute each block again for its gradients, for less memory; auto: where it is needed; fused kernels never do",
         one_of({"auto", "on", "off"}));
@@ -125,10 +129,20 @@ void TrainCommand::complete() {
   const int64_t timeout = train.launch.timeout;
   train.launch = cli::read_launch();
   train.launch.timeout = timeout;
+  translate_precision();
   for (const auto& [name, text] : options.values()) {
     if (options.given(name)) train.given.push_back(name);
     if (!contains(kSessionOptions, name)) train.settings.emplace_back(name, text);
   }
+}
+
+// The original's names of a precision become ours, so that a run stores these alone.
+void TrainCommand::translate_precision() {
+  if (train.precision == "32") train.precision = "fp32";
+  if (train.precision != "16") return;
+  train.precision = "bf16";
+  if (train.launch.rank == 0)
+    cli::note(common, "precision 16: matrix products are computed in bf16, where the original takes fp16");
 }
 
 struct TestCommand {

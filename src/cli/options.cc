@@ -233,13 +233,14 @@ void Options::add(const std::string& names, std::vector<int64_t>& field, std::st
   declare(names, "N,N,...", std::move(help), each.words, assign, present);
 }
 
-void Options::alias(std::string name, std::string target, std::function<std::string(const std::string&)> translate) {
+void Options::alias(std::string name, std::string target, Translate translate, Translate translate_plain) {
   at(target);
   Option option;
   option.name = std::move(name);
   option.placeholder = "TEXT";
   option.target = std::move(target);
   option.translate = std::move(translate);
+  option.translate_plain = std::move(translate_plain);
   options_.push_back(std::move(option));
 }
 
@@ -274,13 +275,17 @@ bool Options::takes_next(const std::string& argument) const {
   return option && !option->placeholder.empty();
 }
 
+Options::Option& Options::target_of(Option& option) {
+  return option.target.empty() ? option : *find(option.target);
+}
+
 // Throws UsageError that says what the value must be, without the option's name.
 void Options::assign(Option& option, const std::string& text, Option::Origin origin) {
   if (option.target.empty()) {
     option.assign(text);
     option.origin = origin;
   } else {
-    assign(*find(option.target), option.translate(text), origin);
+    assign(target_of(option), option.translate(text), origin);
   }
 }
 
@@ -388,6 +393,12 @@ void Options::assign_typed(Option& option, const std::string& typed, const std::
 }
 
 void Options::set(const std::string& name, const std::string& text, const std::string& origin) {
+  change(name, text, origin, [&](Option& option) { assign(option, text, Option::Origin::file); });
+}
+
+// Finds the option that `origin` names and gives it to `assign`, whose UsageError gets the names that it lacks.
+void Options::change(const std::string& name, const std::string& text, const std::string& origin,
+                     const std::function<void(Option&)>& assign) {
   Option* option = find(name);
   if (!option) {
     const std::string candidate = nearest(name.substr(0, 80));
@@ -395,15 +406,15 @@ void Options::set(const std::string& name, const std::string& text, const std::s
                      (candidate.empty() ? "" : "; did you mean " + candidate + "?"));
   }
   try {
-    assign(*option, text, Option::Origin::file);
+    assign(*option);
   } catch (const UsageError& error) {
     throw UsageError(origin + ": " + name + " " + shown(text) + ": " + error.what());
   }
 }
 
 void Options::fill(const std::string& name, const std::string& text, const std::string& origin) {
-  const Option* option = find(name);
-  if (!option || option->origin == Option::Origin::declared) set(name, text, origin);
+  Option* option = find(name);
+  if (!option || target_of(*option).origin == Option::Origin::declared) set(name, text, origin);
 }
 
 void Options::require(const std::string& name, const std::string& advice) const {

@@ -76,10 +76,20 @@ void add_device_options(Options& options, CommonOptions& common) {
                                        return device == "auto" || device == "cpu" || device == "cuda";
                                      }};
   options.add("device", common.device, "where to compute", devices);
-  options.alias("gpus", "device", [](const std::string& number) {
-    if (!is_number(number)) throw UsageError("must be the number of one GPU; use --device cpu for none");
-    return "cuda:" + number;
-  });
+  // The original's scripts gave Lightning a text, the number of a GPU; its configuration files an integer, how many.
+  options.alias(
+      "gpus", "device",
+      [](const std::string& number) {
+        if (!is_number(number)) throw UsageError("must be the number of one GPU; use --device cpu for none");
+        return "cuda:" + number;
+      },
+      [](const std::string& count) -> std::string {
+        if (count == "0") return "cpu";
+        if (count == "1") return "cuda";
+        throw UsageError(
+            "must be 0 or 1 GPU for a process; for more leave it out and start one process for each "
+            "(torchrun --no-python --nproc-per-node N run train ...)");
+      });
   options.add("threads", common.threads, "CPU threads, 0 for all cores", between(0, 4096));
 }
 

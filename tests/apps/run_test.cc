@@ -191,6 +191,72 @@ TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
   EXPECT_EQ(row("again"), row("first"));
 }
 
+// What the configs/*.yml of the original (b967b24) say.
+struct OriginalsConfig {
+  const char* name;
+  const char* content;
+  std::vector<std::string> settings;  // lines of hparams.yaml
+};
+
+class RunReadsTheOriginals : public Run, public ::testing::WithParamInterface<OriginalsConfig> {};
+
+TEST_P(RunReadsTheOriginals, ConfigurationFile) {
+  const auto& [name, content, settings] = GetParam();
+  testing::write_bytes(folder_ / "config.yml", content);
+  // Smaller, shorter, and on this machine.
+  const auto trained =
+      run({"train", "--config",    "config.yml", "--embed_dim",   "8", "--num_layers", "1", "--num_pixels",
+           "4",     "--num_vocab", "4",          "--num_classes", "2", "--steps",      "4", "--warmup_steps",
+           "0",     "--device",    "cpu",        "--threads",     "1"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const auto hparams = testing::read_bytes(folder_ / ("logs/" + std::string(name) + "/version_0/hparams.yaml"));
+  for (const auto& line : settings) EXPECT_THAT(hparams, HasSubstr("\n" + line + "\n"));
+  EXPECT_EQ(trained.err.find("computed in bf16") != std::string::npos,
+            hparams.find("precision: bf16") != std::string::npos);
+  const auto resumed = run({"train", "--resume", checkpoint(name), "--steps", "5", "--threads", "1"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.err, Not(HasSubstr("fp16")));
+
+  // As it is, without images of its size or a GPU.
+  const auto whole = run({"train", "--config", "config.yml", "--train_x", "none.npy", "--device", "cpu"});
+  EXPECT_THAT(whole.err, HasSubstr("none.npy: no such file"));
+  const auto on_gpu = run({"train", "--config", "config.yml", "--train_x", "none.npy"});
+  EXPECT_EQ(on_gpu.exit_code, 1);
+  EXPECT_THAT(on_gpu.err, ::testing::AnyOf(HasSubstr("--device cuda: no CUDA device or driver found; use --device cpu"),
+                                           HasSubstr("none.npy: no such file")));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RunReadsTheOriginals,
+    ::testing::Values(
+        OriginalsConfig{"xxs_gen",
+                        "name: xxs_gen\n\n# training\nsteps: 25000\nbatch_size: 64\nlearning_rate: 0.003\n"
+                        "accumulate_grad_batches: 1\n\n# architecture \nembed_dim: 16\nnum_heads: 2\n"
+                        "num_layers: 8\nnum_pixels: 28\nnum_vocab: 16\n\nclassify: False\n\ngpus: 1\n"
+                        "precision: 16\n\n",
+                        {"batch_size: 64", "learning_rate: 0.003", "accumulate: 1", "num_heads: 2", "classify: false",
+                         "schedule: cosine", "precision: bf16"}},
+        OriginalsConfig{
+            "xxs_clf",
+            "name: xxs_clf\n\n# training\nsteps: 25000\nbatch_size: 64\nlearning_rate: 0.003\n"
+            "accumulate_grad_batches: 1\n\n# architecture \nembed_dim: 16\nnum_heads: 2\n"
+            "num_layers: 8\nnum_pixels: 28\nnum_vocab: 16\n\nclassify: True\n\ngpus: 1\n"
+            "precision: 32\n",
+            {"batch_size: 64", "learning_rate: 0.003", "classify: true", "schedule: constant", "precision: fp32"}},
+        OriginalsConfig{"s_gen",
+                        "name: s_gen\n\n# training\nsteps: 10_000\nwarmup_steps: 500\nbatch_size: 4 \n"
+                        "accumulate_grad_batches: 16\n\nlearning_rate: 0.0001\n\n# architecture \nembed_dim: 512\n"
+                        "num_heads: 8\nnum_layers: 24\nnum_pixels: 32\nnum_vocab: 512\n\nclassify: False\n\n"
+                        "gpus: 1\nprecision: 16\n",
+                        {"batch_size: 4", "learning_rate: 1e-04", "accumulate: 16", "num_heads: 8", "classify: false",
+                         "precision: bf16"}},
+        OriginalsConfig{"s_clf",
+                        "name: s_clf\n\n# training\nsteps: 10_000\nbatch_size: 4\naccumulate_grad_batches: 16\n\n"
+                        "learning_rate: 0.0001\n\n# architecture \nembed_dim: 512\nnum_heads: 8\nnum_layers: 24\n"
+                        "num_pixels: 32\nnum_vocab: 512\n\nclassify: True\n\ngpus: 1\nprecision: 16\n",
+                        {"batch_size: 4", "accumulate: 16", "classify: true", "precision: bf16"}}),
+    [](const auto& test) { return test.param.name; });
+
 TEST_F(Run, SignalSavesAndResumeGoesOnWithoutOtherOptions) {
   ASSERT_EQ(train({"--name", "whole", "--steps", "6000", "--val_interval", "1500"}).exit_code, 0);
   for (const auto& [signal, status] : {std::pair(SIGINT, 130), std::pair(SIGTERM, 143)}) {

@@ -23,7 +23,7 @@ struct Fields {
   bool classify = false, quiet = false;
   int64_t steps = 25000;
   double learning_rate = 0.01;
-  std::string name, schedule = "cosine", checkpoint;
+  std::string name, schedule = "cosine", device = "auto", checkpoint;
   std::optional<int64_t> seed;
   std::optional<double> grad_clip;
   std::vector<int64_t> indices;
@@ -42,6 +42,11 @@ Options declare(Fields& fields, bool with_checkpoint = false) {
   options.add("grad_clip", fields.grad_clip, "largest norm of the gradient", greater_than(0));
   options.add("schedule", fields.schedule, "of the learning rate", one_of({"cosine", "linear", "constant"}));
   options.add("indices", fields.indices, "test images", at_least(0));
+  options.add("device", fields.device, "where to compute");
+  options.alias(
+      "gpus", "device", [](const std::string& n) { return "cuda:" + n; },
+      [](const std::string& n) { return n + " of cuda"; });
+  options.alias("max_steps", "steps", [](const std::string& n) { return n; });
   if (with_checkpoint) options.positional("CKPT", fields.checkpoint, "the checkpoint");
   return options;
 }
@@ -317,11 +322,89 @@ TEST_F(Configuration, TheCommandLineWins) {
   EXPECT_EQ(fields_.seed, 4);
 }
 
+TEST_F(Configuration, FlagsAreTheBooleansOfYaml) {
+  for (const char* word : {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "'True'", "\"yes\""}) {
+    EXPECT_EQ(refusal(std::string("classify: ") + word + "\n"), "");
+    EXPECT_TRUE(fields_.classify) << word;
+  }
+  for (const char* word : {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "'False'"}) {
+    EXPECT_EQ(refusal(std::string("quiet: true\nclassify: ") + word + "\n"), "");
+    EXPECT_TRUE(fields_.quiet && !fields_.classify) << word;
+  }
+  for (const std::string word : {"y", "n", "1", "0", "tRUE", "[true]x"})
+    EXPECT_EQ(refusal("classify: '" + word + "'\n"), "classify " + word + ": must be true or false");
+  EXPECT_EQ(refusal("name: on\nschedule: 'cosine'\n"), "");
+  EXPECT_EQ(fields_.name, "on");
+  EXPECT_EQ(refusal("steps: True\n"), "steps True: must be a whole number");
+}
+
+TEST_F(Configuration, NullIsNotGiven) {
+  for (const std::string nothing : {"null", "Null", "NULL", "~", "", "# nothing"}) {
+    EXPECT_EQ(refusal("steps: " + nothing + "\nclassify: " + nothing + "\nname: " + nothing +
+                      "\ngrad_clip: " + nothing + "\nindices: " + nothing + "\nmax_steps: " + nothing),
+              "max_steps is the same as steps; keep one");
+    EXPECT_EQ(refusal("classify: " + nothing + "\nname: " + nothing + "\ngrad_clip: " + nothing +
+                      "\nindices: " + nothing + "\nmax_steps: " + nothing + "\nseed: 7\n"),
+              "");
+    EXPECT_EQ(fields_.steps, 25000);
+    EXPECT_EQ(fields_.name, "");
+    EXPECT_EQ(fields_.seed, 7);
+  }
+  EXPECT_EQ(refusal("name: \"null\"\n"), "");
+  EXPECT_EQ(fields_.name, "null");
+  EXPECT_EQ(refusal("stepz: null\n"), "stepz: unknown option; did you mean steps?");
+  EXPECT_EQ(refusal("indices: [3, ~]\n"), "line 1: a value must be a single one or a list of whole numbers");
+  EXPECT_EQ(refusal("~: 5\n"), "line 1: an option's name is missing");
+}
+
+TEST_F(Configuration, NumbersAreThoseOfYaml) {
+  const std::pair<const char*, int64_t> whole[] = {{"10_000", 10000}, {"1_0_0", 100}, {"+5", 5},      {"1e4", 10000},
+                                                   {"2.5E+3", 2500},  {"64.0", 64},   {"'300'", 300}, {"7 # days", 7},
+                                                   {"3_", 3},         {"\"20\"", 20}};
+  for (const auto& [text, value] : whole) {
+    EXPECT_EQ(refusal(std::string("steps: ") + text + "\n"), "");
+    EXPECT_EQ(fields_.steps, value) << text;
+  }
+  const std::pair<const char*, double> real[] = {
+      {"1e-3", 1e-3},  {"1.0e-3", 1e-3},    {"3E-3", 3e-3},     {".5", 0.5}, {"5.", 5},
+      {"+0.01", 0.01}, {"1_000.5", 1000.5}, {"'0.003'", 0.003}, {"2", 2},    {"1e3", 1000}};
+  for (const auto& [text, value] : real) {
+    EXPECT_EQ(refusal(std::string("learning_rate: ") + text + "\n"), "");
+    EXPECT_EQ(fields_.learning_rate, value) << text;
+  }
+  EXPECT_EQ(refusal("indices: [1_0, +7, 1e1]\n"), "");
+  EXPECT_THAT(fields_.indices, ElementsAre(10, 7, 10));
+  for (const std::string text : {"_10", "1e-3", "1.5", "0b1", "1:30", "e5", "-", "+", "1e400", "--1", "ten"})
+    EXPECT_THAT(refusal("steps: '" + text + "'\n"), HasSubstr("steps " + text + ": must be")) << text;
+  for (const std::string text : {".inf", "-.inf", ".nan", "1e", "1__e"})
+    EXPECT_THAT(refusal("learning_rate: " + text + "\n"), HasSubstr("learning_rate " + text + ": must be a number"));
+  EXPECT_THAT(refusal("steps: 010\n"), HasSubstr("steps 010: must be written without a zero in front"));
+  EXPECT_THAT(refusal("indices: [1,,2]\n"), HasSubstr("a list of whole numbers"));
+  EXPECT_THAT(refusal("indices: ',3'\n"), HasSubstr("must be a whole number"));
+  EXPECT_EQ(refusal("name: 10_000\n"), "");
+  EXPECT_EQ(fields_.name, "10_000");
+}
+
+TEST_F(Configuration, AliasesAreTheOptionsThatTheySet) {
+  EXPECT_EQ(refusal("max_steps: 1_000\ngpus: 1\n"), "");
+  EXPECT_EQ(fields_.steps, 1000);
+  EXPECT_EQ(fields_.device, "1 of cuda");
+  for (const char* index : {"'1'", "[1]"}) {
+    EXPECT_EQ(refusal(std::string("gpus: ") + index + "\n"), "");
+    EXPECT_EQ(fields_.device, "cuda:1");
+  }
+  EXPECT_EQ(refusal("max_steps: 1\ngpus: 1\n", {"--steps", "5", "--device", "cpu"}), "");
+  EXPECT_EQ(fields_.steps, 5);
+  EXPECT_EQ(fields_.device, "cpu");
+  EXPECT_EQ(refusal("gpus: 1\n", {"--gpus", "3"}), "");
+  EXPECT_EQ(fields_.device, "cuda:3");
+  EXPECT_EQ(refusal("steps: 1\nmax_steps: 1\n"), "max_steps is the same as steps; keep one");
+}
+
 TEST_F(Configuration, ErrorsNameTheKeyAndTheCause) {
   EXPECT_EQ(refusal("stepz: 5\n"), "stepz: unknown option; did you mean steps?");
   EXPECT_EQ(refusal("steps: -1\n"), "steps -1: must be at least 1");
   EXPECT_EQ(refusal("steps: 0x10\n"), "steps 0x10: must be a whole number");
-  EXPECT_EQ(refusal("steps:\n"), "line 1: steps needs a value");
   EXPECT_EQ(refusal("steps: \"1\\n2\"\n"), "steps 1\\n2: must be a whole number");
   EXPECT_EQ(refusal("name: \"\\\x1b\""), "line 1: is not YAML: unknown escape character: \\x1b");
   EXPECT_EQ(refusal("steps: 1\nsteps: 2\n"), "steps is given twice");

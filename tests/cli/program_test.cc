@@ -12,10 +12,12 @@
 #include "igpt/cli/json.h"
 #include "igpt/cli/signals.h"
 #include "igpt/error.h"
+#include "temporary_folder.h"
 
 namespace igpt::cli {
 namespace {
 
+using igpt::testing::TemporaryFolder;
 using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
 
@@ -129,6 +131,25 @@ TEST(CommonOptions, DeviceThreadsAndSeedAreChecked) {
   options.parse({"--gpus", "0"});
   EXPECT_EQ(common.device, "cuda:0");
   EXPECT_THAT(what([&] { options.parse({"--gpus", "0,1"}); }), HasSubstr("--gpus 0,1: must be the number of one GPU"));
+  const TemporaryFolder folder;
+  const auto in_file = [&](const std::string& gpus) {
+    igpt::testing::write_bytes(folder / "config.yml", "gpus: " + gpus + "\n");
+    common.device = "auto";
+    Options fresh("run train", "", "");
+    add_device_options(fresh, common);
+    return what([&] { fresh.load_yaml(folder / "config.yml"); });
+  };
+  // Lightning takes an integer for how many, a text or a list for which.
+  const std::pair<const char*, const char*> devices[] = {{"1", "cuda"}, {"0", "cpu"},      {"null", "auto"},
+                                                         {"", "auto"},  {"'0'", "cuda:0"}, {"[2]", "cuda:2"}};
+  for (const auto& [gpus, device] : devices) {
+    EXPECT_EQ(in_file(gpus), "") << gpus;
+    EXPECT_EQ(common.device, device) << gpus;
+  }
+  for (const char* gpus : {"2", "-1", "True", "all"})
+    EXPECT_THAT(in_file(gpus), HasSubstr(std::string("gpus ") + gpus + ": must be 0 or 1")) << gpus;
+  EXPECT_THAT(in_file("2"), HasSubstr("torchrun"));
+  EXPECT_THAT(in_file("[0, 1]"), HasSubstr("gpus 0,1: must be the number of one GPU"));
   EXPECT_THAT(what([&] { options.parse({"--threads", "-1"}); }), HasSubstr("--threads -1: must be 0 to 4096"));
   EXPECT_THAT(what([&] { options.parse({"--seed", "-1"}); }), HasSubstr("--seed -1: must be 0 to 9223372036854775807"));
   EXPECT_GE(draw_seed(), 0);

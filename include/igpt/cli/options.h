@@ -48,9 +48,12 @@ class Options {
   void add(const std::string& names, std::optional<double>& field, std::string help, Allowed<double> allowed = {});
   void add(const std::string& names, std::vector<int64_t>& field, std::string help, Allowed<int64_t> each = {});
 
+  using Translate = std::function<std::string(const std::string&)>;
+
   /// Another spelling, accepted but not listed: `name` TEXT does what `target` translate(TEXT) does. `translate` may
-  /// throw UsageError.
-  void alias(std::string name, std::string target, std::function<std::string(const std::string&)> translate);
+  /// throw UsageError. `translate_plain` is what an unquoted single value of a YAML file means instead, where it means
+  /// something else there.
+  void alias(std::string name, std::string target, Translate translate, Translate translate_plain = {});
 
   /// The next argument without a name, required: ("CKPT", "the checkpoint").
   void positional(std::string name, std::string& field, std::string help);
@@ -68,8 +71,9 @@ class Options {
   void fill(const std::string& name, const std::string& text, const std::string& origin);
 
   /// Sets what a YAML file says (option names to scalars, or to a list of whole numbers), except what the command line
-  /// gave. Throws InputError for a file that is missing, longer than 64 KB or not YAML, UsageError for an unknown key
-  /// or value; both name the file.
+  /// gave. Values are read as PyYAML reads them (YAML 1.1): a flag may be True, yes or on, a number 10_000, an option
+  /// that is null or empty is not given; beyond it, 1e-3 is a number and 1e4 a whole one. Throws InputError for a file
+  /// that is missing, longer than 64 KB or not YAML, UsageError for an unknown key or value; both name the file.
   void load_yaml(const std::string& path);
 
   /// Throws UsageError "--name is required; <advice>" unless the option was given.
@@ -97,7 +101,7 @@ class Options {
     std::function<void(const std::string&)> assign;       // throws UsageError without the option's name
     std::function<std::optional<std::string>()> present;  // the field as text
     std::string target;                                   // of an alias
-    std::function<std::string(const std::string&)> translate;
+    Translate translate, translate_plain;
     enum class Origin { declared, file, command_line } origin = Origin::declared;
   };
   struct Positional {
@@ -111,7 +115,10 @@ class Options {
   Option* named(const std::string& typed);  // "--steps", "-n"
   const Option* named(const std::string& typed) const;
   const Option& at(const std::string& name) const;
+  Option& target_of(Option& option);  // of an alias the option that it sets
   void assign(Option& option, const std::string& text, Option::Origin origin);
+  void change(const std::string& name, const std::string& text, const std::string& origin,
+              const std::function<void(Option&)>& assign);
   void parse_long(const std::vector<std::string>& arguments, size_t& i);
   void parse_short(const std::vector<std::string>& arguments, size_t& i);
   const std::string& next_value(const std::vector<std::string>& arguments, size_t& i) const;

@@ -21,7 +21,7 @@ struct CommonOptions {
   bool json = false;
 };
 
-void add_device_options(Options& options, CommonOptions& common);  ///< --device, --gpus (as the original), --threads
+void add_device_options(Options& options, CommonOptions& common);  ///< --device, --gpus (the original's), --threads
 void add_seed_option(Options& options, CommonOptions& common);
 void add_log_options(Options& options, CommonOptions& common);  ///< --quiet, --verbose
 void add_json_option(Options& options, CommonOptions& common);
