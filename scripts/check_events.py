@@ -4,7 +4,8 @@
     pip install tensorboard
     scripts/check_events.py logs/fmnist_gen/version_0
 
-Exits with 1 when the reader finds nothing, a value is not a number, or an image is no PNG of the size that it claims.
+Exits with 1 when the reader finds nothing, a value is not a number, an image is no PNG of the size that it claims, or the
+steps of a tag do not rise: a resumed run must take back what was logged after the checkpoint that it goes on from.
 """
 
 import argparse
@@ -35,6 +36,12 @@ def count_events(folder):
     return total
 
 
+def check_steps(tag, steps):
+    for before, after in zip(steps, steps[1:]):
+        if after <= before:
+            sys.exit(f"{tag}: has step {after} behind step {before}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="the folder that holds the event files")
@@ -46,11 +53,13 @@ def main():
     for tag in tags["scalars"]:
         points = [(event.step, event.value) for event in events.Scalars(tag)]
         print(f"scalar {tag}: {len(points)} points, step {points[0][0]} to {points[-1][0]}, last {points[-1][1]:.6g}")
+        check_steps(tag, [step for step, _ in points])
         if not all(math.isfinite(value) for _, value in points):
             sys.exit(f"{tag}: has a value that is not a number")
     for tag in tags["images"]:
         images = events.Images(tag)
         print(f"image {tag}: {len(images)} images, last {images[-1].width} x {images[-1].height} at step {images[-1].step}")
+        check_steps(tag, [image.step for image in images])
         if not all(check_image(image) for image in images):
             sys.exit(f"{tag}: has an image that is no PNG of its size")
     if not tags["scalars"] and not tags["images"]:

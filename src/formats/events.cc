@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cctype>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <utility>
@@ -55,7 +57,7 @@ void put_float(std::string& to, uint32_t field, float value) {
   put_little_endian(to, std::bit_cast<uint32_t>(value));
 }
 
-// Event: wall_time = 1, step = 2, file_version = 3, summary = 5. Summary: value = 1.
+// Event: wall_time = 1, step = 2, file_version = 3, summary = 5, session_log = 7. Summary: value = 1.
 std::string summary_event(double time, int64_t step, std::string_view value) {
   std::string summary, event;
   put_bytes(summary, 1, value);
@@ -85,6 +87,34 @@ std::string host() {
   return text;
 }
 
+constexpr std::string_view kPrefix = "events.out.tfevents.";
+
+// TensorBoard reads a folder's files in the order of their names, which must be that of their making: within one second
+// and by clocks that differ, too.
+int64_t second_for_name(const std::filesystem::path& folder, double now) {
+  auto second = static_cast<int64_t>(now);
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    int64_t other = 0;
+    if (!name.starts_with(kPrefix)) continue;
+    const auto parsed = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), other);
+    if (parsed.ec == std::errc() && other < 9'999'999'999) second = std::max(second, other + 1);
+  }
+  return second;
+}
+
+AppendFile create_file(const std::filesystem::path& folder, double now) {
+  const std::string stem = std::string(kPrefix) + std::to_string(second_for_name(folder, now)) + "." + host() + "." +
+                           std::to_string(getpid()) + ".";
+  for (int n = 0;; ++n) {
+    const auto path = folder / (stem + std::to_string(n));
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    if (descriptor >= 0) return {path, descriptor};
+    if (errno != EEXIST || n == 10'000) throw Error(path.string() + ": cannot create: " + std::strerror(errno));
+  }
+}
+
 constexpr std::array<uint32_t, 256> crc_table() {
   std::array<uint32_t, 256> table = {};
   for (uint32_t i = 0; i < 256; ++i) {
@@ -109,30 +139,25 @@ double wall_time() {
 }
 
 EventWriter::EventWriter(const std::filesystem::path& folder, std::function<double()> clock)
-    : clock_(std::move(clock)) {
-  const double now = clock_();
-  const std::string stem = "events.out.tfevents." + std::to_string(static_cast<int64_t>(now)) + "." + host() + "." +
-                           std::to_string(getpid()) + ".";
-  for (int n = 0; descriptor_ < 0; ++n) {
-    path_ = folder / (stem + std::to_string(n));
-    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-    if (descriptor_ < 0 && (errno != EEXIST || n == 10'000))
-      throw Error(path_.string() + ": cannot create: " + std::strerror(errno));
-  }
+    : clock_(std::move(clock)), file_(create_file(folder, clock_())) {
   std::string event;
-  put_double(event, 1, now);
+  put_double(event, 1, clock_());
   put_bytes(event, 3, "brain.Event:2");
   try {
     append(event);
   } catch (...) {
-    ::close(descriptor_);
-    ::unlink(path_.c_str());
+    ::unlink(path().c_str());
     throw;
   }
 }
 
-EventWriter::~EventWriter() {
-  ::close(descriptor_);
+void EventWriter::restart(int64_t step) {
+  std::string session, event;  // SessionLog: status = 1, of which START is 1
+  put_integer(session, 1, 1);
+  put_double(event, 1, clock_());
+  put_integer(event, 2, step);
+  put_bytes(event, 7, session);
+  append(event);
 }
 
 void EventWriter::scalar(std::string_view tag, double value, int64_t step) {
@@ -154,23 +179,7 @@ void EventWriter::image(std::string_view tag, const Image& image, int64_t step) 
 }
 
 void EventWriter::append(std::string_view event) {
-  const std::string bytes = record(event);
-  const off_t start = ::lseek(descriptor_, 0, SEEK_END);
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t written = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      const int error = errno;
-      // A torn record would hide all that follow it from a reader.
-      [[maybe_unused]] const int undone = ::ftruncate(descriptor_, start);
-      throw Error(path_.string() + ": cannot write: " + std::strerror(error));
-    }
-    done += static_cast<size_t>(written);
-  }
-}
-
-void EventWriter::flush() {
-  if (::fsync(descriptor_) != 0) throw Error(path_.string() + ": cannot write: " + std::strerror(errno));
+  file_.append(record(event));
 }
 
 }  // namespace igpt::formats

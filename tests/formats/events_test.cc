@@ -5,9 +5,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <bit>
-#include <cstring>
-
+#include "event_files.h"
 #include "igpt/error.h"
 #include "igpt/formats/png.h"
 #include "temporary_folder.h"
@@ -15,75 +13,15 @@
 namespace igpt::formats {
 namespace {
 
+using igpt::testing::fields;
+using igpt::testing::load;
+using igpt::testing::read_as_tensorboard;
 using igpt::testing::read_bytes;
+using igpt::testing::records;
 using igpt::testing::TemporaryFolder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class T>
-T load(std::string_view bytes) {
-  T value;
-  std::memcpy(&value, bytes.data(), sizeof value);
-  return value;
-}
-
-// CRC-32C bit by bit, unlike the table under test.
-uint32_t slow_crc32c(std::string_view bytes) {
-  uint32_t crc = ~0u;
-  for (const char c : bytes) {
-    crc ^= static_cast<uint8_t>(c);
-    for (int bit = 0; bit < 8; ++bit) crc = (crc & 1) ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
-  }
-  return ~crc;
-}
-
-uint32_t masked(std::string_view bytes) {
-  const uint32_t crc = slow_crc32c(bytes);
-  return (crc >> 15 | crc << 17) + 0xa282ead8u;
-}
-
-// The contents of the TFRecord frames; throws when one is not whole and right.
-std::vector<std::string> records(const std::string& file) {
-  std::vector<std::string> list;
-  for (size_t at = 0; at < file.size();) {
-    const auto length = load<uint64_t>(file.substr(at, 8));
-    if (file.size() - at < 16 + length) throw std::runtime_error("torn record");
-    if (load<uint32_t>(file.substr(at + 8, 4)) != masked(file.substr(at, 8))) throw std::runtime_error("length CRC");
-    list.push_back(file.substr(at + 12, length));
-    if (load<uint32_t>(file.substr(at + 12 + length, 4)) != masked(list.back())) throw std::runtime_error("CRC");
-    at += 16 + length;
-  }
-  return list;
-}
-
-struct Field {
-  uint64_t number = 0, integer = 0;
-  std::string bytes;  // of fields that are not integers
-};
-
-std::vector<Field> fields(std::string_view message) {
-  const auto varint = [&] {
-    uint64_t value = 0;
-    for (int shift = 0;; shift += 7) {
-      const auto byte = static_cast<uint8_t>(message.at(0));
-      message.remove_prefix(1);
-      value |= uint64_t{byte & 0x7fu} << shift;
-      if (byte < 0x80) return value;
-    }
-  };
-  std::vector<Field> list;
-  while (!message.empty()) {
-    const uint64_t key = varint();
-    Field field{key >> 3, 0, ""};
-    const uint64_t type = key & 7;
-    if (type == 0) field.integer = varint();
-    const size_t size = type == 0 ? 0 : type == 1 ? 8 : type == 5 ? 4 : varint();
-    field.bytes = message.substr(0, size);
-    message.remove_prefix(size);
-    list.push_back(field);
-  }
-  return list;
-}
+using ::testing::Pair;
 
 TEST(Crc32c, OfTheStandard) {  // RFC 3720, appendix B.4
   EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8a9136aau);
@@ -135,6 +73,32 @@ TEST(Events, TwoWritersOfOneSecondGetTwoFiles) {
   EventWriter one(folder.path(), [] { return 5.0; }), two(folder.path(), [] { return 5.0; });
   EXPECT_NE(one.path(), two.path());
   EXPECT_THROW(EventWriter(folder / "missing"), Error);
+}
+
+// What torch's SummaryWriter(purge_step=...) writes: behind the version a SessionLog START, which TensorBoard takes for
+// the end of what earlier files hold of that step and later ones.
+TEST(Events, ARestartTakesAwayLaterStepsOfEarlierFiles) {
+  TemporaryFolder folder;
+  const auto write = [&](double now, int64_t restarts_at, std::vector<std::pair<int64_t, double>> losses) {
+    EventWriter events(folder.path(), [&] { return now; });
+    if (restarts_at > 0) events.restart(restarts_at);
+    for (const auto& [step, loss] : losses) events.scalar("loss", loss, step);
+    return events.path();
+  };
+  write(1'600'000'000, 0, {{50, 1}, {100, 2}, {150, 3}});
+  // Within the same second, and by a clock that is behind.
+  const auto second = write(1'600'000'000, 101, {{150, 4}, {200, 5}});
+  write(1'500'000'000, 151, {{200, 6}});
+  EXPECT_THAT(read_as_tensorboard(folder.path()).at("loss"),
+              ElementsAre(Pair(50, 1), Pair(100, 2), Pair(150, 4), Pair(200, 6)));
+
+  const auto list = records(read_bytes(second));
+  EXPECT_EQ(fields(list.at(0)).at(1).bytes, "brain.Event:2");
+  const auto start = fields(list.at(1));
+  ASSERT_EQ(start.size(), 3u);
+  EXPECT_EQ(start[1].integer, 101u);
+  EXPECT_EQ(start[2].number, 7u);
+  EXPECT_EQ(start[2].bytes, "\x08\x01");
 }
 
 TEST(Events, AreOnTheirWayToTheDiskAtOnce) {
