@@ -72,10 +72,7 @@ RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
-    : path_(std::move(other.path_)),
-      lock_(std::exchange(other.lock_, -1)),
-      csv_(std::move(other.csv_)),
-      changed_(other.changed_) {}
+    : path_(std::move(other.path_)), lock_(std::exchange(other.lock_, -1)), metrics_(std::move(other.metrics_)) {}
 
 RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
@@ -99,7 +96,7 @@ RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
     if (!created) continue;
     RunFolder run(path);
     create_folders(path / "checkpoints");
-    run.csv_ = kHeader;
+    run.begin_metrics(kHeader);
     return run;
   }
 }
@@ -115,17 +112,23 @@ RunFolder RunFolder::reopen(const fs::path& checkpoint, int64_t step) {
         "from its weights with --pretrained");
   formats::remove_abandoned(run.best_checkpoint());
   formats::remove_abandoned(run.last_checkpoint());
-  formats::remove_abandoned(run.path_ / "metrics.csv");
-  run.csv_ = kHeader;
-  std::ifstream file(run.path_ / "metrics.csv");
+  formats::remove_abandoned(run.metrics_path());
+  std::string rows = kHeader;
+  std::ifstream file(run.metrics_path());
   std::string line;
   std::getline(file, line);  // the header
-  while (std::getline(file, line)) {
+  while (std::getline(file, line) && !file.eof()) {
     int64_t row_step = 0;
     const auto parsed = std::from_chars(line.data(), line.data() + line.size(), row_step);
-    if (parsed.ec == std::errc() && row_step <= step) run.csv_ += line + "\n";
+    if (parsed.ec == std::errc() && row_step <= step) rows += line + "\n";
   }
+  run.begin_metrics(rows);
   return run;
+}
+
+void RunFolder::begin_metrics(const std::string& content) {
+  formats::write_atomically(metrics_path(), content);
+  metrics_.emplace(metrics_path());
 }
 
 void RunFolder::write_hparams(const std::vector<std::pair<std::string, std::string>>& settings) const {
@@ -137,15 +140,13 @@ void RunFolder::write_hparams(const std::vector<std::pair<std::string, std::stri
 }
 
 void RunFolder::add(const Metrics& metrics) {
-  csv_ += std::to_string(metrics.step) + "," + std::to_string(metrics.epoch) + "," + cell(metrics.train_loss) + "," +
-          cell(metrics.learning_rate) + "," + cell(metrics.val_loss) + "," + cell(metrics.val_acc) + "\n";
-  changed_ = true;
+  metrics_->append(std::to_string(metrics.step) + "," + std::to_string(metrics.epoch) + "," + cell(metrics.train_loss) +
+                   "," + cell(metrics.learning_rate) + "," + cell(metrics.val_loss) + "," + cell(metrics.val_acc) +
+                   "\n");
 }
 
-void RunFolder::publish_metrics() {
-  if (!changed_) return;
-  formats::write_atomically(path_ / "metrics.csv", csv_);
-  changed_ = false;
+void RunFolder::flush_metrics() {
+  metrics_->flush();
 }
 
 }  // namespace igpt::training

@@ -159,6 +159,7 @@ void Trainer::open_folder() {
     if (options_.resume.empty()) folder_->write_hparams(options_.settings);
     job_record().remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());
+    if (!begins) events_->restart(step_ + 1);
   }
   const auto path = group_.from_first(folder_ ? folder_->path().string() : "");
   if (!folder_) folder_.emplace(RunFolder::of_another_process(path));
@@ -198,7 +199,7 @@ void Trainer::loop() {
   while (step_ < options_.steps && !stops_early()) {
     update();
     finish_row();  // while the device computes that update
-    if (step_ % kLogInterval == 0) begin_row();
+    if (step_ % kLogInterval == 0 || validation_due()) begin_row();
     if (reads_every_loss()) finish_row();
     if (validation_due()) validate();
     if (validation_due() || checkpoint_due()) save_last();
@@ -336,16 +337,16 @@ void Trainer::validate() {
   expect_finite(result.loss, "validation loss", step_);
   Metrics metrics{.step = step_, .epoch = epoch_of(step_), .val_loss = result.loss};
   if (options_.classify) metrics.val_acc = result.accuracy;
-  if (group_.is_first()) {
-    events_->scalar("val_loss", result.loss, step_);
-    if (options_.classify)
-      events_->scalar("val_acc", result.accuracy, step_);
-    else if (options_.sample_grid > 0)
-      draw_samples();
-  }
+  std::optional<formats::Image> samples;
+  if (group_.is_first() && !options_.classify && options_.sample_grid > 0) samples = draw_samples();
   agree_on_stop();
-  stop_if_asked();
-  folder_->add(metrics);
+  stop_if_asked();  // before anything is logged: a resumed run validates here again
+  if (group_.is_first()) {
+    folder_->add(metrics);
+    events_->scalar("val_loss", result.loss, step_);
+    if (options_.classify) events_->scalar("val_acc", result.accuracy, step_);
+    if (samples) events_->image("samples", *samples, step_);
+  }
   progress_.validated_step = step_;
   const double best_by = options_.classify ? result.accuracy : result.loss;
   const bool is_best = better(best_by);
@@ -367,7 +368,7 @@ void Trainer::validate() {
 
 // A grid of images drawn from nothing, for TensorBoard: always the same random numbers, so that the steps compare. Ends
 // early, without it, when asked to stop.
-void Trainer::draw_samples() try {
+std::optional<formats::Image> Trainer::draw_samples() try {
   const int64_t grid = options_.sample_grid;
   std::vector<uint64_t> streams(grid * grid);
   std::iota(streams.begin(), streams.end(), 0);
@@ -380,15 +381,16 @@ void Trainer::draw_samples() try {
   const auto tokens = sampling::generate(trained(), nothing, streams, sampling, stop, hooks_.note);  // (grid^2, S)
   const int64_t side = options_.model.num_pixels;
   const auto pixels = model_->quantizer()->decode(tokens.view({grid, grid, side, side}));  // (grid, grid, h, w, C)
-  events_->image("samples", sampling::to_image(sampling::tiled(pixels)), step_);
+  return sampling::to_image(sampling::tiled(pixels));
 } catch (const Interrupted&) {
+  return {};
 }
 
 void Trainer::save_last() {
   finish_row();
   expect_identical_ranks();
   if (!group_.is_first()) return;
-  folder_->publish_metrics();
+  folder_->flush_metrics();
   write_checkpoint(folder_->last_checkpoint(), checkpoint());
 }
 

@@ -42,7 +42,7 @@ class Trainer {
   const ImageGPT& trained() const;
   void validate();
   Score score_validation();
-  void draw_samples();
+  std::optional<formats::Image> draw_samples();
   bool reads_every_loss() const { return device_.is_cpu() && !device_update_; }
   void begin_row();
   void finish_row();

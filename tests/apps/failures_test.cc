@@ -220,6 +220,20 @@ TEST_P(FailingTraining, KeepsTheLastGoodCheckpoints) {
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
 }
 
+// What is appended while a training goes on.
+TEST_F(Outputs, ARowThatDoesNotFitEndsATrainingAndLeavesWholeRows) {
+  if (sanitized) GTEST_SKIP() << "a sanitizer wants to be loaded first";
+  testing::write_tiny_dataset(folder_ / "data", /*train_count=*/80, /*num_pixels=*/8);
+  const auto ending = testing::run({program("run"), "train", "-q", "--name", "a", "--steps", "4", "--val_interval", "1",
+                                    "--num_pixels", "8", "--device", "cpu"},
+                                   failing({"write", ENOSPC, 3, ""}, "/metrics.csv"), folder_.path());
+  testing::expect_refusal(ending, "run train", 1,
+                          "metrics.csv: cannot write: No space left on device; free some space and try again");
+  const auto metrics = read_bytes(folder_ / "logs/a/version_0/metrics.csv");
+  EXPECT_TRUE(metrics.ends_with("\n"));
+  EXPECT_EQ(std::count(metrics.begin(), metrics.end(), '\n'), 1 + 3);
+}
+
 TEST_F(Outputs, FoldersThatCannotBeMadeAreNamed) {
   const SmallDisk disk(folder_ / "out");
   if (!disk.mounted() || !disk.make_read_only()) GTEST_SKIP() << "may not mount a small disk";

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "event_files.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "process.h"
 #include "temporary_folder.h"
@@ -109,6 +110,7 @@ TEST_F(KilledTraining, ResumedAgainAndAgainEndsBitForBitAsTheUndisturbed) {
   EXPECT_TRUE(same(actual.optimizer->exp_avg_sq, expected.optimizer->exp_avg_sq));
   EXPECT_EQ(testing::read_bytes(run_folder("killed") / "metrics.csv"),
             testing::read_bytes(run_folder("whole") / "metrics.csv"));
+  EXPECT_EQ(testing::read_as_tensorboard(run_folder("killed")), testing::read_as_tensorboard(run_folder("whole")));
   for (const auto& entry : fs::recursive_directory_iterator(run_folder("killed")))
     EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
 }

@@ -195,7 +195,7 @@ TEST_F(DeviceTraining, WritesTheRowsOfTheCpusMetrics) {
   EmulatedDevice device;
   o.name = "device";
   const auto actual = metrics_beside(trained(o).last_checkpoint);
-  EXPECT_EQ(expected.size(), 5u);  // of training at 50 and 100, of validation at 50, 100 and 110
+  EXPECT_EQ(expected.size(), 6u);  // of training and of validation at 50, 100 and 110
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_THAT(actual[i], ::testing::Pointwise(::testing::DoubleNear(1e-3), expected[i])) << "row " << i;

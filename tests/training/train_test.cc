@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <fstream>
+#include <numeric>
 #include <sstream>
+#include <tuple>
 
+#include "event_files.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
@@ -147,6 +150,85 @@ TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
   expect_equal(last, whole.last_checkpoint);
   expect_equal((folder_ / "logs/parts/version_0/checkpoints/best.ckpt").string(), whole.best_checkpoint);
   EXPECT_EQ(metrics_beside(last), metrics_beside(whole.last_checkpoint));
+  EXPECT_EQ(testing::read_as_tensorboard(folder_ / "logs/parts/version_0"),
+            testing::read_as_tensorboard(folder_ / "logs/whole/version_0"));
+}
+
+// A killed run goes on from an older checkpoint than the last point that TensorBoard was given.
+TEST_F(Train, AResumedRunTakesBackWhatTensorboardSawLater) {
+  auto o = options("killed", 150);
+  o.schedule = "constant";
+  o.val_interval = 30;
+  train(o, {});
+  const auto run = folder_ / "logs/killed/version_0";
+  const auto undisturbed = testing::read_as_tensorboard(run);
+  EXPECT_THAT(undisturbed.at("samples"), ::testing::SizeIs(5));
+  ASSERT_EQ(undisturbed.at("val_loss").back().first, 150);
+  const auto best = run / "checkpoints" / "best.ckpt";
+  auto early = o;
+  early.name = "early";
+  early.steps = 60;
+  std::filesystem::copy_file(train(early, {}).last_checkpoint, best, std::filesystem::copy_options::overwrite_existing);
+  train(resumed(o, best), {});
+  EXPECT_EQ(testing::read_as_tensorboard(run), undisturbed);
+}
+
+/// Rows of metrics.csv, cells as text.
+std::vector<std::vector<std::string>> rows_of(const std::string& metrics) {
+  std::vector<std::vector<std::string>> rows;
+  std::istringstream lines(metrics);
+  std::string line, cell;
+  for (std::getline(lines, line); std::getline(lines, line);) {
+    rows.emplace_back();
+    std::istringstream cells(line + ",");
+    while (std::getline(cells, cell, ',')) rows.back().push_back(cell);
+  }
+  return rows;
+}
+
+TEST_F(Train, EachValidationAndTheEndHaveATrainingLoss) {
+  auto o = options("every_step", 30);
+  o.val_interval = 1;
+  o.sample_grid = 0;
+  std::vector<double> losses;
+  for (const auto& row : rows_of(metrics_beside(train(o, {}).last_checkpoint)))
+    if (!row[2].empty()) losses.push_back(std::stod(row[2]));
+  ASSERT_EQ(losses.size(), 30u);
+  o.name = "short";
+  o.val_interval = 20;
+  const auto rows = rows_of(metrics_beside(train(o, {}).last_checkpoint));
+  ASSERT_EQ(rows.size(), 4u);
+  const auto mean = [&](int64_t from, int64_t to) {
+    return std::accumulate(losses.begin() + from, losses.begin() + to, 0.0) / static_cast<double>(to - from);
+  };
+  for (const auto& [row, step, from] : {std::tuple(0, 20, 0), std::tuple(2, 30, 20)}) {
+    EXPECT_EQ(rows[row][0], std::to_string(step));
+    EXPECT_NEAR(std::stod(rows[row][2]), mean(from, step), 1e-12);
+    EXPECT_EQ(rows[row][4], "");
+    EXPECT_EQ(rows[row + 1][0], std::to_string(step));
+    EXPECT_EQ(rows[row + 1][2], "");
+    EXPECT_NE(rows[row + 1][4], "");
+  }
+  const auto shown = testing::read_as_tensorboard(folder_ / "logs/short/version_0");
+  EXPECT_THAT(shown.at("train_loss"), ::testing::ElementsAre(::testing::Pair(20, static_cast<float>(mean(0, 20))),
+                                                             ::testing::Pair(30, static_cast<float>(mean(20, 30)))));
+}
+
+TEST_F(Train, MetricsAreSeenWhileItGoesOn) {
+  auto o = options("seen", 120);
+  o.val_interval = 120;
+  std::vector<size_t> rows;  // after each update
+  Hooks hooks;
+  hooks.progress = [&](int64_t, int64_t, const std::string&) {
+    const auto metrics = testing::read_bytes(folder_ / "logs/seen/version_0/metrics.csv");
+    EXPECT_TRUE(metrics.ends_with("\n"));
+    rows.push_back(rows_of(metrics).size());
+  };
+  train(o, hooks);
+  ASSERT_EQ(rows.size(), 120u);
+  EXPECT_EQ(rows[49], 0u);
+  EXPECT_EQ(rows[50], 1u);
+  EXPECT_EQ(rows[110], 2u);
 }
 
 TEST_F(Train, SavesAndValidatesTheAverageOfTheWeights) {

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "igpt/formats/append_file.h"
+
 namespace igpt::training {
 
 /// One row of metrics.csv; what was not measured at this step stays empty.
@@ -27,8 +29,8 @@ class RunFolder {
   static RunFolder create(const std::filesystem::path& log_dir, const std::string& name);
 
   /// The folder of a run's checkpoint (FOLDER/checkpoints/last.ckpt), as it was at `step`: later rows of its
-  /// metrics.csv are dropped. Throws igpt::InputError when the file does not lie in such a folder, igpt::Error when
-  /// another program trains in it.
+  /// metrics.csv are dropped, and one that is not whole. Throws igpt::InputError when the file does not lie in such a
+  /// folder, igpt::Error when another program trains in it.
   static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step);
 
   /// A run's folder that another process writes: for its paths alone.
@@ -44,20 +46,23 @@ class RunFolder {
 
   void write_hparams(const std::vector<std::pair<std::string, std::string>>& settings) const;
 
-  /// Adds a row; it is on the disk after the next publish_metrics.
+  /// Appends a row to metrics.csv, where a reader sees it at once. Throws igpt::Error when it cannot be written; then
+  /// nothing of it is there.
   void add(const Metrics& metrics);
 
-  /// Replaces metrics.csv, if there are new rows.
-  void publish_metrics();
+  /// Waits until the rows are on the disk.
+  void flush_metrics();
 
  private:
   RunFolder() = default;
   explicit RunFolder(std::filesystem::path path);
 
+  std::filesystem::path metrics_path() const { return path_ / "metrics.csv"; }
+  void begin_metrics(const std::string& content);
+
   std::filesystem::path path_;
   int lock_ = -1;
-  std::string csv_;
-  bool changed_ = true;
+  std::optional<formats::AppendFile> metrics_;
 };
 
 }  // namespace igpt::training
