@@ -20,8 +20,8 @@ constexpr const char* kSessionOptions[] = {"resume",       "config", "device",  
                                            "rank_timeout", "quiet",  "verbose", "json"};
 // Settings that a resumed run may be given anew: its data may have moved, it may go on for longer, elsewhere, or
 // with other pictures.
-constexpr const char* kResumableOptions[] = {
-    "train_x", "train_y", "test_x", "test_y", "steps", "sample_grid", "activation_checkpointing"};
+constexpr const char* kResumableOptions[] = {"train_x", "train_y",  "test_x",      "test_y",
+                                             "steps",   "patience", "sample_grid", "activation_checkpointing"};
 
 template <size_t N>
 bool contains(const char* const (&names)[N], const std::string& name) {
@@ -184,6 +184,7 @@ int run_train(TrainCommand& command) {
     cli::JsonObject json;
     json.add("best_checkpoint", result.best_checkpoint).add("step", result.best_step).add(score, result.best_score);
     json.add("last_checkpoint", result.last_checkpoint).add("seed", train.seed);
+    json.add("last_step", result.last_step).add("stopped_early", result.stopped_early);
     std::printf("%s\n", json.text().c_str());
   } else {
     std::printf("%s: step %lld, %s %.6f\n", result.best_checkpoint.c_str(), static_cast<long long>(result.best_step),

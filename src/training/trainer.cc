@@ -166,6 +166,11 @@ void Trainer::open_folder() {
 }
 
 void Trainer::describe() const {
+  if (hooks_.note && options_.batch_size > train_.size())
+    hooks_.note("--batch_size " + std::to_string(options_.batch_size) + " is more than the " +
+                std::to_string(train_.size()) +
+                " images to train: a batch has some of them more than once, and every " +
+                (options_.val_interval ? "step ends an epoch" : "step ends an epoch and is followed by a validation"));
   if (!hooks_.detail) return;
   hooks_.detail("model: " + std::to_string(adam_->gradients().numel()) +
                 " parameters; data: " + std::to_string(train_.size()) + " images to train, " +
@@ -187,11 +192,19 @@ TrainResult Trainer::run() {
     throw Error(error.what() +
                 (std::filesystem::exists(last) ? "; to go on: run train --resume " + last.string() : std::string()));
   }
-  return {folder_->best_checkpoint().string(), folder_->last_checkpoint().string(), progress_.best_step,
-          progress_.best_score};
+  return {.best_checkpoint = folder_->best_checkpoint().string(),
+          .last_checkpoint = folder_->last_checkpoint().string(),
+          .best_step = progress_.best_step,
+          .best_score = progress_.best_score,
+          .last_step = step_,
+          .stopped_early = stops_early() && step_ < options_.steps};
 }
 
 void Trainer::loop() {
+  const bool finished = !options_.resume.empty() && step_ >= options_.steps && progress_.validated_step == step_;
+  if (finished && hooks_.note)
+    hooks_.note("nothing is left to train: the run is at step " + std::to_string(step_) + " of " +
+                std::to_string(options_.steps) + "; a larger --steps goes on");
   if (validation_due() && progress_.validated_step < step_) {  // was stopped while validating
     validate();
     save_last();
@@ -206,6 +219,19 @@ void Trainer::loop() {
     if (group_.alone()) signal_ = own_stop_signal();
     stop_if_asked();
   }
+  if (stops_early() && step_ < options_.steps) tell_early_stop();
+}
+
+void Trainer::tell_early_stop() const {
+  if (!hooks_.note) return;
+  char best[64];
+  std::snprintf(best, sizeof best, "%.4f at step %lld", progress_.best_score,
+                static_cast<long long>(progress_.best_step));
+  hooks_.note("stopped early after step " + std::to_string(step_) + " of " + std::to_string(options_.steps) +
+              ": val_acc has not improved on " + best + " for " + std::to_string(progress_.bad_validations) +
+              (progress_.bad_validations == 1 ? " validation" : " validations") +
+              " (--patience); to go on: run train --resume " + folder_->last_checkpoint().string() +
+              " with a larger --patience");
 }
 
 // An update from this rank's share of each batch, and everybody else's.

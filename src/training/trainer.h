@@ -36,6 +36,7 @@ class Trainer {
   JobRecord job_record() const;
   void describe() const;
   void loop();
+  void tell_early_stop() const;
   void update();
   void sum_over_ranks();
   void expect_identical_ranks();

@@ -91,6 +91,23 @@ TEST_F(Run, FineTunesAClassifier) {
   EXPECT_THAT(hparams, AllOf(HasSubstr("embed_dim: 8"), HasSubstr("schedule: constant"), HasSubstr("classify: true")));
 }
 
+TEST_F(Run, AnEarlyStopIsToldWithItsOption) {
+  const std::vector<std::string> options{"--name",         "clf", "--classify", "--steps", "2000",
+                                         "--val_interval", "1",   "--patience", "2",       "--json"};
+  const auto stopped = train(options);
+  ASSERT_EQ(stopped.exit_code, 0) << stopped.err;
+  EXPECT_THAT(stopped.err,
+              AllOf(HasSubstr(" of 2000: val_acc has not improved on "), HasSubstr(" for 2 validations (--patience)")));
+  EXPECT_THAT(stopped.out, AllOf(HasSubstr("\"last_step\": "), HasSubstr("\"stopped_early\": true")));
+  const auto again = run({"train", "--resume", checkpoint("clf"), "--threads", "1", "--json"});
+  EXPECT_THAT(again.err, HasSubstr(" for 2 validations (--patience)"));
+  EXPECT_EQ(again.out, stopped.out);
+  const auto longer =
+      run({"train", "--resume", checkpoint("clf"), "--threads", "1", "--patience", "1000", "--steps", "150", "--json"});
+  ASSERT_EQ(longer.exit_code, 0) << longer.err;
+  EXPECT_THAT(longer.out, AllOf(HasSubstr("\"last_step\": 150"), HasSubstr("\"stopped_early\": false")));
+}
+
 double number_after(const std::string& text, const std::string& key) {
   const auto at = text.find(key);
   return at == std::string::npos ? NAN : std::strtod(text.c_str() + at + key.size(), nullptr);

@@ -231,6 +231,21 @@ TEST_F(Train, MetricsAreSeenWhileItGoesOn) {
   EXPECT_EQ(rows[110], 2u);
 }
 
+TEST_F(Train, ABatchLargerThanTheDataIsTold) {
+  auto o = options("large", 2);
+  std::vector<std::string> notes;
+  Hooks hooks;
+  hooks.note = [&](const std::string& line) { notes.push_back(line); };
+  o.batch_size = 72;  // 80 images, 8 of them to validate
+  train(o, hooks);
+  EXPECT_THAT(notes, ::testing::Not(::testing::Contains(HasSubstr("--batch_size"))));
+  o.batch_size = 73;
+  train(o, hooks);
+  EXPECT_THAT(notes,
+              ::testing::Contains("--batch_size 73 is more than the 72 images to train: a batch has some of them "
+                                  "more than once, and every step ends an epoch and is followed by a validation"));
+}
+
 TEST_F(Train, SavesAndValidatesTheAverageOfTheWeights) {
   auto o = options("averaged", 60);
   o.schedule = "constant";
@@ -335,12 +350,53 @@ TEST_F(Train, ClassifierLearnsAndStopsEarly) {
   o.schedule = "constant";
   o.val_interval = 20;
   o.patience = 2;
-  const auto result = train(o, {});
+  std::vector<std::string> notes;
+  Hooks hooks;
+  hooks.note = [&](const std::string& line) { notes.push_back(line); };
+  const auto result = train(o, hooks);
   EXPECT_GT(result.best_score, 0.7);
+  EXPECT_TRUE(result.stopped_early);
   const auto last = read_checkpoint(result.last_checkpoint);
   EXPECT_LT(last.global_step, 2000);
   EXPECT_EQ(last.global_step, result.best_step + 2 * 20);
-  EXPECT_EQ(train(resumed(o, result.last_checkpoint), {}).best_score, result.best_score);  // nothing left to do
+  EXPECT_EQ(result.last_step, last.global_step);
+  const auto told = ::testing::AllOf(
+      ::testing::StartsWith("stopped early after step " + std::to_string(result.last_step) +
+                            " of 2000: val_acc has not improved on "),
+      HasSubstr("at step " + std::to_string(result.best_step) + " for 2 validations (--patience); to go on: "),
+      ::testing::EndsWith("run train --resume " + result.last_checkpoint + " with a larger --patience"));
+  EXPECT_THAT(notes.back(), told);
+
+  notes.clear();
+  const auto again = train(resumed(o, result.last_checkpoint), hooks);  // nothing left to do
+  EXPECT_EQ(again.best_score, result.best_score);
+  EXPECT_TRUE(again.stopped_early);
+  EXPECT_THAT(notes.back(), told);
+
+  o.steps = result.last_step;  // which are done, patience or not
+  EXPECT_FALSE(train(resumed(o, result.last_checkpoint), hooks).stopped_early);
+  o.steps = 2000;
+  o.patience = 4;
+  const auto longer = train(resumed(o, result.last_checkpoint), {});
+  EXPECT_GT(longer.last_step, result.last_step);
+  o.name = "patient";
+  const auto patient = train(o, {});
+  expect_equal(longer.last_checkpoint, patient.last_checkpoint);
+}
+
+TEST_F(Train, AFinishedRunThatIsResumedSaysThatNothingIsLeft) {
+  auto o = options("finished", 4);
+  std::vector<std::string> notes;
+  Hooks hooks;
+  hooks.note = [&](const std::string& line) { notes.push_back(line); };
+  const auto result = train(o, hooks);
+  EXPECT_EQ(result.last_step, 4);
+  EXPECT_FALSE(result.stopped_early);
+  const auto told =
+      ::testing::Contains("nothing is left to train: the run is at step 4 of 4; a larger --steps goes on");
+  EXPECT_THAT(notes, ::testing::Not(told));
+  EXPECT_EQ(train(resumed(o, result.last_checkpoint), hooks).best_score, result.best_score);
+  EXPECT_THAT(notes, told);
 }
 
 TEST_F(Train, LossThatIsNotFiniteStopsAndKeepsTheLastGoodCheckpoint) {
