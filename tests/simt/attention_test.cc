@@ -172,9 +172,11 @@ class CudaAttention : public ::testing::TestWithParam<Case> {
     simt::set_order(1);
   }
 
-  /// Whose results differ.
+  /// Whose results differ. Of long sequences the last one: the shorter ones do.
   static std::vector<int> kinds_of_device() {
-    return GetParam().precision == AttentionPrecision::fp32 ? std::vector{0} : simt::kinds_of_tensor_cores();
+    if (GetParam().precision == AttentionPrecision::fp32) return {0};
+    const auto kinds = simt::kinds_of_tensor_cores();
+    return GetParam().length > 300 && !kinds.empty() ? std::vector{kinds.back()} : kinds;
   }
 };
 

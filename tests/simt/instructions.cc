@@ -37,6 +37,10 @@ int exponent_of(float x) {
   return std::max(static_cast<int>(std::bit_cast<uint32_t>(x) >> 23 & 0xff), 1) - 127;
 }
 
+double power_of_two(int exponent) {  // of a normal number
+  return std::bit_cast<double>(static_cast<uint64_t>(1023 + exponent) << 52);
+}
+
 struct Factors {
   float a, b;
 };
@@ -52,11 +56,11 @@ float aligned_sum(float c, const Factors* products, int count, int extra_bits) {
   }
   if (largest == INT_MIN || !std::isfinite(plain)) return static_cast<float>(plain);
   const int last_bit = largest - 23 - extra_bits;
-  const double units = std::ldexp(1.0, -last_bit);
+  const double units = power_of_two(-last_bit);
   auto sum = static_cast<int64_t>(c * units);
   for (int k = 0; k < count; ++k)
     sum += static_cast<int64_t>(static_cast<double>(products[k].a) * products[k].b * units);
-  return toward_zero(std::ldexp(static_cast<double>(sum), last_bit));
+  return toward_zero(static_cast<double>(sum) * power_of_two(last_bit));
 }
 
 void multiply(float (&c)[4], int depth, Slots slots) {
