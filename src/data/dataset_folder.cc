@@ -1,7 +1,6 @@
 #include "igpt/data/dataset_folder.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
@@ -10,10 +9,12 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <set>
 #include <thread>
 
 #include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/input_file.h"
 
@@ -52,13 +53,47 @@ void remove_folder(const fs::path& folder) {
   if (error) fail(folder, "remove", error.value());
 }
 
-// Moves a complete set to its place. Whoever calls holds the exclusive lock.
-void roll_forward(const fs::path& folder) {
+bool is_link(const fs::path& path) {
+  std::error_code error;
+  return fs::is_symlink(path, error);
+}
+
+formats::AtomicFile copied(const fs::path& from, const fs::path& to) {
+  formats::remove_abandoned(to);
+  formats::AtomicFile copy(to);
+  formats::InputFile file(from);
+  std::vector<std::byte> chunk(size_t{256} << 10);
+  while (const size_t size = file.read(chunk)) copy.write(std::span(chunk).first(size));
+  copy.flush();
+  return copy;
+}
+
+// A folder from a stranger may hold a set that is .ready, and links to anywhere: what is moved without being asked for
+// never leads out to a file that is not one of a dataset.
+void expect_dataset_file(const fs::path& link, const fs::path& ready) {
+  const fs::path target = formats::place_of(link);
+  if (target.extension() == ".npy" || target.filename() == link.filename()) return;
+  throw Error(link.string() + ": is a link to a file of another name, and " + ready.string() +
+              " holds a set that was not moved to its place; remove " + ready.string() + " and run prepare_data again");
+}
+
+// Moves a complete set to its place; of those places that are links, `copies` may hold the new files, complete. Whoever
+// calls holds the exclusive lock.
+void roll_forward(const fs::path& folder, std::map<std::string, formats::AtomicFile> copies = {}) {
   const fs::path ready = folder / kReady;
   if (!is_there(ready)) return;
   for (const char* name : kNames) {
-    if (::rename((ready / name).c_str(), (folder / name).c_str()) != 0 && errno != ENOENT)
-      fail(folder / name, "replace", errno);
+    const fs::path from = ready / name, to = folder / name;
+    if (const auto copy = copies.find(name); copy != copies.end()) {
+      copy->second.publish();
+    } else if (!is_there(from)) {
+      continue;  // was moved before
+    } else if (is_link(to)) {
+      expect_dataset_file(to, ready);
+      copied(from, to).publish();
+    } else if (::rename(from.c_str(), to.c_str()) != 0) {
+      fail(to, "replace", errno);
+    }
   }
   flush_folder(folder);
   remove_folder(ready);
@@ -82,21 +117,19 @@ fs::path made(fs::path folder) {
 
 }  // namespace
 
-FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting) {
+FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting, const NoteCallback& note) {
   const int flags = kind == Kind::kExclusive ? O_RDWR | O_CREAT : O_RDONLY;
   descriptor_ = ::open(file.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
   if (descriptor_ < 0) fail(file, kind == Kind::kExclusive ? "create" : "open", errno);
   // Not a blocking flock: a signal handler's flag has to be seen while waiting.
-  while (::flock(descriptor_, (kind == Kind::kExclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
-    const int error = errno;
-    try {
-      if (error != EWOULDBLOCK && error != EINTR) fail(file, "lock", error);
+  try {
+    while (!formats::take_lock(descriptor_, kind, file, note)) {
       if (waiting) waiting();
-    } catch (...) {
-      ::close(descriptor_);
-      throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  } catch (...) {
+    ::close(descriptor_);
+    throw;
   }
 }
 
@@ -104,21 +137,25 @@ FileLock::~FileLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiting) {
+ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiting, const NoteCallback& note) {
   std::set<fs::path> folders;
   for (const fs::path& file : files) {
     std::error_code error;
-    const fs::path folder = fs::weakly_canonical(fs::absolute(file).parent_path(), error);
-    if (!error) folders.insert(folder);
+    const fs::path path = fs::absolute(file);
+    for (const bool follows_link : {false, true}) {
+      const fs::path folder = follows_link ? fs::weakly_canonical(path, error).parent_path()
+                                           : fs::weakly_canonical(path.parent_path(), error);
+      if (!error) folders.insert(folder);
+    }
   }
   for (const fs::path& folder : folders) {
     while (true) {
       if (is_there(folder / kReady)) {
-        const FileLock lock(folder / kLock, FileLock::Kind::kExclusive, waiting);
+        const FileLock lock(folder / kLock, FileLock::Kind::kExclusive, waiting, note);
         roll_forward(folder);
       }
       if (!is_there(folder / kLock)) break;
-      FileLock lock(folder / kLock, FileLock::Kind::kShared, waiting);
+      FileLock lock(folder / kLock, FileLock::Kind::kShared, waiting, note);
       if (is_there(folder / kReady)) continue;  // its writer died while we waited
       locks_.push_back(std::move(lock));
       break;
@@ -126,8 +163,17 @@ ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiti
   }
 }
 
-DatasetWriter::DatasetWriter(fs::path folder, const WaitCallback& waiting)
-    : folder_(made(std::move(folder))), lock_(folder_ / kLock, FileLock::Kind::kExclusive, waiting) {
+void expect_replaceable(const fs::path& folder) {
+  for (const char* name : kNames) {
+    std::error_code ignored;
+    if (fs::is_directory(folder / name, ignored))
+      throw Error((folder / name).string() + ": is a folder where a file has to go; move it away");
+    formats::place_of(folder / name);
+  }
+}
+
+DatasetWriter::DatasetWriter(fs::path folder, const WaitCallback& waiting, const NoteCallback& note)
+    : folder_(made(std::move(folder))), lock_(folder_ / kLock, FileLock::Kind::kExclusive, waiting, note) {
   roll_forward(folder_);
   remove_folder(incoming());
   if (::mkdir(incoming().c_str(), 0777) != 0) fail(incoming(), "create the folder", errno);
@@ -143,17 +189,18 @@ fs::path DatasetWriter::incoming() const {
 }
 
 void DatasetWriter::publish() {
+  expect_replaceable(folder_);
+  std::map<std::string, formats::AtomicFile> copies;
   for (const char* name : kNames) {
     std::error_code ignored;
-    if (fs::is_directory(folder_ / name, ignored))
-      throw Error((folder_ / name).string() + ": is a folder where a file has to go; move it away");
     if (!fs::is_regular_file(incoming() / name, ignored))
       throw Error((incoming() / name).string() + ": was not written");
+    if (is_link(folder_ / name)) copies.emplace(name, copied(incoming() / name, folder_ / name));
   }
   flush_folder(incoming());
   if (::rename(incoming().c_str(), (folder_ / kReady).c_str()) != 0) fail(folder_ / kReady, "create", errno);
   flush_folder(folder_);
-  roll_forward(folder_);
+  roll_forward(folder_, std::move(copies));
 }
 
 std::string to_yaml(const DatasetInfo& info) {

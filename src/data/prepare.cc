@@ -166,7 +166,8 @@ class RawFiles {
 
   std::string fetch(const RawFile& file) {
     fs::create_directories(folder_);
-    const FileLock lock(folder_ / ".lock", FileLock::Kind::kExclusive, [this] { waiting(); });
+    const FileLock lock(
+        folder_ / ".lock", FileLock::Kind::kExclusive, [this] { waiting(); }, options_.note);
     const fs::path complete = folder_ / (file.name + ".gz"), part = folder_ / (file.name + ".gz.part");
     // Another program may have downloaded it while we waited, or died after the last byte.
     std::vector<fs::path> damaged;
@@ -312,9 +313,10 @@ std::vector<PreparedFile> list_files(const fs::path& folder) {
 // The files, if they are exactly those that would be made.
 std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, const PrepareOptions& options) {
   if (!fs::exists(options.data_dir / "dataset.yaml")) return std::nullopt;
-  const ReadLock lock({options.data_dir / "dataset.yaml"}, [&] {
+  const auto waiting = [&] {
     if (options.progress) options.progress("", 0, 0);
-  });
+  };
+  const ReadLock lock({options.data_dir / "dataset.yaml"}, waiting, options.note);
   try {
     const auto present = read_dataset_info(options.data_dir);
     if (!present || present->dataset != wanted.dataset || present->palette != wanted.palette ||
@@ -338,6 +340,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   DatasetInfo info = describe(dataset, options);
   if (!options.force)
     if (auto files = find_ready(info, options)) return {true, *std::move(files)};
+  expect_replaceable(options.data_dir);
 
   std::array<std::string, 4> raw = RawFiles(dataset, options).read();
   std::array<Part, 4> parts;
@@ -347,9 +350,10 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   for (const size_t images : {0, 2}) encode(options.palette, parts[images].values, parts[images].values);
   info.image_size = parts[0].shape[1];
 
-  DatasetWriter writer(options.data_dir, [&] {
+  const auto waiting = [&] {
     if (options.progress) options.progress("", 0, 0);
-  });
+  };
+  DatasetWriter writer(options.data_dir, waiting, options.note);
   std::array<std::future<std::string>, 4> written;
   for (size_t i = 0; i < parts.size(); ++i)
     written[i] = std::async(std::launch::async,
@@ -364,6 +368,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
 
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options) {
   try {
+    const Sha256 started_early;  // while there is memory
     return find_or_make(dataset, options);
   } catch (const fs::filesystem_error& error) {
     throw Error(error.path1().string() + ": " + error.code().message() + "; check that you may read and write there");

@@ -114,9 +114,10 @@ std::string fingerprint(const Split& split) {
   return hash.hex();
 }
 
-Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expected, const WaitCallback& waiting) {
+Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expected, const WaitCallback& waiting,
+                 const NoteCallback& note) {
   const bool labelled = !y.empty();
-  const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting);
+  const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting, note);
   // All shapes are known to be right before memory is taken for the values.
   const formats::NpyHeader images = header_of(x);
   check_images(x, images.shape, expected);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,21 +32,55 @@ fs::path folder_of(const fs::path& target) {
   if (error == ENOSPC || error == EDQUOT) advice = "; free some space and try again";
   if (error == EACCES || error == EPERM || error == EROFS) advice = "; choose a folder that you may write to";
   if (error == ENOENT) advice = "; create its folder first";
+  if (error == ELOOP) advice = "; remove the links that lead back to themselves";
+  if (error == EBUSY) advice = "; a file that is mounted by itself cannot be replaced, mount its folder";
   throw Error(target.string() + ": cannot " + action + ": " + std::strerror(error) + advice);
+}
+
+// Where `target` leads through symbolic links, of which the last may lead to no file yet. They are followed by hand:
+// what is renamed to a link would take the link's place.
+fs::path followed(const fs::path& target, std::error_code& error) {
+  constexpr int kMostLinks = 40;  // as the kernel has it
+  fs::path place = target;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(place, error)); ++links) {
+    if (links == kMostLinks) error = std::make_error_code(std::errc::too_many_symbolic_link_levels);
+    const fs::path next = error ? fs::path() : fs::read_symlink(place, error);
+    if (error) return place;
+    place = place.parent_path() / next;
+  }
+  error.clear();  // what is not there, or cannot be seen, is no link
+  return place;
+}
+
+// As `docker run -v FILE:FILE` makes it.
+bool is_mounted_by_itself(const fs::path& file) {
+  constexpr uint64_t kMountRoot = 0x2000;  // STATX_ATTR_MOUNT_ROOT of Linux 5.8
+  struct statx status {};
+  return ::statx(AT_FDCWD, file.c_str(), AT_SYMLINK_NOFOLLOW, 0, &status) == 0 && (status.stx_attributes & kMountRoot);
 }
 
 }  // namespace
 
-AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
-  std::error_code unknown;
-  if (target_.filename().empty() || fs::is_directory(target_, unknown))
-    throw Error(target_.string() + ": is a folder; give the name of a file");
-  // A rename would put a file in the place of /dev/null.
-  if (fs::exists(target_, unknown) && !fs::is_regular_file(target_, unknown))
-    throw Error(target_.string() + ": is not a regular file; give the name of a file");
+fs::path place_of(const fs::path& target) {
+  std::error_code unknown, wrong;
+  if (target.filename().empty() || fs::is_directory(target, unknown))
+    throw Error(target.string() + ": is a folder; give the name of a file");
+  const fs::path place = followed(target, wrong);
+  if (wrong) fail(target, "follow the link", wrong.value());
+  // A rename would put a file in the place of /dev/null. The links of /proc may name a file that is another one by now.
+  if (fs::exists(target, unknown) && (!fs::is_regular_file(target, unknown) || !fs::equivalent(target, place, unknown)))
+    throw Error(target.string() + ": is not a regular file; give the name of a file");
+  if (is_mounted_by_itself(place))
+    throw Error(target.string() +
+                ": is mounted by itself (docker run -v FILE:FILE), so that no other file can take its place; mount its "
+                "folder, or write to another file");
+  return place;
+}
+
+AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)), place_(place_of(target_)) {
   for (int attempt = 0;; ++attempt) {
-    temporary_ = folder_of(target_) /
-                 (temporary_prefix(target_) + std::to_string(getpid()) + "." + std::to_string(attempt) + ".tmp");
+    temporary_ = folder_of(place_) /
+                 (temporary_prefix(place_) + std::to_string(getpid()) + "." + std::to_string(attempt) + ".tmp");
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor_ >= 0) return;
     if (errno != EEXIST || attempt == 1000) fail(target_, "create", errno);
@@ -54,6 +89,7 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : target_(std::move(other.target_)),
+      place_(std::move(other.place_)),
       temporary_(std::move(other.temporary_)),
       descriptor_(std::exchange(other.descriptor_, -1)) {
   other.temporary_.clear();
@@ -77,13 +113,17 @@ void AtomicFile::write(std::string_view bytes) {
   write(std::as_bytes(std::span(bytes)));
 }
 
-void AtomicFile::publish() {
+void AtomicFile::flush() {
   if (::fsync(descriptor_) != 0) fail(target_, "write", errno);
+}
+
+void AtomicFile::publish() {
+  flush();
   if (::close(std::exchange(descriptor_, -1)) != 0) fail(target_, "write", errno);
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "replace", errno);
+  if (::rename(temporary_.c_str(), place_.c_str()) != 0) fail(target_, "replace", errno);
   temporary_.clear();
   // The rename is durable once the folder is; some file systems cannot flush a folder, which loses nothing here.
-  const int folder = ::open(folder_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int folder = ::open(folder_of(place_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return;
   ::fsync(folder);
   ::close(folder);
@@ -96,9 +136,10 @@ void write_atomically(const fs::path& target, std::string_view bytes) {
 }
 
 void remove_abandoned(const fs::path& target) {
-  const std::string prefix = temporary_prefix(target);
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder_of(target), error)) {
+  const fs::path place = followed(target, error);
+  const std::string prefix = temporary_prefix(place);
+  for (const auto& entry : fs::directory_iterator(folder_of(place), error)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(prefix) || !name.ends_with(".tmp")) continue;
     pid_t owner = 0;

@@ -54,10 +54,10 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
 }
 
 data::Split read_images(const CompletionOptions& options, const Checkpoint& checkpoint, const Hooks& hooks) {
-  auto split =
-      data::read_split(options.test_x, /*y=*/"",
-                       expected_images(checkpoint, options.checkpoint, "give --test_x images of the model's size"),
-                       [&] { throw_if_stopped(hooks); });
+  auto split = data::read_split(
+      options.test_x, /*y=*/"",
+      expected_images(checkpoint, options.checkpoint, "give --test_x images of the model's size"),
+      [&] { throw_if_stopped(hooks); }, hooks.note);
   const auto note = note_on_images(checkpoint, options.checkpoint, split, options.test_x);
   if (hooks.note && !note.empty()) hooks.note(note);
   return split;

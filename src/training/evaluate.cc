@@ -4,6 +4,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
 #include "igpt/formats/npy.h"
 #include "igpt/model/fused_model.h"
 #include "igpt/ops/device.h"
@@ -16,9 +17,10 @@ namespace {
 
 TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& checkpoint, bool classify,
                            const Hooks& hooks) {
-  const auto split =
-      data::read_split(options.test_x, classify ? options.test_y : "",
-                       expected_images(checkpoint, options.checkpoint, "give it images of that size with --test_x"));
+  const auto split = data::read_split(
+      options.test_x, classify ? options.test_y : "",
+      expected_images(checkpoint, options.checkpoint, "give it images of that size with --test_x"),
+      [&] { throw_if_stopped(hooks); }, hooks.note);
   const auto note = note_on_images(checkpoint, options.checkpoint, split, options.test_x);
   if (hooks.note && !note.empty()) hooks.note(note);
   for (const int64_t label : split.labels)
@@ -43,6 +45,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const bool classify = options.classify.value_or(checkpoint.classify);
   const auto dataset = read_test_set(options, checkpoint, classify, hooks);
   const auto device = ops::prepare_device(options.device, options.threads, hooks);
+  // What cannot be written is better known before the work than after.
+  if (!options.per_image.empty()) formats::AtomicFile writable(options.per_image);
   auto model = make_model(checkpoint);
   model->to(device);
 

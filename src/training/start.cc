@@ -130,8 +130,9 @@ data::Split read_training_split(TrainOptions& options, const std::optional<Check
                                          .num_pixels = options.model.num_pixels,
                                          .other_size_cure = "name their size with --num_pixels"};
   const auto expected = start ? expected_images(*start, path, "give it images of that size") : of_new_model;
-  auto split = data::read_split(options.data.train_x, options.classify ? options.data.train_y : "", expected,
-                                [&] { throw_if_stopped(hooks); });
+  auto split = data::read_split(
+      options.data.train_x, options.classify ? options.data.train_y : "", expected, [&] { throw_if_stopped(hooks); },
+      hooks.note);
   if (split.count < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
                      " image; training needs at least 2, one of them for validation");

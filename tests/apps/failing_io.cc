@@ -1,7 +1,10 @@
 // Preloaded into a program, makes one of its calls fail: IGPT_FAIL="write:.figure.png.:5:2" lets the third and every
-// later write to a path that contains ".figure.png." fail with errno 5.
+// later write to a path that contains ".figure.png." fail with errno 5. A thread that cannot be started has no path:
+// "pthread_create::11:1".
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -88,6 +91,16 @@ int close(int descriptor) {
 int rename(const char* from, const char* to) {
   static auto* const real = next<int(const char*, const char*)>("rename");
   return fails("rename", from) ? -1 : real(from, to);
+}
+
+int flock(int descriptor, int operation) {
+  static auto* const real = next<int(int, int)>("flock");
+  return fails("flock", descriptor) ? -1 : real(descriptor, operation);
+}
+
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {
+  static auto* const real = next<int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*)>("pthread_create");
+  return fails("pthread_create", "") ? plan().error : real(thread, attributes, start, argument);
 }
 
 int open(const char* path, int flags, ...) {

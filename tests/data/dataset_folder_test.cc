@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -113,6 +115,131 @@ TEST(DatasetFolder, WhoeverComesNextFinishesOrForgetsWhatADeadWriterLeft) {
       EXPECT_EQ(set_in(folder.path()), "new") << moved << " files were moved";
       EXPECT_EQ(folder.names(), kClean);
     }
+}
+
+// The files of a set lie elsewhere, perhaps on another file system; one was never made.
+void link_set(const std::filesystem::path& folder, const std::filesystem::path& store) {
+  std::filesystem::create_directories(store);
+  write_set(store, "old", 4);
+  for (const std::string& name : kNames) {
+    std::filesystem::remove(folder / name);
+    std::filesystem::create_symlink(store / name, folder / name);
+  }
+}
+
+void expect_links(const std::filesystem::path& folder) {
+  for (const std::string& name : kNames) EXPECT_TRUE(std::filesystem::is_symlink(folder / name)) << name;
+}
+
+TEST(DatasetFolder, LinksStayAndTheirTargetsAreReplacedAsASet) {
+  const TemporaryFolder folder, same;
+  char shared_memory[] = "/dev/shm/igpt_test.XXXXXX";  // most often another file system
+  const std::filesystem::path other = mkdtemp(shared_memory) ? shared_memory : "";
+  for (const auto& store : {same.path(), other}) {
+    if (store.empty()) continue;
+    std::filesystem::remove_all(folder / "data");
+    publish(folder / "data", "older");
+    link_set(folder / "data", store);
+    {
+      DatasetWriter writer(folder / "data");
+      write_set(writer.incoming(), "new");
+    }
+    EXPECT_EQ(read_bytes(store / "train_x.npy"), "old");
+    for (const char* content : {"new", "newer"}) {
+      publish(folder / "data", content);
+      EXPECT_EQ(set_in(store), content);
+      EXPECT_EQ(set_in(folder / "data"), content);
+    }
+    expect_links(folder / "data");
+    EXPECT_EQ(folder.names("data"), kClean);
+    size_t files = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(store)) ++files;
+    EXPECT_EQ(files, kNames.size());
+    std::filesystem::remove_all(store);
+  }
+}
+
+// Whatever the writer had done to the targets when it died.
+TEST(DatasetFolder, WhoeverComesNextFinishesASetBehindLinks) {
+  for (const bool reader : {true, false})
+    for (size_t done = 0; done <= 5; ++done) {
+      const TemporaryFolder folder, store;
+      publish(folder.path(), "older");
+      link_set(folder.path(), store.path());
+      write_set(folder / ".ready", "new");
+      write_set(store.path(), "new", done);
+      write_bytes(store / ".test_y.npy.999999999.0.tmp", "a copy that was not finished");
+      if (reader)
+        ReadLock({folder / "train_x.npy"});
+      else
+        DatasetWriter(folder.path());
+      EXPECT_EQ(set_in(folder.path()), "new") << done;
+      expect_links(folder.path());
+      EXPECT_EQ(store.names(), std::set<std::string>(kNames.begin(), kNames.end()));
+    }
+}
+
+TEST(DatasetFolder, ADyingWriterBehindLinksLeavesTheOldOrTheNewSet) {
+  const TemporaryFolder folder, store;
+  publish(folder.path(), "0");
+  link_set(folder.path(), store.path());
+  publish(folder.path(), "0");
+  for (int k = 1; k <= 40; ++k) {
+    const pid_t writer = fork();
+    ASSERT_GE(writer, 0);
+    if (writer == 0) {
+      for (int i = 0;; ++i) publish(folder.path(), std::to_string(k) + "." + std::to_string(i));
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(1500 + 377 * k));
+    kill(writer, SIGKILL);
+    waitpid(writer, nullptr, 0);
+    const ReadLock lock({folder / "train_x.npy"});
+    ASSERT_NE(set_in(folder.path()), "mixed") << "writer " << k;
+  }
+  publish(folder.path(), "last");
+  expect_links(folder.path());
+  EXPECT_EQ(store.names(), std::set<std::string>(kNames.begin(), kNames.end()));
+}
+
+// A stranger's folder may hold both.
+TEST(DatasetFolder, ASetThatIsReadyDoesNotFollowLinksToOtherFiles) {
+  for (const bool exists : {true, false}) {
+    const TemporaryFolder folder, home;
+    write_set(folder / ".ready", "echo hacked");
+    if (exists) write_bytes(home / ".profile", "mine");
+    std::filesystem::create_symlink(home / ".profile", folder / "train_x.npy");
+    EXPECT_THAT([&] { ReadLock({folder / "test_x.npy"}); }, ThrowsMessage<Error>(HasSubstr("remove")));
+    EXPECT_EQ(read_bytes(home / ".profile"), exists ? "mine" : "");
+  }
+}
+
+TEST(DatasetFolder, AFullFileSystemBehindALinkChangesNothing) {
+  const TemporaryFolder folder, store;
+  if (::mount("tmpfs", store.path().c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "may not mount";
+  publish(folder.path(), "old");
+  write_bytes(store / "test_x.npy", "old");
+  std::filesystem::remove(folder / "test_x.npy");
+  std::filesystem::create_symlink(store / "test_x.npy", folder / "test_x.npy");
+  EXPECT_THAT([&] { publish(folder.path(), std::string(100'000, 'x')); },
+              ThrowsMessage<Error>(HasSubstr("test_x.npy: cannot write: No space left on device; free")));
+  EXPECT_EQ(set_in(folder.path()), "old");
+  EXPECT_EQ(folder.names(), kClean);
+  EXPECT_EQ(store.names(), std::set<std::string>{"test_x.npy"});
+  ::umount2(store.path().c_str(), MNT_DETACH);
+}
+
+TEST(DatasetFolder, AFileThatIsMountedByItselfIsFoundBeforeTheWork) {
+  const TemporaryFolder folder;
+  publish(folder / "data", "old");
+  write_bytes(folder / "outside", "old");
+  EXPECT_NO_THROW(expect_replaceable(folder / "data"));
+  EXPECT_NO_THROW(expect_replaceable(folder / "none"));
+  const auto place = folder / "data/test_y.npy";
+  if (::mount((folder / "outside").c_str(), place.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    GTEST_SKIP() << "may not mount";
+  EXPECT_THAT([&] { expect_replaceable(folder / "data"); },
+              ThrowsMessage<Error>(HasSubstr("test_y.npy: is mounted by itself")));
+  ::umount2(place.c_str(), MNT_DETACH);
 }
 
 TEST(DatasetFolder, ReadersNeverSeeAMixedSet) {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -96,6 +97,72 @@ TEST(AtomicFile, TargetsThatCannotBeAreNamed) {
   EXPECT_THAT(message_of([&] { write_atomically(folder / "none" / "a", ""); }), HasSubstr("create its folder first"));
   EXPECT_THAT(message_of([&] { write_atomically("/proc/igpt", ""); }), HasSubstr("/proc/igpt: cannot create"));
   EXPECT_THAT(message_of([&] { write_atomically("/dev/full", ""); }), HasSubstr("/dev/full: is not a regular file"));
+}
+
+// A link to a link, one of them in another folder and relative to it.
+TEST(AtomicFile, LinksStayAndTheirTargetIsReplaced) {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "elsewhere/deep");
+  fs::create_symlink("elsewhere/deep/link", folder / "a");
+  fs::create_symlink("../target", folder / "elsewhere/deep/link");
+  for (const std::string content : {"made", "replaced"}) {
+    AtomicFile file(folder / "a");
+    file.write(content);
+    EXPECT_EQ(folder.names("elsewhere").size(), content == "made" ? 2u : 3u) << "the temporary file is beside it";
+    file.publish();
+    EXPECT_EQ(read_bytes(folder / "elsewhere/target"), content);
+  }
+  EXPECT_EQ(fs::read_symlink(folder / "a"), "elsewhere/deep/link");
+  EXPECT_TRUE(fs::is_symlink(folder / "elsewhere/deep/link"));
+  EXPECT_EQ(folder.names("elsewhere"), (Names{"deep", "target"}));
+  EXPECT_EQ(folder.names(), (Names{"a", "elsewhere"}));
+  write_bytes(folder / "elsewhere/.target.999999999.0.tmp", "of a killed one");
+  remove_abandoned(folder / "a");
+  EXPECT_EQ(folder.names("elsewhere"), (Names{"deep", "target"}));
+}
+
+TEST(AtomicFile, LinksThatLeadNowhereAreNamed) {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  fs::create_symlink("b", folder / "a");
+  fs::create_symlink("a", folder / "b");
+  fs::create_symlink("none/c", folder / "c");
+  EXPECT_THAT(message_of([&] { write_atomically(folder / "a", ""); }),
+              ::testing::AllOf(HasSubstr("/a: cannot follow the link: Too many levels of symbolic links; remove")));
+  EXPECT_THAT(message_of([&] { write_atomically(folder / "a/x", ""); }),
+              HasSubstr("Too many levels of symbolic links"));
+  EXPECT_THAT(message_of([&] { write_atomically(folder / "c", ""); }), HasSubstr("/c: cannot create"));
+  EXPECT_EQ(folder.names(), (Names{"a", "b", "c"}));
+  remove_abandoned(folder / "a");
+}
+
+// /dev/stdout leads to what the shell has opened, /proc/self/fd/N to a file that may be gone.
+TEST(AtomicFile, OpenFilesThatHaveNoNameAreRefused) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a", "");
+  FILE* const file = std::fopen((folder / "a").c_str(), "r");
+  const auto number = "/proc/self/fd/" + std::to_string(fileno(file));
+  write_atomically(number, "new");
+  EXPECT_EQ(read_bytes(folder / "a"), "new");
+  EXPECT_THAT(message_of([&] { write_atomically(number, ""); }), HasSubstr("is not a regular file"));
+  EXPECT_EQ(folder.names(), Names{"a"});
+  std::fclose(file);
+}
+
+TEST(AtomicFile, AFileThatIsMountedByItselfIsRefusedAtOnce) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "outside", "old");
+  write_bytes(folder / "a", "");
+  std::filesystem::create_symlink("a", folder / "link");
+  if (::mount((folder / "outside").c_str(), (folder / "a").c_str(), nullptr, MS_BIND, nullptr) != 0)
+    GTEST_SKIP() << "may not mount";
+  for (const char* name : {"a", "link"})
+    EXPECT_THAT(message_of([&] { AtomicFile file(folder / name); }),
+                HasSubstr(std::string("/") + name + ": is mounted by itself (docker run -v FILE:FILE)"));
+  EXPECT_EQ(read_bytes(folder / "outside"), "old");
+  EXPECT_EQ(folder.names(), (Names{"a", "link", "outside"}));
+  ::umount2((folder / "a").c_str(), MNT_DETACH);
 }
 
 // RLIMIT_FSIZE stands for a full disk: both make write() fail after some bytes.

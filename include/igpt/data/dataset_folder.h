@@ -9,19 +9,24 @@
 #include <vector>
 
 #include "igpt/data/palette.h"
+#include "igpt/formats/file_lock.h"
 
 namespace igpt::data {
 
 /// Called now and then while waiting for a lock; what it throws ends the waiting.
 using WaitCallback = std::function<void()>;
 
+using formats::NoteCallback;
+
 /// flock(2) on a file, held as long as this object lives (and by no program that died).
 class FileLock {
  public:
-  enum class Kind { kShared, kExclusive };
+  using Kind = formats::LockKind;
 
-  /// Waits until the lock is free. An exclusive lock creates the file. Throws igpt::Error that names it.
-  FileLock(const std::filesystem::path& file, Kind kind, const WaitCallback& waiting = {});
+  /// Waits until the lock is free. An exclusive lock creates the file. Throws igpt::Error that names it. A file system
+  /// without locks is noted (formats::take_lock).
+  FileLock(const std::filesystem::path& file, Kind kind, const WaitCallback& waiting = {},
+           const NoteCallback& note = {});
   FileLock(FileLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
   FileLock& operator=(FileLock&&) = delete;
   ~FileLock();
@@ -35,19 +40,26 @@ class FileLock {
 /// need no lock.
 class ReadLock {
  public:
-  explicit ReadLock(const std::vector<std::filesystem::path>& files, const WaitCallback& waiting = {});
+  explicit ReadLock(const std::vector<std::filesystem::path>& files, const WaitCallback& waiting = {},
+                    const NoteCallback& note = {});
 
  private:
   std::vector<FileLock> locks_;
 };
 
+/// Throws igpt::Error that names the first of the dataset's files in `folder` that cannot be written: a mount point of
+/// its own, a folder, a link to nowhere. A folder that is not there is fine.
+void expect_replaceable(const std::filesystem::path& folder);
+
 /// Replaces the files of a dataset in one folder all together or not at all:
 /// written and flushed in FOLDER/.incoming, which is renamed to FOLDER/.ready, from where they are moved to their
-/// places; whoever takes the lock next completes a set that is .ready and forgets one that is .incoming.
+/// places; whoever takes the lock next completes a set that is .ready and forgets one that is .incoming. A place that
+/// is a symbolic link stays one: its target, which may lie on another file system, is replaced by a copy, made before
+/// the set becomes .ready and made again by whoever completes it.
 class DatasetWriter {
  public:
   /// Creates the folder, waits for its lock, and clears what a killed writer left.
-  explicit DatasetWriter(std::filesystem::path folder, const WaitCallback& waiting = {});
+  explicit DatasetWriter(std::filesystem::path folder, const WaitCallback& waiting = {}, const NoteCallback& note = {});
   ~DatasetWriter();  ///< Without publish nothing has changed.
 
   /// Where the files of the new set are to be written.

@@ -43,6 +43,6 @@ struct ExpectedSplit {
 /// two; whoever reads several splits that belong together holds one for all of them. Throws igpt::InputError that names
 /// the file, the cause and the cure; also where the palettes of checkpoint and images are known and not the same.
 Split read_split(const std::filesystem::path& x, const std::filesystem::path& y, const ExpectedSplit& expected = {},
-                 const WaitCallback& waiting = {});
+                 const WaitCallback& waiting = {}, const NoteCallback& note = {});
 
 }  // namespace igpt::data
