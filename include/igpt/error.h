@@ -3,6 +3,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "igpt/stop_signals.h"
+
 namespace igpt {
 
 /// The work could not be done. The message is one line that a user can act on: what, which file, what to do next.
@@ -27,8 +29,9 @@ class UsageError : public Error {
 /// The user stopped the work. Exit status 128 + signal.
 class Interrupted : public Error {
  public:
-  explicit Interrupted(int signal_number) : Error("interrupted"), signal(signal_number) {}
-  int signal;  ///< SIGINT or SIGTERM
+  explicit Interrupted(int signal_number)
+      : Error("interrupted by " + name_of_signal(signal_number)), signal(signal_number) {}
+  int signal;  ///< one of kStopSignals
 };
 
 }  // namespace igpt

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "igpt/error.h"
+#include "igpt/stop_signals.h"
 
 namespace igpt::cli {
 namespace {
@@ -17,14 +18,16 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void remember_stop(int signal_number) {
   int none = 0;
-  if (!stop.compare_exchange_strong(none, signal_number) && !passed_on) ::_exit(128 + signal_number);
+  const bool first = stop.compare_exchange_strong(none, signal_number);
+  const bool repeats_itself = signal_number == SIGHUP || signal_number == SIGXCPU;
+  if (!first && !passed_on && !repeats_itself) ::_exit(128 + signal_number);
 }
 
 }  // namespace
 
 void catch_stop_signals() {
   passed_on = std::getenv("TORCHELASTIC_RUN_ID") != nullptr;
-  for (const int signal_number : {SIGINT, SIGTERM}) {
+  for (const auto& [signal_number, name] : kStopSignals) {
     struct sigaction previous {};
     ::sigaction(signal_number, nullptr, &previous);
     if (previous.sa_handler == SIG_IGN) continue;

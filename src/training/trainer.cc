@@ -1,14 +1,14 @@
 #include "trainer.h"
 
-#include <signal.h>
-
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "igpt/error.h"
 #include "igpt/ops/device.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
+#include "igpt/stop_signals.h"
 #include "igpt/training/schedule.h"
 #include "memory_plan.h"
 #include "ranks.h"
@@ -21,9 +21,18 @@ using torch::Tensor;
 
 constexpr int64_t kLogInterval = 50;  // steps between rows of the training loss
 
-// What a number of processes, asked to stop by one signal or the other, stop for.
-int stop_signal_of(double terminated, double interrupted) {
-  return terminated > 0 ? SIGTERM : interrupted > 0 ? SIGINT : 0;
+// Which of kStopSignals a process got, as numbers that ranks add up.
+std::vector<double> as_counts(int stop_signal) {
+  std::vector<double> counts;
+  for (const auto& [number, name] : kStopSignals) counts.push_back(number == stop_signal ? 1 : 0);
+  return counts;
+}
+
+// The signal that all stop for, from how many got each.
+int stop_signal_of(std::span<const double> counts) {
+  for (size_t i = 0; i < kStopSignals.size(); ++i)
+    if (counts[i] > 0) return kStopSignals[i].number;
+  return 0;
 }
 
 // Rank 0 alone tells how the work goes.
@@ -54,7 +63,8 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     : options_(options),
       hooks_(hooks_of_rank(hooks, options.launch)),
       device_(ops::prepare_device(options.device, threads_of_rank(options), hooks_, options.launch.local_rank)),
-      group_(options.launch, device_, [this] { throw_if_stopped(hooks_); }) {
+      group_(
+          options.launch, device_, [this] { throw_if_stopped(hooks_); }) {
   check(options_);
   agree_on_options(options_, group_);
   const int64_t free_memory = ops::available_memory(device_);
@@ -249,23 +259,24 @@ void Trainer::update() {
 // at this again. Every update on the CPU; on CUDA, where reading waits for the device, about once a second.
 void Trainer::sum_over_ranks() {
   using std::chrono::steady_clock;
-  const int own = own_stop_signal();
   double interval = 1;
   if (device_.is_cuda() && step_ > last_look_) {
     const std::chrono::duration<double> since = steady_clock::now() - last_look_time_;
     interval = std::clamp(static_cast<double>(step_ - last_look_) / since.count(), 1.0, double{kLogInterval});
   }
-  auto message = adam_->message();
+  auto message = adam_->message();  // loss, interval, counts of stop signals
+  static_assert(FlatAdam::kMessage == 2 + kStopSignals.size());
+  auto words = as_counts(own_stop_signal());
+  words.insert(words.begin(), group_.is_first() ? interval : 0);
   message[0].copy_(step_loss_);
-  message.narrow(0, 1, 3).copy_(torch::tensor({own == SIGTERM ? 1.0f : 0.0f, own == SIGINT ? 1.0f : 0.0f,
-                                               group_.is_first() ? static_cast<float>(interval) : 0.0f}));
+  message.narrow(0, 1, FlatAdam::kMessage - 1).copy_(torch::tensor(words, torch::kFloat32));
   group_.sum(adam_->reduced());
   step_loss_.copy_(message[0]);
   if (step_ < next_look_) return;
-  const auto heard = message.cpu();
+  const auto heard = message.to(torch::kCPU, torch::kFloat64);
   group_.check();
-  signal_ = stop_signal_of(heard[1].item<double>(), heard[2].item<double>());
-  next_look_ = step_ + std::max<int64_t>(1, heard[3].item<int64_t>());
+  signal_ = stop_signal_of({heard.const_data_ptr<double>() + 2, kStopSignals.size()});
+  next_look_ = step_ + std::max<int64_t>(1, heard[1].item<int64_t>());
   last_look_ = step_;
   last_look_time_ = steady_clock::now();
 }
@@ -462,9 +473,7 @@ int Trainer::own_stop_signal() {
 
 // All stop at the same place, for a signal that any of them got.
 void Trainer::agree_on_stop() {
-  const int own = own_stop_signal();
-  const auto asked = group_.sum({own == SIGTERM ? 1.0 : 0.0, own == SIGINT ? 1.0 : 0.0});
-  signal_ = stop_signal_of(asked[0], asked[1]);
+  signal_ = stop_signal_of(group_.sum(as_counts(own_stop_signal())));
 }
 
 void Trainer::stop_if_asked() {

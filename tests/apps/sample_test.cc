@@ -8,6 +8,7 @@
 #include "igpt/formats/torch_file.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
+#include "igpt/stop_signals.h"
 #include "pictures.h"
 #include "process.h"
 #include "temporary_folder.h"
@@ -180,7 +181,7 @@ TEST_F(SampleProgram, CudaWithoutADeviceIsAnError) {
 }
 
 TEST_F(SampleProgram, SignalsEndItWithoutAFile) {
-  for (const int signal : {SIGINT, SIGTERM}) {
+  for (const auto& [signal, name] : kStopSignals) {
     testing::Process process(
         {testing::program("sample"), "model.ckpt", "--num_examples", "20", "--num_samples", "1000", "-o", "never.png"},
         {}, folder_.path());
@@ -189,7 +190,7 @@ TEST_F(SampleProgram, SignalsEndItWithoutAFile) {
     process.signal(signal);
     const auto ending = process.wait();
     EXPECT_EQ(ending.exit_code, 128 + signal) << ending.err;
-    EXPECT_EQ(ending.err, "sample: interrupted\n");
+    EXPECT_EQ(ending.err, std::string("sample: interrupted by ") + name + "\n");
     EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data"));
   }
 }

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
 
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/stop_signals.h"
 #include "parallel/free_port.h"
 #include "process.h"
 #include "sanitized.h"
@@ -225,12 +227,27 @@ TEST_F(Parallel, RankThatHangsEndsTheOthersWithinTheTimeout) {
 }
 
 TEST_F(Parallel, SignalToOneRankStopsAllAfterTheSameUpdate) {
-  for (const auto& [name, signal] : {std::pair{"terminated", SIGTERM}, std::pair{"interrupted", SIGINT}}) {
+  for (const auto& [signal, name] : kStopSignals) {
     Ranks ranks(2, endless(training(name)), folder_.path());
     ASSERT_TRUE(wait_for(last(name))) << ranks[0].err();
     ranks[1].signal(signal);
-    for (const auto& ending : ranks.wait()) expect_one_line(ending, 128 + signal, "interrupted");
+    for (const auto& ending : ranks.wait())
+      expect_one_line(ending, 128 + signal, std::string("interrupted by ") + name + "\n");
     EXPECT_NO_THROW(read_checkpoint(last(name)));
+  }
+}
+
+TEST_F(Parallel, DifferentSignalsAtOnceStopAllForTheSameOne) {
+  auto command = endless(training("several"));
+  *std::find(command.begin(), command.end(), "10") = "1";
+  Ranks ranks(3, command, folder_.path());
+  ASSERT_TRUE(wait_for(last("several"))) << ranks[0].err();
+  const std::array signals{SIGXCPU, SIGUSR2, SIGHUP};
+  for (size_t rank = 0; rank < signals.size(); ++rank) ranks[rank].signal(signals[rank]);
+  const auto endings = ranks.wait();
+  for (const auto& ending : endings) {
+    EXPECT_EQ(ending.exit_code, endings[0].exit_code) << ending.err;
+    EXPECT_THAT(signals, ::testing::Contains(ending.exit_code - 128));
   }
 }
 

@@ -9,7 +9,7 @@
 
 namespace igpt::cli {
 
-/// Long work on a terminal: notes and progress on stderr, stopped by SIGINT and SIGTERM (signals.h).
+/// Long work on a terminal: notes and progress on stderr, ended by stop signals (signals.h).
 class Terminal {
  public:
   /// Progress is counted in `unit`s.

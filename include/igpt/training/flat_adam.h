@@ -42,7 +42,7 @@ class FlatAdam {
   /// (P + kMessage): the gradients, and behind them what else ranks tell each other in the same reduction.
   const torch::Tensor& reduced() const { return reduced_; }
   torch::Tensor message() const { return reduced_.narrow(0, gradients_.numel(), kMessage); }  ///< (kMessage)
-  static constexpr int64_t kMessage = 4;
+  static constexpr int64_t kMessage = 8;
 
   AdamState state() const;                  ///< copies on the CPU
   void load_state(const AdamState& state);  ///< throws igpt::InputError when the shapes are not those of the parameters
