@@ -1,7 +1,6 @@
 #include "igpt/training/run_folder.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
@@ -13,6 +12,7 @@
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
+#include "igpt/formats/file_lock.h"
 
 namespace igpt::training {
 namespace {
@@ -41,6 +41,42 @@ std::string cell(const std::optional<double>& value) {
   return value ? number(*value) : "";
 }
 
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+// `checkpoint` itself, as long as no links and no dots are in the way, else its path without them; of its own name a
+// link is followed only where it does not lie in a run's folder (a run may keep its checkpoints elsewhere).
+fs::path in_run_folder(const fs::path& checkpoint) {
+  constexpr int kMostLinks = 40;  // as the kernel has it
+  std::error_code error;
+  fs::path place = fs::absolute(checkpoint);
+  for (int links = 0; links <= kMostLinks; ++links) {
+    const fs::path folder = fs::canonical(place.parent_path(), error);
+    if (error) break;
+    place = folder / place.filename();
+    if (folder.filename() == "checkpoints" && is_there(folder.parent_path() / "hparams.yaml")) {
+      const fs::path plain = checkpoint.lexically_normal();
+      const bool as_given = plain.parent_path().has_parent_path() && fs::absolute(plain) == place;
+      return as_given ? plain : place;
+    }
+    const fs::path next = fs::read_symlink(place, error);
+    if (error) break;
+    place = folder / next;
+  }
+  const fs::path folder = fs::weakly_canonical(place, error).parent_path();
+  if (!error && folder.filename() == "checkpoints")
+    throw InputError(
+        (folder.parent_path() / "hparams.yaml").string() +
+        ": no such file, but it belongs to the run whose checkpoint you resume; put it back, or start a new "
+        "run from the weights with --pretrained " +
+        checkpoint.string());
+  throw InputError(checkpoint.string() +
+                   ": does not lie in a run's folder (NAME/version_N/checkpoints); resume it there, or start a new run "
+                   "from its weights with --pretrained");
+}
+
 int64_t next_version(const fs::path& folder) {
   int64_t next = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -63,10 +99,9 @@ void check_run_name(const std::string& name) {
   if (!plain) throw UsageError("--name " + name + ": must be a plain folder name, without / and control characters");
 }
 
-RunFolder::RunFolder(fs::path path) : path_(std::move(path)) {
+RunFolder::RunFolder(fs::path path, const formats::NoteCallback& note) : path_(std::move(path)) {
   lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  // Some network file systems cannot lock a folder; there two trainings are the user's to keep apart.
-  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  if (lock_ < 0 || formats::take_lock(lock_, formats::LockKind::kExclusive, path_, note)) return;
   ::close(lock_);
   throw Error(path_.string() + ": another program is training in this folder; wait for its end or stop it first");
 }
@@ -84,7 +119,7 @@ RunFolder RunFolder::of_another_process(fs::path path) {
   return run;
 }
 
-RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
+RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name, const formats::NoteCallback& note) {
   check_run_name(name);
   const fs::path folder = log_dir / name;
   create_folders(folder);
@@ -94,25 +129,23 @@ RunFolder RunFolder::create(const fs::path& log_dir, const std::string& name) {
     const bool created = fs::create_directory(path, error);  // false: another program was faster
     if (error) throw Error(path.string() + ": cannot create the folder: " + error.message());
     if (!created) continue;
-    RunFolder run(path);
+    RunFolder run(path, note);
     create_folders(path / "checkpoints");
     run.begin_metrics(kHeader);
     return run;
   }
 }
 
-RunFolder RunFolder::reopen(const fs::path& checkpoint, int64_t step) {
-  const fs::path checkpoints = fs::absolute(checkpoint).parent_path();
-  RunFolder run(checkpoint.parent_path().has_parent_path() ? checkpoint.parent_path().parent_path()
-                                                           : checkpoints.parent_path());
-  if (checkpoints.filename() != "checkpoints" || !fs::exists(run.path_ / "hparams.yaml"))
-    throw InputError(
-        checkpoint.string() +
-        ": does not lie in a run's folder (NAME/version_N/checkpoints); resume it there, or start a new run "
-        "from its weights with --pretrained");
-  formats::remove_abandoned(run.best_checkpoint());
-  formats::remove_abandoned(run.last_checkpoint());
-  formats::remove_abandoned(run.metrics_path());
+fs::path RunFolder::path_of(const fs::path& checkpoint) {
+  return in_run_folder(checkpoint).parent_path().parent_path();
+}
+
+RunFolder RunFolder::reopen(const fs::path& checkpoint, int64_t step, const formats::NoteCallback& note) {
+  RunFolder run(path_of(checkpoint), note);
+  for (const auto& file : {run.best_checkpoint(), run.last_checkpoint(), run.metrics_path()}) {
+    formats::remove_abandoned(file);
+    const formats::AtomicFile writable(file);  // better known before the training than after
+  }
   std::string rows = kHeader;
   std::ifstream file(run.metrics_path());
   std::string line;

@@ -156,7 +156,7 @@ void Trainer::tell_new_rate() const {
 JobRecord Trainer::job_record() const {
   namespace fs = std::filesystem;
   if (options_.resume.empty()) return {options_.launch, fs::path(options_.log_dir) / options_.name};
-  return {options_.launch, fs::absolute(options_.resume).parent_path().parent_path().parent_path()};
+  return {options_.launch, fs::absolute(RunFolder::path_of(options_.resume)).parent_path()};
 }
 
 // Rank 0's folder; the others know where it is.
@@ -165,7 +165,8 @@ void Trainer::open_folder() {
     const auto checkpoint =
         options_.resume.empty() ? restarted_ / "checkpoints" / "last.ckpt" : std::filesystem::path(options_.resume);
     const bool begins = options_.resume.empty() && restarted_.empty();
-    folder_.emplace(begins ? RunFolder::create(options_.log_dir, options_.name) : RunFolder::reopen(checkpoint, step_));
+    folder_.emplace(begins ? RunFolder::create(options_.log_dir, options_.name, hooks_.note)
+                           : RunFolder::reopen(checkpoint, step_, hooks_.note));
     if (options_.resume.empty()) folder_->write_hparams(options_.settings);
     job_record().remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "igpt/formats/append_file.h"
+#include "igpt/formats/file_lock.h"
 
 namespace igpt::training {
 
@@ -21,17 +22,23 @@ struct Metrics {
 void check_run_name(const std::string& name);
 
 /// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt. Locked (flock)
-/// as long as the object lives, or its process: one training writes it at a time.
+/// as long as the object lives, or its process: one training writes it at a time, where the file system has locks;
+/// where not, `note` is told.
 class RunFolder {
  public:
   /// A new folder with the next free version number; two programs that ask at once get different ones. Throws
   /// igpt::UsageError on a name that is not a plain folder name, igpt::Error when it cannot be created.
-  static RunFolder create(const std::filesystem::path& log_dir, const std::string& name);
+  static RunFolder create(const std::filesystem::path& log_dir, const std::string& name,
+                          const formats::NoteCallback& note = {});
 
-  /// The folder of a run's checkpoint (FOLDER/checkpoints/last.ckpt), as it was at `step`: later rows of its
-  /// metrics.csv are dropped, and one that is not whole. Throws igpt::InputError when the file does not lie in such a
-  /// folder, igpt::Error when another program trains in it.
-  static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step);
+  /// The folder of a run's checkpoint (FOLDER/checkpoints/last.ckpt), whatever links and dots lead there. Throws
+  /// igpt::InputError when the file does not lie in such a folder, or the folder has no hparams.yaml.
+  static std::filesystem::path path_of(const std::filesystem::path& checkpoint);
+
+  /// That folder, as it was at `step`: later rows of its metrics.csv are dropped, and one that is not whole. Throws
+  /// as path_of, and igpt::Error when another program trains in it or its files cannot be written.
+  static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step,
+                          const formats::NoteCallback& note = {});
 
   /// A run's folder that another process writes: for its paths alone.
   static RunFolder of_another_process(std::filesystem::path path);
@@ -55,7 +62,7 @@ class RunFolder {
 
  private:
   RunFolder() = default;
-  explicit RunFolder(std::filesystem::path path);
+  RunFolder(std::filesystem::path path, const formats::NoteCallback& note);
 
   std::filesystem::path metrics_path() const { return path_ / "metrics.csv"; }
   void begin_metrics(const std::string& content);
