@@ -72,5 +72,6 @@ int animate(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return igpt::cli::run_program("gif", [&] { return animate(igpt::cli::arguments_of(argc, argv)); });
+  return igpt::cli::run_program(
+      "gif", [&] { return animate(igpt::cli::arguments_of(argc, argv)); }, "lower --rows or --cols");
 }

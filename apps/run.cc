@@ -222,14 +222,18 @@ int run_test(TestCommand& command) {
 
 int main(int argc, char** argv) {
   std::string name = "run";
-  cli::run_program(name, [&] {
-    TrainCommand train;
-    TestCommand test;
-    auto arguments = cli::arguments_of(argc, argv);
-    const auto* chosen = cli::choose_command("run", arguments, {{"train", &train.options}, {"test", &test.options}});
-    if (!chosen) return 0;
-    name += chosen == &train.options ? " train" : " test";  // whose --help an error shall name
-    if (chosen == &train.options) return train.options.parse(arguments) ? run_train(train) : 0;
-    return test.options.parse(arguments) ? run_test(test) : 0;
-  });
+  cli::run_program(
+      name,
+      [&] {
+        TrainCommand train;
+        TestCommand test;
+        auto arguments = cli::arguments_of(argc, argv);
+        const auto* chosen =
+            cli::choose_command("run", arguments, {{"train", &train.options}, {"test", &test.options}});
+        if (!chosen) return 0;
+        name += chosen == &train.options ? " train" : " test";  // whose --help an error shall name
+        if (chosen == &train.options) return train.options.parse(arguments) ? run_train(train) : 0;
+        return test.options.parse(arguments) ? run_test(test) : 0;
+      },
+      "try a smaller model or --batch_size");
 }

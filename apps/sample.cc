@@ -84,5 +84,7 @@ int sample_images(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return igpt::cli::run_program("sample", [&] { return sample_images(igpt::cli::arguments_of(argc, argv)); });
+  return igpt::cli::run_program(
+      "sample", [&] { return sample_images(igpt::cli::arguments_of(argc, argv)); },
+      "lower --num_examples or --num_samples");
 }

@@ -9,12 +9,15 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <iostream>
 #include <limits>
 #include <random>
+#include <system_error>
 
 #include "igpt/cli/signals.h"
 #include "igpt/error.h"
+#include "igpt/limits.h"
 
 namespace igpt::cli {
 namespace {
@@ -41,6 +44,59 @@ std::string_view first_line(std::string_view text) {
   return text.substr(0, text.find('\n'));
 }
 
+bool current_folder_is_gone() {
+  char path[4096];
+  return ::getcwd(path, sizeof path) == nullptr && errno == ENOENT;
+}
+
+// What failed, and where no relative path can work, that.
+void complain_of_failure(const std::string& name, std::string_view message) {
+  if (!current_folder_is_gone()) return complain(name, message);
+  complain(name, "the current folder has been deleted; change to one that exists (cd) and start again (" +
+                     std::string(message) + ")");
+}
+
+// LibTorch's own words for it, which are no bad_alloc.
+bool is_out_of_memory(std::string_view message) {
+  return message.find("DefaultCPUAllocator") != std::string_view::npos;
+}
+
+// Made while there is memory, and told when there is none.
+struct LastWords {
+  const std::string* name = nullptr;
+  std::string out_of_memory;
+  std::terminate_handler otherwise = nullptr;
+} last_words;
+
+void prepare_last_words(const std::string& name, const std::string& less_memory) {
+  last_words.name = &name;
+  last_words.out_of_memory = "out of memory" + more_memory() + ", or " + less_memory;
+}
+
+std::string no_thread() {
+  return "cannot start a thread: " + why_no_thread() + "; raise it or stop other programs";
+}
+
+[[noreturn]] void say_and_exit(const std::string& message) {
+  for (const std::string_view part :
+       {std::string_view(*last_words.name), std::string_view(": "), std::string_view(message), std::string_view("\n")})
+    (void)!::write(STDERR_FILENO, part.data(), part.size());
+  ::_exit(1);
+}
+
+// What LibTorch throws while it is loaded, or in a thread of its own, nobody can catch.
+void end_with_last_words() {
+  try {
+    if (std::current_exception()) throw;
+  } catch (const std::bad_alloc&) {
+    say_and_exit(last_words.out_of_memory);
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again) say_and_exit(no_thread());
+  } catch (...) {
+  }
+  last_words.otherwise();
+}
+
 int status_of(const std::string& name, const std::function<int()>& body) {
   try {
     return body();
@@ -51,11 +107,19 @@ int status_of(const std::string& name, const std::function<int()>& body) {
     complain(name, error.what());
     return 128 + error.signal;
   } catch (const Error& error) {
-    complain(name, error.what());
+    complain_of_failure(name, error.what());
   } catch (const std::bad_alloc&) {
-    complain(name, "out of memory; try a smaller model or --batch_size, or a machine with more");
+    complain(name, last_words.out_of_memory);
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again)
+      complain(name, no_thread());
+    else
+      complain_of_failure(name, first_line(error.what()));
   } catch (const std::exception& error) {
-    complain(name, first_line(error.what()));
+    if (is_out_of_memory(error.what()))
+      complain(name, last_words.out_of_memory);
+    else
+      complain_of_failure(name, first_line(error.what()));
   } catch (...) {
     complain(name, "failed for an unknown reason");
   }
@@ -124,10 +188,13 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
   return argc > 1 ? std::vector<std::string>(argv + 1, argv + argc) : std::vector<std::string>();
 }
 
-int run_program(const std::string& name, const std::function<int()>& body) {
+int run_program(const std::string& name, const std::function<int()>& body, const std::string& less_memory) {
   occupy_standard_files();
   catch_stop_signals();
   (void)::signal(SIGXFSZ, SIG_IGN);  // a file larger than `ulimit -f` is then an error like any other
+  (void)::signal(SIGPIPE, SIG_IGN);  // so is a reader that has gone: the result's is told at the end, the log's is not
+  prepare_last_words(name, less_memory);
+  last_words.otherwise = std::set_terminate(end_with_last_words);
   int status = status_of(name, body);
   if (!flush_output() && status == 0) {
     complain(name, "cannot write the output: " + std::string(std::strerror(errno)));

@@ -2,9 +2,25 @@
 
 #include <openssl/evp.h>
 
+#include <new>
+
 #include "igpt/error.h"
+#include "igpt/limits.h"
 
 namespace igpt::data {
+
+namespace {
+
+// Fetched once: OpenSSL, where memory runs out while it looks for an algorithm, crashes.
+const EVP_MD* algorithm() {
+  static EVP_MD* const fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  if (!fetched)
+    throw Error("OpenSSL cannot start to compute SHA-256" + memory_limit_in_words() +
+                (memory_limit() ? "; allow more, or check its configuration" : "; check its configuration"));
+  return fetched;
+}
+
+}  // namespace
 
 struct Sha256::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -12,8 +28,7 @@ struct Sha256::State {
 };
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {
-  if (!state_->context || EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) != 1)
-    throw Error("OpenSSL cannot compute SHA-256 here; check its configuration");
+  if (!state_->context || EVP_DigestInit_ex(state_->context, algorithm(), nullptr) != 1) throw std::bad_alloc();
 }
 
 Sha256::~Sha256() = default;

@@ -6,6 +6,7 @@
 
 #include "igpt/error.h"
 #include "igpt/formats/input_file.h"
+#include "igpt/limits.h"
 
 namespace igpt::formats {
 namespace {
@@ -21,8 +22,8 @@ class FileSource : public ByteSource {
     try {
       bytes = std::make_shared_for_overwrite<std::byte[]>(count);
     } catch (const std::bad_alloc&) {
-      throw InputError(file_.path().string() + ": " + std::to_string(count) +
-                       " bytes of it do not fit into memory; use a machine with more");
+      throw InputError(file_.path().string() + ": " + std::to_string(count) + " bytes of it do not fit into memory" +
+                       more_memory());
     }
     const std::span<std::byte> into(bytes.get(), count);
     file_.read_at(offset, into);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "igpt/error.h"
+#include "igpt/limits.h"
 
 namespace igpt::formats {
 
@@ -88,7 +89,8 @@ Bytes read_whole(const std::filesystem::path& path, uint64_t max_bytes) {
     file.read_exactly(std::as_writable_bytes(std::span(bytes)));
     return bytes;
   } catch (const std::bad_alloc&) {
-    throw InputError(path.string() + ": its " + std::to_string(file.size()) + " bytes do not fit into memory");
+    throw InputError(path.string() + ": its " + std::to_string(file.size()) + " bytes do not fit into memory" +
+                     more_memory());
   }
 }
 

@@ -14,6 +14,7 @@
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
 #include "igpt/formats/input_file.h"
+#include "igpt/limits.h"
 
 static_assert(std::endian::native == std::endian::little, "files are written in the machine's byte order");
 
@@ -266,7 +267,8 @@ NpyArray<T> allocate(const std::filesystem::path& path, const NpyHeader& header)
   try {
     return {header.shape, std::vector<T>(static_cast<size_t>(header.count))};
   } catch (const std::exception&) {  // bad_alloc or length_error
-    throw InputError(path.string() + ": its " + std::to_string(header.count) + " values do not fit into memory");
+    throw InputError(path.string() + ": its " + std::to_string(header.count) + " values do not fit into memory" +
+                     more_memory());
   }
 }
 

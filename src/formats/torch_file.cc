@@ -12,6 +12,7 @@
 #include "igpt/formats/checked.h"
 #include "igpt/formats/input_file.h"
 #include "igpt/formats/pickle.h"
+#include "igpt/limits.h"
 
 namespace igpt::formats {
 namespace {
@@ -310,7 +311,7 @@ TorchFile read_torch_file(const std::filesystem::path& path) {
   try {
     return parse_torch_file(open_source(path), path.string());
   } catch (const std::bad_alloc&) {
-    throw InputError(path.string() + ": does not fit into memory; use a machine with more");
+    throw InputError(path.string() + ": does not fit into memory" + more_memory());
   }
 }
 

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
+
+#include "igpt/error.h"
 
 namespace igpt::training {
 namespace {
@@ -41,11 +44,37 @@ int64_t needed_by_backward(const ImageGPTOptions& model, int64_t e) {
 }
 
 std::string in_words(int64_t bytes) {
-  constexpr double kMebi = 1 << 20, kGibi = 1 << 30;
+  constexpr double kMebi = 1 << 20, kGibi = 1 << 30, kTebi = kGibi * 1024;
   const auto size = static_cast<double>(bytes);
   char text[32];
-  std::snprintf(text, sizeof text, size < kGibi ? "%.0f MiB" : "%.1f GiB", size / (size < kGibi ? kMebi : kGibi));
+  if (size < kGibi)
+    std::snprintf(text, sizeof text, "%.0f MiB", size / kMebi);
+  else
+    std::snprintf(text, sizeof text, size < kTebi ? "%.1f GiB" : "%.1f TiB", size / (size < kTebi ? kGibi : kTebi));
   return text;
+}
+
+// Weights, gradients and Adam's two moments; the average.
+int64_t bytes_of_state(const TrainOptions& options) {
+  return (4 + (options.ema > 0 ? 1 : 0)) * kFloat * parameters_of(options.model);
+}
+
+// The option without which the model would be smallest, as it was given.
+std::string largest_option(const ImageGPTOptions& model) {
+  constexpr std::pair<const char*, int64_t ImageGPTOptions::*> kSizes[] = {
+      {"embed_dim", &ImageGPTOptions::embed_dim},
+      {"num_layers", &ImageGPTOptions::num_layers},
+      {"num_pixels", &ImageGPTOptions::num_pixels},
+      {"num_vocab", &ImageGPTOptions::num_vocab},
+      {"num_classes", &ImageGPTOptions::num_classes}};
+  const auto without = [&](const auto& size) {
+    ImageGPTOptions other = model;
+    other.*size.second = ImageGPTOptions{}.*size.second;
+    return parameters_of(other);
+  };
+  const auto* largest = std::min_element(std::begin(kSizes), std::end(kSizes),
+                                         [&](const auto& a, const auto& b) { return without(a) < without(b); });
+  return "--" + std::string(largest->first) + " " + std::to_string(model.*largest->second);
 }
 
 }  // namespace
@@ -54,7 +83,6 @@ MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data
   const auto& model = options.model;
   const int64_t e = options.precision == "bf16" ? kBf16 : kFloat;
   const int64_t positions = images * model.sequence_length();
-  const int64_t copies = 4 + (options.ema > 0 ? 1 : 0);  // weights, gradients, two moments; the average
   const int64_t block = kept_in_block(model, e);
   const int64_t embedded = 2 * kFloat * model.embed_dim + kDouble;  // of a position, and its token as an index
   const bool no_logits = options.classify && options.generative_weight == 0;
@@ -62,12 +90,21 @@ MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data
   const int64_t backward = needed_by_backward(model, e);
 
   MemoryPlan plan;
-  plan.state = copies * kFloat * parameters_of(model);
+  plan.state = bytes_of_state(options);
   plan.data = data;
   plan.activations = positions * (embedded + model.num_layers * block + std::max(loss, backward));
   plan.checkpointed =
       positions * (embedded + model.num_layers * kFloat * model.embed_dim + std::max(loss, block + backward));
   return plan;
+}
+
+void expect_model_fits(const TrainOptions& options, int64_t most) {
+  const int64_t state = bytes_of_state(options);
+  if (most == 0 || state <= most) return;
+  throw Error(largest_option(options.model) + ": the model would have " + std::to_string(parameters_of(options.model)) +
+              " parameters, which take " + std::to_string(state) + " bytes (" + in_words(state) +
+              ") to train with their gradients and Adam's moments, and " + in_words(most) +
+              " can be had here; choose a smaller model");
 }
 
 bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPlan& plan, int64_t available,

@@ -20,6 +20,10 @@ struct MemoryPlan {
 /// For batches of `images` of this process and a data set of `data` bytes.
 MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data);
 
+/// Throws igpt::Error that names the option where the weights and what Adam keeps of them take more than the `most`
+/// bytes that can be had (0: unknown). Before anything is allocated: the system would end the process without a word.
+void expect_model_fits(const TrainOptions& options, int64_t most);
+
 /// Whether to train with activation checkpointing: as the options say or, of `auto`, where the plan without it exceeds
 /// the `available` bytes (0: unknown). Tells the plan, as a note where it is large or does not fit.
 bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPlan& plan, int64_t available,

@@ -1,11 +1,10 @@
 #include "ranks.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstdlib>
 
 #include "igpt/error.h"
+#include "igpt/ops/device.h"
 
 namespace igpt::training {
 namespace {
@@ -28,18 +27,13 @@ std::string first_difference(const std::string& own, const std::string& other) {
   return {begin, std::find(begin, own.end(), '\n')};
 }
 
-int64_t cores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 }  // namespace
 
 int64_t threads_of_rank(const TrainOptions& options) {
   const char* openmp = std::getenv("OMP_NUM_THREADS");
   const bool chosen = openmp && std::string(openmp) != "1";  // torchrun sets 1 where nothing is said
   if (options.threads > 0 || options.launch.local_size == 1 || chosen) return options.threads;
-  return std::max<int64_t>(1, cores() / options.launch.local_size);
+  return std::max<int64_t>(1, ops::usable_cores() / options.launch.local_size);
 }
 
 void agree_on_options(TrainOptions& options, ProcessGroup& group) {

@@ -70,6 +70,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   const int64_t free_memory = ops::available_memory(device_);
   continue_restarted_run();
   const auto start = starting_checkpoint(options_);
+  expect_model_fits(options_, ops::most_memory(device_));
   const auto split = read_training_split(options_, start, hooks_);
   hyper_parameters_ = update_settings(options_);
   dataset_ = dataset_of(split);

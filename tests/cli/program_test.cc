@@ -4,14 +4,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <stdexcept>
+#include <system_error>
+#include <thread>
 
 #include "igpt/cli/json.h"
 #include "igpt/cli/signals.h"
 #include "igpt/error.h"
+#include "igpt/stop_signals.h"
+#include "sanitized.h"
 #include "temporary_folder.h"
 
 namespace igpt::cli {
@@ -41,9 +47,10 @@ TEST(RunProgramDeathTest, StatusSaysHowItEnded) {
   EXPECT_EXIT(run_program("sample", []() -> int { throw std::runtime_error("first\nframe #0"); }), ExitedWithCode(1),
               "^sample: first\n$");
   EXPECT_EXIT(run_program("sample", []() -> int { throw 3; }), ExitedWithCode(1), "^sample: failed");
-  EXPECT_EXIT(run_program("sample", []() -> int { throw Interrupted(SIGINT); }), ExitedWithCode(130), "interrupted\n$");
+  EXPECT_EXIT(run_program("sample", []() -> int { throw Interrupted(SIGINT); }), ExitedWithCode(130),
+              "^sample: interrupted by SIGINT\n$");
   EXPECT_EXIT(run_program("sample", []() -> int { throw Interrupted(SIGTERM); }), ExitedWithCode(143),
-              "interrupted\n$");
+              "^sample: interrupted by SIGTERM\n$");
 }
 
 TEST(RunProgramDeathTest, MessagesAreOneLineWithoutControlCharacters) {
@@ -86,6 +93,95 @@ TEST(SignalsDeathTest, UnderTorchrunASecondChangesNothing) {
     });
   };
   EXPECT_EXIT(twice(), ExitedWithCode(143), "interrupted");
+}
+
+TEST(SignalsDeathTest, EachIsNamedAndMayBeIgnored) {
+  for (const auto& [number, name] : kStopSignals) {
+    const auto caught = [number = number] {
+      run_program("run", [&] { return ::raise(number), throw_if_stopped(), 0; });
+    };
+    EXPECT_EXIT(caught(), ExitedWithCode(128 + number), std::string("^run: interrupted by ") + name + "\n$");
+    const auto ignored = [number = number] {
+      ::signal(number, SIG_IGN);
+      run_program("run", [&] { return ::raise(number), throw_if_stopped(), 0; });
+    };
+    EXPECT_EXIT(ignored(), ExitedWithCode(0), "^$");
+  }
+  EXPECT_EQ(name_of_signal(0), "signal 0");
+}
+
+// A closed terminal sends SIGHUP through the kernel and the shell, a limit on CPU time SIGXCPU every second.
+TEST(SignalsDeathTest, WhatIsRepeatedByItselfDoesNotEndTheSaving) {
+  for (const int number : {SIGHUP, SIGXCPU}) {
+    const auto again = [number] {
+      run_program("run", [&] { return ::raise(number), ::raise(number), throw_if_stopped(), 0; });
+    };
+    EXPECT_EXIT(again(), ExitedWithCode(128 + number), "interrupted by");
+  }
+  const auto usr1 = [] {
+    run_program("run", [] { return ::raise(SIGUSR1), ::raise(SIGUSR1), throw_if_stopped(), 0; });
+  };
+  EXPECT_EXIT(usr1(), ExitedWithCode(128 + SIGUSR1), "^$");
+}
+
+// Output whose reader has gone is an error like any other; a log whose reader has gone is none.
+TEST(RunProgramDeathTest, AReaderThatGoesAwayEndsNoProgram) {
+  const auto write_to_nobody = [](int descriptor) {
+    int ends[2];
+    if (::pipe(ends) != 0) ::_exit(9);
+    ::dup2(ends[1], descriptor);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    run_program("run", [] {
+      CommonOptions common;
+      for (int i = 0; i < 3; ++i) note(common, "step 5: val_loss 0.7");
+      std::puts("test_loss 0.684364");
+      return 0;
+    });
+  };
+  EXPECT_EXIT(write_to_nobody(STDERR_FILENO), ExitedWithCode(0), "^$");
+  EXPECT_EXIT(write_to_nobody(STDOUT_FILENO), ExitedWithCode(1), "run: cannot write the output: Broken pipe\n$");
+}
+
+TEST(RunProgramDeathTest, LimitsAreNamedWithWhatHelps) {
+  if (igpt::sanitized) GTEST_SKIP() << "a sanitizer takes terabytes of address space";
+  const auto limited = [](int resource, rlim_t value, const auto& error) {
+    rlimit limit{};
+    ::getrlimit(resource, &limit);
+    limit.rlim_cur = value;
+    ::setrlimit(resource, &limit);
+    run_program(
+        "gif", [&]() -> int { throw error; }, "lower --rows");
+  };
+  EXPECT_EXIT(limited(RLIMIT_AS, 64 << 20, std::bad_alloc()), ExitedWithCode(1),
+              "^gif: out of memory \\(ulimit -v allows 64 MiB\\); allow more, or lower --rows\n$");
+  EXPECT_EXIT(run_program("gif",
+                          []() -> int {
+                            throw std::runtime_error(
+                                "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate");
+                          }),
+              ExitedWithCode(1), "^gif: out of memory; use a machine with more, or close other programs\n$");
+  const auto in_a_thread = [] {  // where nobody catches it
+    run_program("gif", [] { return std::thread([] { throw std::bad_alloc(); }).join(), 0; });
+  };
+  EXPECT_EXIT(in_a_thread(), ExitedWithCode(1), "^gif: out of memory; [^\n]*\n$");
+  const std::system_error no_thread(EAGAIN, std::generic_category());
+  EXPECT_EXIT(limited(RLIMIT_NPROC, 7, no_thread), ExitedWithCode(1),
+              "^gif: cannot start a thread: the limit on processes \\(ulimit -u allows 7 of this user\\)");
+}
+
+TEST(RunProgramDeathTest, ADeletedCurrentFolderIsTheCause) {
+  const auto in_deleted_folder = [](const std::function<int()>& body) {
+    const igpt::testing::TemporaryFolder folder;
+    if (::chdir(folder.path().c_str()) != 0 || ::rmdir(folder.path().c_str()) != 0) ::_exit(9);
+    run_program("run", body);
+  };
+  EXPECT_EXIT(in_deleted_folder([]() -> int { throw InputError("data/train_x.npy: no such file"); }), ExitedWithCode(1),
+              "^run: the current folder has been deleted; change to one that exists \\(cd\\) and start again "
+              "\\(data/train_x.npy: no such file\\)\n$");
+  EXPECT_EXIT(in_deleted_folder([]() -> int { return std::filesystem::current_path().empty(); }), ExitedWithCode(1),
+              "^run: the current folder has been deleted");
+  EXPECT_EXIT(in_deleted_folder([] { return 0; }), ExitedWithCode(0), "^$");
 }
 
 TEST(SignalsDeathTest, TheFirstIsRememberedTheSecondEnds) {

@@ -39,10 +39,12 @@ int64_t seed_of(const CommonOptions& common);
 std::vector<std::string> arguments_of(int argc, char** argv);
 
 /// Runs a program's body (which may make `name`, told before each error, more exact) and ends the process with its
-/// status, or the status of what it threw: UsageError 2, Interrupted 130 or 143, anything else 1, each told in one line
-/// on stderr; output that could not be written makes 1 of 0. SIGINT and SIGTERM are caught meanwhile (signals.h).
+/// status, or the status of what it threw: UsageError 2, Interrupted 128 + the signal, anything else 1, each told in
+/// one line on stderr; output that could not be written makes 1 of 0. Where memory ran out, `less_memory` says what
+/// takes less. Stop signals are caught meanwhile (signals.h), and a reader of the log that goes away ends nothing.
 /// Leaves by _exit after flushing, which skips LibTorch's slow destructors.
-[[noreturn]] int run_program(const std::string& name, const std::function<int()>& body);
+[[noreturn]] int run_program(const std::string& name, const std::function<int()>& body,
+                             const std::string& less_memory = "close other programs");
 
 /// One line without control characters: they become \n, \t or \xNN.
 std::string single_line(std::string_view text);
