@@ -69,12 +69,19 @@ bool is_this_machine(const std::string& address) {
   return address == "localhost" || address.starts_with("127.") || address == "::1";
 }
 
+constexpr const char *kForget = "unset", *kSlurmStep = " SLURM_STEP_ID SLURM_STEPID";
+
+bool is_slurm_step(const Variables& variables) {
+  return variables.has("SLURM_STEP_ID") || variables.has("SLURM_STEPID");
+}
+
 Launch of_torchrun(const Variables& variables) {
   Launch launch;
   launch.size = variables.required("WORLD_SIZE", 1, kMostProcesses, "RANK");
   launch.rank = variables.required("RANK", 0, launch.size - 1, "WORLD_SIZE");
   launch.local_size = variables.number("LOCAL_WORLD_SIZE", 1, launch.size).value_or(1);
   launch.local_rank = variables.number("LOCAL_RANK", 0, launch.size - 1).value_or(0);
+  launch.alone = kForget + std::string(" RANK WORLD_SIZE") + (is_slurm_step(variables) ? kSlurmStep : "");
   if (launch.size > 1) {
     launch.port = variables.required("MASTER_PORT", 1, 65535, "WORLD_SIZE");
     if (variables.has("MASTER_ADDR")) launch.address = variables.text("MASTER_ADDR");
@@ -107,6 +114,7 @@ Launch of_slurm(const Variables& variables) {
         "neither MASTER_ADDR nor SLURM_JOB_NODELIST is set; name the machine of the first task in MASTER_ADDR");
   launch.port = variables.number("MASTER_PORT", 1, 65535).value_or(kFirstPort + job % kPorts);
   launch.job = "slurm " + std::to_string(job);
+  launch.alone = kForget + std::string(kSlurmStep);
   launch.restarts = variables.number("SLURM_RESTART_COUNT", 0, INT32_MAX).value_or(0);
   return launch;
 }
@@ -126,7 +134,7 @@ Launch read_launch(const Environment& environment) {
   const Variables variables(environment);
   if (variables.has("RANK") || variables.has("WORLD_SIZE")) return of_torchrun(variables);
   // A batch script has most of Slurm's variables too, but only srun starts a step.
-  if (variables.has("SLURM_STEP_ID") || variables.has("SLURM_STEPID")) return of_slurm(variables);
+  if (is_slurm_step(variables)) return of_slurm(variables);
   return {};
 }
 

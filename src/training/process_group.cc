@@ -25,6 +25,7 @@ using Backend = c10::intrusive_ptr<c10d::Backend>;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kLookAgain = std::chrono::milliseconds(20);
+constexpr auto kNoteAfter = std::chrono::seconds(1);
 constexpr std::chrono::milliseconds kConnectingAtOnce = std::chrono::seconds(10);  // between looks for a stop signal
 
 // Defined in src/ops/cuda/nccl.cc: a new reference.
@@ -44,6 +45,23 @@ std::vector<uint8_t> bytes(const std::string& text) {
   return {text.begin(), text.end()};
 }
 
+// "rank 2", "ranks 1 to 3 and 7"
+std::string ranks_in_words(const std::vector<int64_t>& ranks) {
+  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
+  for (size_t i = 0; i < ranks.size();) {
+    size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    text += (i == 0 ? "" : last + 1 == ranks.size() ? " and " : ", ") + std::to_string(ranks[i]);
+    if (last > i) text += (last == i + 1 ? " and " : " to ") + std::to_string(ranks[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
+std::string how_to_run_alone(const Launch& launch) {
+  return launch.alone.empty() ? "" : "; if this process was to train alone, type: " + launch.alone;
+}
+
 std::string random_name() {
   std::random_device random;
   return std::to_string(random()) + std::to_string(random());
@@ -54,10 +72,12 @@ std::string random_name() {
 // repeated that word.
 class Meeting {
  public:
-  Meeting(Store store, const Launch& launch, const std::function<void()>& waiting)
+  Meeting(Store store, const Launch& launch, const std::function<void()>& waiting,
+          const std::function<void(const std::string&)>& note)
       : store_(std::move(store)),
         launch_(launch),
         waiting_(waiting),
+        note_(note),
         deadline_(Clock::now() + std::chrono::seconds(launch.timeout)) {}
 
   /// The session's name, the same on every rank.
@@ -67,6 +87,8 @@ class Meeting {
   std::string open() {
     const std::string session = random_name();
     store_->set("session", bytes(session));
+    const auto opened = Clock::now();
+    bool told = !note_;
     std::vector<int64_t> missing;
     for (int64_t rank = 1; rank < launch_.size; ++rank) missing.push_back(rank);
     while (!missing.empty()) {
@@ -76,7 +98,13 @@ class Meeting {
         store_->set(key + "/heard", store_->get(key));
         return true;
       });
-      if (!missing.empty()) pause([&] { return "rank " + list(missing); });
+      if (missing.empty()) break;
+      if (!told && Clock::now() > opened + kNoteAfter) {
+        note_("rank 0 of " + std::to_string(launch_.size) + " waits for " + ranks_in_words(missing) + " at " +
+              place_of(launch_) + how_to_run_alone(launch_));
+        told = true;
+      }
+      pause([&] { return "rank " + list(missing); });
     }
     return session;
   }
@@ -100,7 +128,8 @@ class Meeting {
     if (Clock::now() > deadline_)
       throw Error("rank " + std::to_string(launch_.rank) + " of " + std::to_string(launch_.size) + ": " + missing() +
                   " did not come to " + place_of(launch_) + " within " + std::to_string(launch_.timeout) +
-                  " s; look at its messages and at the network, or allow more with --rank_timeout");
+                  " s; look at its messages and at the network, or allow more with --rank_timeout" +
+                  how_to_run_alone(launch_));
     std::this_thread::sleep_for(kLookAgain);
   }
 
@@ -114,16 +143,19 @@ class Meeting {
   Store store_;
   const Launch& launch_;
   const std::function<void()>& waiting_;
+  const std::function<void(const std::string&)>& note_;
   Clock::time_point deadline_;
 };
 
-Store open_store(const Launch& launch, const std::function<void()>& waiting) {
+Store open_store(const Launch& launch, const std::function<void()>& waiting,
+                 const std::function<void(const std::string&)>& note) {
   const std::chrono::milliseconds timeout = std::chrono::seconds(launch.timeout);
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(launch.port);
   options.isServer = launch.rank == 0 && !launch.store_is_up;
   options.waitWorkers = false;
-  options.timeout = std::min(kConnectingAtOnce, timeout);
+  options.timeout = std::min<std::chrono::milliseconds>(kNoteAfter, timeout);
+  bool told = !note;
   for (const auto deadline = Clock::now() + timeout;;) {
     try {
       auto store = c10::make_intrusive<c10d::TCPStore>(launch.address, options);
@@ -131,7 +163,13 @@ Store open_store(const Launch& launch, const std::function<void()>& waiting) {
       return store;
     } catch (const std::exception& error) {
       if (waiting) waiting();
-      if (!options.isServer && Clock::now() < deadline) continue;
+      if (!options.isServer && Clock::now() < deadline) {
+        if (!std::exchange(told, true))
+          note("rank " + std::to_string(launch.rank) + " of " + std::to_string(launch.size) + " cannot reach " +
+               place_of(launch) + " yet and tries again" + how_to_run_alone(launch));
+        options.timeout = std::min(kConnectingAtOnce, timeout);
+        continue;
+      }
       throw Error("rank " + std::to_string(launch.rank) + " of " + std::to_string(launch.size) + ": cannot " +
                   (options.isServer ? "listen at " : "reach ") + place_of(launch) + " (" + first_line(error) +
                   "); check MASTER_ADDR and MASTER_PORT");
@@ -187,16 +225,18 @@ struct ProcessGroup::Connection {
   }
 };
 
-ProcessGroup::ProcessGroup(const Launch& launch, c10::Device device, const std::function<void()>& waiting)
+ProcessGroup::ProcessGroup(const Launch& launch, c10::Device device, const std::function<void()>& waiting,
+                           const std::function<void(const std::string&)>& note)
     : launch_(launch), device_(device) {
   if (alone()) return;
   // What went wrong is said once, by what is thrown.
   if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_FATAL;
   connection_ = std::make_unique<Connection>();
-  const auto store = open_store(launch, waiting);
+  const auto store = open_store(launch, waiting, note);
   try {
     const auto meeting = c10::make_intrusive<c10d::PrefixStore>("igpt", store);
-    connection_->store = c10::make_intrusive<c10d::PrefixStore>(Meeting(meeting, launch, waiting).session(), meeting);
+    connection_->store =
+        c10::make_intrusive<c10d::PrefixStore>(Meeting(meeting, launch, waiting, note).session(), meeting);
     connection_->backend =
         device.is_cuda() ? make_cuda_backend(connection_->store, launch) : make_cpu_backend(connection_->store, launch);
   } catch (const Error&) {

@@ -64,7 +64,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
       hooks_(hooks_of_rank(hooks, options.launch)),
       device_(ops::prepare_device(options.device, threads_of_rank(options), hooks_, options.launch.local_rank)),
       group_(
-          options.launch, device_, [this] { throw_if_stopped(hooks_); }) {
+          options.launch, device_, [this] { throw_if_stopped(hooks_); }, hooks_.note) {
   check(options_);
   agree_on_options(options_, group_);
   const int64_t free_memory = ops::available_memory(device_);

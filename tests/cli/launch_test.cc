@@ -26,6 +26,22 @@ TEST(Launch, WithoutALauncherIsOneProcess) {
   EXPECT_EQ(launch.job, "");
 }
 
+// What it says makes it one process.
+TEST(Launch, KnowsHowToRunAlone) {
+  std::map<std::string, std::string> variables{{"RANK", "0"}, {"WORLD_SIZE", "4"}, {"MASTER_PORT", "1"}};
+  EXPECT_EQ(launched(variables).alone, "unset RANK WORLD_SIZE");
+  variables["SLURM_STEPID"] = "0";
+  EXPECT_EQ(launched(variables).alone, "unset RANK WORLD_SIZE SLURM_STEP_ID SLURM_STEPID");
+  variables.erase("RANK"), variables.erase("WORLD_SIZE");
+  variables.insert({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "4"}});
+  variables["SLURM_STEP_NUM_NODES"] = "1";
+  EXPECT_EQ(launched(variables).alone, "unset SLURM_STEP_ID SLURM_STEPID");
+  EXPECT_EQ(launched(variables).size, 4);
+  variables.erase("SLURM_STEP_ID"), variables.erase("SLURM_STEPID");
+  EXPECT_EQ(launched(variables).size, 1);
+  EXPECT_EQ(launched(variables).alone, "");
+}
+
 TEST(Launch, ReadsTorchrun) {
   std::map<std::string, std::string> variables{{"RANK", "3"},
                                                {"WORLD_SIZE", "8"},

@@ -126,6 +126,21 @@ TEST(ProcessGroup, RankThatIsMissingIsNamed) {
   }
 }
 
+TEST(ProcessGroup, RankZeroSaysForWhomItWaits) {
+  auto launch = launch_of(0, 9, testing::free_port());
+  launch.alone = "unset RANK WORLD_SIZE";
+  std::string said;
+  EXPECT_THROW(ProcessGroup(
+                   launch, c10::kCPU,
+                   [&] {
+                     if (!said.empty()) throw Interrupted(15);
+                   },
+                   [&](const std::string& line) { said += line; }),
+               Interrupted);
+  EXPECT_EQ(said, "rank 0 of 9 waits for ranks 1 to 8 at 127.0.0.1:" + std::to_string(launch.port) +
+                      "; if this process was to train alone, type: unset RANK WORLD_SIZE");
+}
+
 TEST(ProcessGroup, WaitForTheOthersCanBeEnded) {
   EXPECT_THROW(ProcessGroup(launch_of(0, 2, testing::free_port()), c10::kCPU, [] { throw Interrupted(15); }),
                Interrupted);

@@ -17,6 +17,7 @@ struct Launch {
   std::string job;           ///< what the processes of a job and of its restarts have in common; empty: not known
   std::string launcher;      ///< the one process that starts them again; empty: not known
   int64_t restarts = 0;      ///< how often the job has been started again
+  std::string alone;         ///< what to type for one process alone; empty: not known
   int64_t timeout = 600;     ///< seconds that they wait for each other
 
   /// This process's part of `count` things in a row: [begin, end). The parts differ by at most one.

@@ -25,9 +25,11 @@ class RanksLost : public Error {
 /// group too, in which nothing happens.
 class ProcessGroup {
  public:
-  /// Meets the others. `waiting` is called now and then until all are here; what it throws ends the wait. Throws
-  /// igpt::Error, naming the ranks that are missing, when they are not all here in time.
-  ProcessGroup(const Launch& launch, c10::Device device, const std::function<void()>& waiting);
+  /// Meets the others. `waiting` is called now and then until all are here; what it throws ends the wait. `note` is
+  /// told on rank 0 for whom it waits, when they have not come within a second. Throws igpt::Error, naming the ranks
+  /// that are missing, when they are not all here in time.
+  ProcessGroup(const Launch& launch, c10::Device device, const std::function<void()>& waiting,
+               const std::function<void(const std::string&)>& note = {});
   ~ProcessGroup();
 
   int64_t rank() const { return launch_.rank; }
