@@ -475,7 +475,8 @@ int Trainer::own_stop_signal() {
 
 // All stop at the same place, for a signal that any of them got.
 void Trainer::agree_on_stop() {
-  signal_ = stop_signal_of(group_.sum(as_counts(own_stop_signal())));
+  const int own = own_stop_signal();
+  signal_ = group_.alone() ? own : stop_signal_of(group_.sum(as_counts(own)));
 }
 
 void Trainer::stop_if_asked() {

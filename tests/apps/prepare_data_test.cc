@@ -153,7 +153,8 @@ TEST_P(PrepareDataSignal, StopsTheDownloadAndKeepsWhatArrived) {
   EXPECT_EQ(fs::file_size(part), 50'000u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Signals, PrepareDataSignal, ::testing::Values(SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU));
+INSTANTIATE_TEST_SUITE_P(Signals, PrepareDataSignal,
+                         ::testing::Values(SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU));
 
 // The dataset whose files data/ holds, all with the bytes that dataset.yaml says; "mixed" when one has others.
 std::string set_in(const fs::path& folder) {

@@ -305,6 +305,37 @@ TEST_F(Parallel, TorchrunsRestartGoesOnWithTheRun) {
   EXPECT_FALSE(fs::exists(last("torchrun", 1)));
 }
 
+// A batch system sends its signal to every process of a job: torchrun, which knows it or dies of it, and the ranks.
+TEST_F(Parallel, SignalsToAWholeTorchrunJobSave) {
+  constexpr const char* kSetsid = "/usr/bin/setsid";
+  if (!fs::exists(IGPT_TORCHRUN) || !fs::exists(kSetsid)) GTEST_SKIP() << "no torchrun in .venv, or no setsid";
+  if (sanitized) GTEST_SKIP() << "Python is not built with the sanitizer";
+  for (const auto& [signal, name] : {std::pair{SIGUSR1, "USR1"}, std::pair{SIGHUP, "HUP"}}) {
+    const std::string job = std::string("job") + name, ignored_by_shell = std::string("trap : ") + name;
+    Arguments command{kSetsid,
+                      IGPT_TORCHRUN,
+                      "--standalone",
+                      "--no-python",
+                      "--nproc-per-node",
+                      "2",
+                      "/bin/sh",
+                      "-c",
+                      ignored_by_shell + "; \"$@\"; echo $? >$0$RANK",
+                      job + ".status"};
+    for (const auto& argument : endless(training(job))) command.push_back(argument);
+    testing::Process process(command, {}, folder_.path());
+    ASSERT_TRUE(wait_for(last(job))) << process.err();
+    ::kill(-process.pid(), signal);
+    for (const char* rank : {"0", "1"}) {
+      const auto status = folder_ / (job + ".status" + rank);
+      ASSERT_TRUE(wait_for(status)) << process.err();
+      while (testing::read_bytes(status).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      EXPECT_EQ(testing::read_bytes(status), std::to_string(128 + signal) + "\n") << process.err();
+    }
+    EXPECT_NO_THROW(read_checkpoint(last(job)));
+  }
+}
+
 TEST_F(Parallel, OtherOptionsOrImagesOnARankAreRefusedByAll) {
   const Arguments command = training("other", {"-q"});
   for (const auto& ending : Ranks(2, command, folder_.path(), {}, {{1, {{"--grad_clip", "1"}, folder_.path()}}}).wait())
