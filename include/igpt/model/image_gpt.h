@@ -123,7 +123,7 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   torch::nn::Embedding position_embeddings{nullptr};  ///< (S, D), of image-gpt
   torch::nn::Embedding row_embeddings{nullptr}, column_embeddings{nullptr};  ///< (side, D), of image-gpt-2d
   torch::nn::ModuleList layers{nullptr};
-  torch::nn::LayerNorm ln_f{nullptr};  ///< in the original's state dict, but not applied there
+  torch::nn::LayerNorm ln_f{nullptr};  ///< always in the state dict; applied as ImageGPTOptions::final_norm says
   torch::nn::Linear head{nullptr};
   ClassifierHead clf_head{nullptr};
 
