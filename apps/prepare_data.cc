@@ -82,7 +82,10 @@ int prepare_data(int argc, char** argv) {
   Report report(common);
   const std::string version = cli::version_text();
   prepare.data_dir = data_dir;
-  if (palette != "grey") prepare.palette = commands().palette_of(palette);
+  if (palette != "grey") {
+    prepare.palette = commands().palette_of(palette);
+    prepare.palette_file = palette;
+  }
   prepare.made_by = version.substr(0, version.find('\n'));
   prepare.note = [&](const std::string& line) { report.note(line); };
   prepare.progress = [&](const std::string& file, uint64_t done, uint64_t total) {

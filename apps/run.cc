@@ -38,6 +38,7 @@ struct TrainCommand {
   TrainCommand();
   void complete();
   void translate_precision();
+  void note_differences() const;
 };
 
 TrainCommand::TrainCommand() {
@@ -109,7 +110,10 @@ TrainCommand::TrainCommand() {
 
 // What follows from the options that were given: a configuration file, the run to resume, a drawn seed.
 void TrainCommand::complete() {
-  if (!config.empty()) options.load_yaml(config);
+  if (!config.empty()) {
+    options.load_yaml(config);
+    note_differences();
+  }
   if (!train.resume.empty()) {
     for (const auto& [name, text] : options.values())
       if (options.given(name) && !contains(kSessionOptions, name) && !contains(kResumableOptions, name))
@@ -136,13 +140,22 @@ void TrainCommand::complete() {
   }
 }
 
+// What a configuration file of the original, known by its names for some options, means there without saying so.
+void TrainCommand::note_differences() const {
+  if (!options.given("gpus") && !options.given("accumulate_grad_batches")) return;
+  if (!train.classify && !options.given("warmup_steps"))
+    cli::note(common, config + ": the original warms up for 500 steps here; for the same add warmup_steps: 500");
+  if (train.classify && !options.given("generative_weight"))
+    cli::note(common, config + ": the original adds the generative loss here; for the same add generative_weight: 1");
+}
+
 // The original's names of a precision become ours, so that a run stores these alone.
 void TrainCommand::translate_precision() {
   if (train.precision == "32") train.precision = "fp32";
   if (train.precision != "16") return;
   train.precision = "bf16";
   if (train.launch.rank == 0)
-    cli::note(common, "precision 16: matrix products are computed in bf16, where the original takes fp16");
+    cli::note(common, "precision 16: taken as --precision bf16, where the original computes in fp16");
 }
 
 struct TestCommand {

@@ -20,6 +20,7 @@ data::ExpectedSplit expected_images(const Checkpoint& checkpoint, const std::str
           .num_pixels = checkpoint.model.num_pixels,
           .other_size_cure = std::move(other_size_cure),
           .checkpoint = path,
+          .dataset = checkpoint.dataset,
           .palette = checkpoint.palette,
           .lacks_palette = checkpoint.lacks_palette};
 }
@@ -28,15 +29,24 @@ std::string dataset_of(const data::Split& split) {
   return split.info ? split.info->dataset : "";
 }
 
-std::string note_on_images(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
-                           const std::string& x) {
+std::string note_on_dataset(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
+                            const std::string& x) {
   const std::string dataset = dataset_of(split);
   if (!checkpoint.dataset.empty() && !dataset.empty() && dataset != checkpoint.dataset)
     return path + " was trained on " + data::title_of(checkpoint.dataset) + "; " + x + " holds " +
            data::title_of(dataset);
+  return "";
+}
+
+std::string note_on_palette(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
+                            const std::string& x) {
   if (checkpoint.lacks_palette)
     return path + ": its tokens are indices of a k-means palette that the file does not hold; make sure that " + x +
            " was made with it";
+  const bool own_palette = checkpoint.palette && *checkpoint.palette != data::Palette::grey(16);
+  if (own_palette && !split.info)
+    return path + ": its images have a palette of their own; make sure that those of " + x +
+           " have it, as prepare_data --palette " + data::shell_quoted(path) + " makes them";
   return "";
 }
 

@@ -38,7 +38,10 @@ int64_t integer(const Source& source, const Value& dict, const std::string& name
   const Value* value = dict.find(name);
   if (!value && missing) return *missing;
   if (!value) source.fail("its hyper_parameters lack " + name + "; it was not written by this project or the original");
-  const auto number = value->as_int();
+  auto number = value->as_int();
+  constexpr double largest = 9007199254740992;  // 2^53
+  if (const auto real = value->as_double(); real && !number && std::abs(*real) <= largest && std::trunc(*real) == *real)
+    number = static_cast<int64_t>(*real);  // numpy.float32(16)
   if (!number)
     source.fail("its hyper_parameter " + name + " is " + std::string(value->kind_name()) + ", not an integer");
   return *number;
@@ -56,7 +59,7 @@ int64_t count(const Source& source, const Value& dict, const std::string& name, 
 
 bool boolean(const Value& dict, const std::string& name) {
   const Value* value = dict.find(name);
-  return value && value->as_bool().value_or(false);
+  return value && (value->as_bool().value_or(false) || value->as_int().value_or(0) != 0);
 }
 
 HyperParameters hyper_parameters_of(const Value& dict) {
@@ -245,6 +248,11 @@ std::string prefix_of_model(const Source& source, const StateEntries& entries,
   const auto gpt = entries.lower_bound(kPrefix);
   if (gpt != entries.end() && gpt->first.starts_with(kPrefix)) return kPrefix;
   if (partial.size() == 1) return partial[0];
+  const auto is_shard = [](const auto& entry) { return entry.first.ends_with("flat_param"); };
+  if (std::ranges::any_of(entries, is_shard))
+    source.fail(
+        "its state_dict holds the flattened shards of FSDP and not the model's parameters; save a full one in PyTorch "
+        "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)");
   source.fail("its state_dict has no parameters gpt.*, but " + first_names(entries) +
               "; it is a checkpoint of another kind of model");
 }
@@ -313,7 +321,7 @@ std::optional<Value> read_weights(const Source& source, Checkpoint& checkpoint) 
   }
   if (!parameters.empty())
     source.fail("its state_dict has " + formats::printable(parameters.begin()->second.name) +
-                ", which the model of its hyper_parameters has not");
+                ", which the model of its hyper_parameters has not; leave it out of the state_dict that is saved");
   return centroids ? std::optional(*centroids) : std::nullopt;
 }
 
@@ -347,14 +355,14 @@ void read_centroids(const Source& source, const Value& centroids, ImageGPTOption
 
 // "mnist" of "data/mnist_train_x.npy", whose end is given; empty for names that the original does not give.
 std::string dataset_of_file(const std::string& path, std::string_view end) {
-  const std::string name = std::filesystem::path(path).filename().string();
+  const std::string name = path.substr(path.find_last_of("/\\") + 1);
   for (const char* dataset : {"mnist", "fmnist", "cifar10"})
     if (name == dataset + std::string(end)) return dataset;
   return "";
 }
 
-// The images that trained the model, and their palette. Since the original clusters, it names a data set, or files of
-// one; its first version names train_x.npy.
+// The images that trained the model, and their palette. Since the original clusters, it names the centroids' file or a
+// data set's images; its first version names train_x.npy.
 void read_origin(const Source& source, const Value& hyper_parameters, const std::optional<Value>& centroids,
                  Checkpoint& checkpoint) {
   ImageGPTOptions& model = checkpoint.model;
@@ -365,8 +373,9 @@ void read_origin(const Source& source, const Value& hyper_parameters, const std:
   if (by_original) {
     for (const auto& [name, end] : {std::pair("centroids", "_centroids.npy"), std::pair("train_x", "_train_x.npy")})
       if (checkpoint.dataset.empty()) checkpoint.dataset = dataset_of_file(text(hyper_parameters, name), end);
-    checkpoint.lacks_palette =
-        !centroids && (!checkpoint.dataset.empty() || hyper_parameters.find("centroids") != nullptr);
+    const bool clustered = hyper_parameters.find("centroids") ||
+                           !dataset_of_file(text(hyper_parameters, "train_x"), "_train_x.npy").empty();
+    checkpoint.lacks_palette = clustered && !centroids;
   }
   if (checkpoint.dataset == "fmnist") checkpoint.dataset = "fashion";  // the original's name
   if (!model.palette.empty())

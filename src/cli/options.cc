@@ -286,6 +286,7 @@ void Options::assign(Option& option, const std::string& text, Option::Origin ori
     option.origin = origin;
   } else {
     assign(target_of(option), option.translate(text), origin);
+    option.origin = origin;
   }
 }
 

@@ -182,13 +182,19 @@ void Options::load_yaml(const std::string& path) {
         throw UsageError(
             path + ": " + formats::printable(name) +
             (other->second == name ? " is given twice" : " is the same as " + other->second + "; keep one"));
-      if (style == Entry::Style::null || target_of(*named).origin != Option::Origin::declared) continue;
+      if (style == Entry::Style::null) continue;
+      if (target_of(*named).origin != Option::Origin::declared) {
+        if (!named->target.empty()) named->origin = Option::Origin::file;  // given, if without effect
+        continue;
+      }
     }
     change(name, text, path, [&](Option& option) {
-      if (style == Entry::Style::plain && option.translate_plain)
+      if (style == Entry::Style::plain && option.translate_plain) {
         assign(target_of(option), option.translate_plain(text), Option::Origin::file);
-      else
+        option.origin = Option::Origin::file;
+      } else {
         assign(option, option_text(target_of(option).placeholder, text), Option::Origin::file);
+      }
     });
   }
 }

@@ -62,13 +62,21 @@ std::string title_of(const std::string& dataset) {
   return found == known_datasets().end() ? formats::printable(dataset) : found->title;
 }
 
+std::string shell_quoted(const std::string& word) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
                                  const std::string& checkpoint) {
   if (std::ranges::find(known_datasets(), dataset, &DatasetSource::name) == known_datasets().end()) return "";
   std::string command = "prepare_data";
   if (dataset != "mnist") command += " --" + std::string(dataset == "fashion" ? "fashion" : "dataset " + dataset);
-  if (!checkpoint.empty()) command += " --palette " + checkpoint;
-  if (folder != "data") command += " --data_dir " + folder.string();
+  if (!checkpoint.empty()) command += " --palette " + shell_quoted(checkpoint);
+  if (folder != "data") command += " --data_dir " + shell_quoted(folder.string());
   return command;
 }
 

@@ -87,10 +87,11 @@ Palette Palette::grey(int64_t size) {
 Palette Palette::of_centroids(std::vector<float> centroids, int64_t channels) {
   Palette palette;
   palette.channels = channels;
+  constexpr float rounding = 1e-4f;  // of means
   for (const float value : centroids) {
-    if (!(value >= 0 && value <= 1))
+    if (!(value >= -rounding && value <= 1 + rounding))
       throw InputError("a centroid of the palette has the value " + std::to_string(value) + ", which is not in [0, 1]");
-    palette.colours.push_back(static_cast<uint8_t>(std::lround(value * 255)));
+    palette.colours.push_back(static_cast<uint8_t>(std::clamp(std::lround(value * 255), 0L, 255L)));
   }
   palette.centroids = std::move(centroids);
   const bool whole = (channels == 1 || channels == 3) && palette.colours.size() % static_cast<size_t>(channels) == 0;

@@ -82,6 +82,8 @@ class RawFiles {
   }
 
   std::array<std::string, 4> read_source_folder(const fs::path& folder) const {
+    if (fs::is_regular_file(folder))
+      throw InputError(folder.string() + ": is a file; --source takes the folder that holds it");
     if (!fs::is_directory(folder))
       throw InputError(folder.string() + ": no such folder; --source takes a folder with the IDX files, or a URL");
     std::array<std::vector<fs::path>, 4> places;
@@ -98,19 +100,22 @@ class RawFiles {
       reading[i] = std::async(std::launch::async, [&, i] { return read_raw(places[i][0], dataset_.files[i]); });
     std::array<std::string, 4> bytes;
     std::exception_ptr failure;
-    size_t failed = 0;
+    size_t failed = 0, failures = 0;
     for (size_t i = 0; i < bytes.size(); ++i) {
       try {
         bytes[i] = reading[i].get();
       } catch (const InputError&) {
-        if (!failure) failure = std::current_exception(), failed = i;
+        if (failures++ == 0) failure = std::current_exception(), failed = i;
       }
     }
     if (!failure) return bytes;
     bytes = {};  // not in memory beside the one that is looked at
-    if (const auto identity = identify(places[failed][0]))
-      throw InputError(places[failed][0].string() + ": is " + in_words(*identity, dataset_.files[failed]) + "; " +
-                       cure(*identity, folder.string()));
+    if (const auto identity = identify(places[failed][0])) {
+      const bool mixed = failures < bytes.size() && identity->dataset->name != dataset_.name;
+      throw InputError(
+          places[failed][0].string() + ": is " + in_words(*identity, dataset_.files[failed]) + "; " +
+          (mixed ? "give a folder that holds the four files of one data set" : cure(*identity, folder.string())));
+    }
     std::rethrow_exception(failure);
   }
 
@@ -142,8 +147,9 @@ class RawFiles {
 
   std::string cure(const Identity& identity, const std::string& source) const {
     if (identity.dataset->name == dataset_.name) return "give each file the name of what it holds";
-    return "for " + identity.dataset->title + " type: prepare_data --dataset " + identity.dataset->name + " --source " +
-           source;
+    std::string command = "prepare_data --dataset " + identity.dataset->name + " --source " + shell_quoted(source);
+    if (options_.data_dir != "data") command += " --data_dir " + shell_quoted(options_.data_dir.string());
+    return "for " + identity.dataset->title + " type: " + command;
   }
 
   // What lies in data/raw or a distribution's folder; nothing when no good file does.
@@ -283,6 +289,9 @@ DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options
     throw UsageError("--dtype " + options.dtype + ": must be auto or int64");
   if (is_url(options.source) && !options.source.starts_with("http://") && !options.source.starts_with("https://"))
     throw UsageError("--source " + options.source + ": must be a folder or an http or https URL");
+  if (options.palette.channels != 1)
+    throw InputError(options.palette_file + ": its palette is RGB, and the images of " + dataset.title +
+                     " are grey; take a checkpoint with grey centroids");
   DatasetInfo info;
   info.dataset = dataset.name;
   info.palette = options.palette;
@@ -291,14 +300,6 @@ DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options
   for (const RawFile& file : dataset.files) info.raw.push_back({file.name, file.sha256});
   info.made_by = options.made_by;
   return info;
-}
-
-std::string sha256_of_file(const fs::path& path) {
-  formats::InputFile file(path);
-  Sha256 hash;
-  std::string chunk(size_t{256} << 10, '\0');
-  while (const size_t size = file.read(std::as_writable_bytes(std::span(chunk)))) hash.update({chunk.data(), size});
-  return hash.hex();
 }
 
 std::vector<PreparedFile> list_files(const fs::path& folder) {

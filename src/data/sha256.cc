@@ -5,6 +5,7 @@
 #include <new>
 
 #include "igpt/error.h"
+#include "igpt/formats/input_file.h"
 #include "igpt/limits.h"
 
 namespace igpt::data {
@@ -52,6 +53,14 @@ std::string Sha256::hex() {
 std::string sha256(std::string_view bytes) {
   Sha256 hash;
   hash.update(bytes);
+  return hash.hex();
+}
+
+std::string sha256_of_file(const std::filesystem::path& path) {
+  formats::InputFile file(path);
+  Sha256 hash;
+  std::string chunk(size_t{256} << 10, '\0');
+  while (const size_t size = file.read(std::as_writable_bytes(std::span(chunk)))) hash.update({chunk.data(), size});
   return hash.hex();
 }
 

@@ -50,26 +50,43 @@ void check_labels(const fs::path& x, const std::vector<int64_t>& images, const f
                      std::to_string(images[0]) + " images of " + x.string() + "; give two files that belong together");
 }
 
+bool is_greys(const Palette& palette) {
+  const int64_t size = palette.size();
+  return palette.channels == 1 && size >= 2 && size <= 256 && palette == Palette::grey(size);
+}
+
+std::string how_to_quantize(const ExpectedSplit& expected) {
+  const bool own_palette = expected.palette && !is_greys(*expected.palette);
+  if (own_palette) return "; prepare_data --palette " + shell_quoted(expected.checkpoint) + " makes such files";
+  return std::string(expected.num_vocab == 16 ? ": for the 16 greys byte // 17 of bytes 0 to 255" : "") +
+         "; prepare_data makes such files";
+}
+
 // Reads images of this shape.
-Tokens read_tokens(const fs::path& x, const formats::NpyHeader& header, int64_t num_vocab) {
+Tokens read_tokens(const fs::path& x, const formats::NpyHeader& header, const ExpectedSplit& expected) {
   const auto values_of = [&](auto images) {
     if (images.shape != header.shape) throw InputError(x.string() + kChanged);
     return std::move(images.values);
   };
-  const int64_t largest = std::clamp<int64_t>(num_vocab, 1, kLargestVocab) - 1;
-  const std::string cure = "images are palette indices, not pixels" +
-                           std::string(largest == 15 ? ": for the 16 greys byte // 17 of bytes 0 to 255" : "") +
-                           "; prepare_data makes such files";
+  const int64_t largest = std::clamp<int64_t>(expected.num_vocab, 1, kLargestVocab) - 1;
+  const std::string cure = "images are palette indices, not pixels" + how_to_quantize(expected);
   if (largest > UINT8_MAX)
     return values_of(formats::read_npy_int16(x, /*minimum=*/0, static_cast<int16_t>(largest), cure));
   return values_of(formats::read_npy_uint8(x, static_cast<uint8_t>(largest), cure));
 }
 
-std::optional<DatasetInfo> info_of(const fs::path& x) {
-  auto info = read_dataset_info(x.has_parent_path() ? x.parent_path() : ".");
-  const auto is_x = [&](const DatasetInfo::File& file) { return file.name == x.filename(); };
-  if (info && std::ranges::none_of(info->files, is_x)) return std::nullopt;
-  return info;
+// A file that changed since dataset.yaml was written is not the one that it describes.
+std::optional<DatasetInfo> info_of(const fs::path& x, const NoteCallback& note) {
+  const fs::path file = fs::canonical(x), yaml = file.parent_path() / "dataset.yaml";
+  auto info = read_dataset_info(file.parent_path());
+  if (!info) return std::nullopt;
+  const auto described = std::ranges::find(info->files, file.filename().string(), &DatasetInfo::File::name);
+  if (described == info->files.end()) return std::nullopt;
+  if (sha256_of_file(file) == described->sha256) return info;
+  if (note)
+    note(x.string() + ": is not the file that " + yaml.string() +
+         " describes (its SHA-256 is another one); its palette and data set are not known");
+  return std::nullopt;
 }
 
 bool same_colours(const Palette& a, const Palette& b) {
@@ -77,9 +94,7 @@ bool same_colours(const Palette& a, const Palette& b) {
 }
 
 std::string in_words(const Palette& palette) {
-  const bool greys =
-      palette.channels == 1 && palette.size() >= 2 && palette.size() <= 256 && palette == Palette::grey(palette.size());
-  return std::to_string(palette.size()) + (greys ? " evenly spaced greys" : " colours of its own");
+  return std::to_string(palette.size()) + (is_greys(palette) ? " evenly spaced greys" : " colours of its own");
 }
 
 // Images whose palette is known against a checkpoint whose palette is known, too.
@@ -92,10 +107,15 @@ void check_palette(const fs::path& x, const std::optional<DatasetInfo>& info, co
   if (!expected.palette || same_colours(*expected.palette, info->palette)) return;
   const auto folder = x.has_parent_path() ? x.parent_path() : fs::path(".");
   const bool default_palette = *expected.palette == Palette::grey(16);
-  const std::string command = prepare_data_command(info->dataset, folder, default_palette ? "" : expected.checkpoint);
-  throw InputError(x.string() + ": its images have a palette of " + in_words(info->palette) + ", says " +
-                   (folder / "dataset.yaml").string() + ", and " + expected.checkpoint + " one of " +
-                   in_words(*expected.palette) + "; " +
+  const bool other_dataset = !expected.dataset.empty() && expected.dataset != info->dataset;
+  const std::string command = prepare_data_command(other_dataset ? expected.dataset : info->dataset, folder,
+                                                   default_palette ? "" : expected.checkpoint);
+  const std::string words = in_words(info->palette), its_words = in_words(*expected.palette);
+  const std::string images = other_dataset ? "are of " + title_of(info->dataset) + " in" : "have";
+  const std::string model = other_dataset ? " was trained on " + title_of(expected.dataset) + " in" : "";
+  throw InputError(x.string() + ": its images " + images + " a palette of " + words + ", says " +
+                   (folder / "dataset.yaml").string() + ", and " + expected.checkpoint + model + " one of " +
+                   (words == its_words ? std::to_string(info->palette.size()) + " other colours" : its_words) + "; " +
                    (command.empty() ? "give it images in its own palette" : "run `" + command + "`"));
 }
 
@@ -123,9 +143,9 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
   check_images(x, images.shape, expected);
   const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
   if (labelled) check_labels(x, images.shape, y, label_shape);
-  auto info = info_of(x);
+  auto info = info_of(x, note);
   check_palette(x, info, expected);
-  auto tokens = read_tokens(x, images, expected.num_vocab);
+  auto tokens = read_tokens(x, images, expected);
   auto labels =
       labelled ? formats::read_npy_int64(y, /*minimum=*/0, INT64_MAX, "labels are the numbers of classes, 0, 1, ...")
                : formats::NpyArray<int64_t>{};

@@ -221,9 +221,9 @@ std::optional<Meaning> meaning_of(std::string_view name) {
 constexpr std::string_view running_modules[] = {"_pickle", "ctypes", "importlib",  "marshal", "nt",
                                                 "os",      "pickle", "posix",      "pty",     "runpy",
                                                 "shutil",  "socket", "subprocess", "sys",     "timeit"};
-constexpr std::string_view running_builtins[] = {"__import__", "apply", "breakpoint", "compile", "delattr",
-                                                 "eval",       "exec",  "execfile",   "getattr", "globals",
-                                                 "input",      "open",  "setattr",    "vars"};
+constexpr std::string_view running_builtins[] = {"__import__", "apply",   "breakpoint", "compile", "delattr",
+                                                 "eval",       "exec",    "execfile",   "globals", "input",
+                                                 "open",       "setattr", "vars"};
 
 // Whether nothing but an attack names it in a checkpoint. A dotted name goes on from a module to others, such as
 // torch.serialization.os.system.
@@ -320,6 +320,7 @@ class Unpickler {
   void build(const Value& state);
   void add_entry(Value& dict, const Value& key, Value value);
   bool holds_a_module();
+  bool names_a_state_dict();
   [[noreturn]] void refuse_global(std::string_view name, const std::string& asked);
   [[noreturn]] void refuse_call(const Value& callable);
   [[noreturn]] void fail_arguments(std::string_view name);
@@ -692,9 +693,24 @@ bool Unpickler::holds_a_module() {
                              [&](std::string_view name) { return rest.find(name) != std::string_view::npos; });
 }
 
+// The key of a checkpoint's dict, which a whole model has not: BINUNICODE or SHORT_BINUNICODE of ten characters.
+bool Unpickler::names_a_state_dict() {
+  const size_t at = reader_.position();
+  reader_.seek(start_);
+  const auto all = reader_.take_text(reader_.remaining());
+  reader_.seek(at);
+  using namespace std::string_view_literals;
+  return all.find("X\x0a\0\0\0state_dict"sv) != all.npos || all.find("\x8c\x0astate_dict"sv) != all.npos;
+}
+
 void Unpickler::refuse_global(std::string_view name, const std::string& asked) {
   if (runs_code(name)) reader_.fail(asked + ", which no checkpoint needs; it was not run. Do not trust this file");
-  if (holds_a_module())
+  const bool module = holds_a_module();
+  if (module && names_a_state_dict())
+    reader_.fail("holds a module among its values: it " + asked +
+                 ", whose code is not run. Load it in PyTorch in a place you trust, and save it again with state_dict "
+                 "and hyper_parameters as plain values alone");
+  if (module)
     reader_.fail(
         "holds a whole model and not only its weights: it " + asked +
         ", whose code is not run. Load it in PyTorch in a place you trust, and torch.save("

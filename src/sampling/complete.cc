@@ -58,8 +58,9 @@ data::Split read_images(const CompletionOptions& options, const Checkpoint& chec
       options.test_x, /*y=*/"",
       expected_images(checkpoint, options.checkpoint, "give --test_x images of the model's size"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
-  const auto note = note_on_images(checkpoint, options.checkpoint, split, options.test_x);
-  if (hooks.note && !note.empty()) hooks.note(note);
+  for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, options.test_x),
+                           note_on_palette(checkpoint, options.checkpoint, split, options.test_x)})
+    if (hooks.note && !note.empty()) hooks.note(note);
   return split;
 }
 

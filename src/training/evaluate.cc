@@ -21,8 +21,9 @@ TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& che
       options.test_x, classify ? options.test_y : "",
       expected_images(checkpoint, options.checkpoint, "give it images of that size with --test_x"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
-  const auto note = note_on_images(checkpoint, options.checkpoint, split, options.test_x);
-  if (hooks.note && !note.empty()) hooks.note(note);
+  for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, options.test_x),
+                           note_on_palette(checkpoint, options.checkpoint, split, options.test_x)})
+    if (hooks.note && !note.empty()) hooks.note(note);
   for (const int64_t label : split.labels)
     if (classify && label >= checkpoint.model.num_classes)
       throw InputError(options.test_y + ": holds the label " + std::to_string(label) + ", the model has " +

@@ -44,17 +44,21 @@ void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
   options.model = model;
 }
 
-void adopt_palette(TrainOptions& options) {
+// Before the images are read: their tokens would be refused one by one.
+void check_num_vocab(const TrainOptions& options) {
   const auto folder = std::filesystem::path(options.data.train_x).parent_path();
   const auto info = data::read_dataset_info(folder.empty() ? "." : folder);
-  if (!info) return;
-  if (info->palette.size() != options.model.num_vocab)
-    throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": the images of " +
-                     (folder / "dataset.yaml").string() + " have a palette of " + std::to_string(info->palette.size()) +
-                     " colours; use --num_vocab " + std::to_string(info->palette.size()));
-  options.model.channels = info->palette.channels;
-  options.model.palette = info->palette.colours;
-  options.model.centroids = info->palette.centroids;
+  if (!info || info->palette.size() == options.model.num_vocab) return;
+  throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": the images of " +
+                   (folder / "dataset.yaml").string() + " have a palette of " + std::to_string(info->palette.size()) +
+                   " colours; use --num_vocab " + std::to_string(info->palette.size()));
+}
+
+void adopt_palette(ImageGPTOptions& model, const data::Split& split) {
+  if (!split.info) return;
+  model.channels = split.info->palette.channels;
+  model.palette = split.info->palette.colours;
+  model.centroids = split.info->palette.centroids;
 }
 
 Checkpoint read_resumable(const std::string& path) {
@@ -123,7 +127,7 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
 }
 
 data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks) {
-  if (!start) adopt_palette(options);
+  if (!start) check_num_vocab(options);
   check(options);
   const std::string& path = options.resume.empty() ? options.pretrained : options.resume;
   const data::ExpectedSplit of_new_model{.num_vocab = options.model.num_vocab,
@@ -133,6 +137,7 @@ data::Split read_training_split(TrainOptions& options, const std::optional<Check
   auto split = data::read_split(
       options.data.train_x, options.classify ? options.data.train_y : "", expected, [&] { throw_if_stopped(hooks); },
       hooks.note);
+  if (!start) adopt_palette(options.model, split);
   if (split.count < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
                      " image; training needs at least 2, one of them for validation");
@@ -149,18 +154,21 @@ void check_images(const TrainOptions& options, const Checkpoint& start, const da
                   const std::string& train_sha256, const Hooks& hooks) {
   const std::string& train_x = options.data.train_x;
   if (options.resume.empty()) {
-    const std::string note = note_on_images(start, options.pretrained, split, train_x);
-    if (hooks.detail && !note.empty()) hooks.detail(note);
+    const auto of_dataset = note_on_dataset(start, options.pretrained, split, train_x);
+    const auto of_palette = note_on_palette(start, options.pretrained, split, train_x);
+    if (hooks.detail && !of_dataset.empty()) hooks.detail(of_dataset);
+    if (hooks.note && !of_palette.empty()) hooks.note(of_palette);
     return;
   }
+  const std::string dataset = dataset_of(split);
+  const bool other_dataset = !start.dataset.empty() && !dataset.empty() && start.dataset != dataset;
   if (start.train_sha256 == train_sha256) return;
-  if (start.train_sha256.empty()) {
+  if (start.train_sha256.empty() && !other_dataset) {
     if (hooks.note)
       hooks.note(options.resume + " does not know the images that it was trained on; make sure that " + train_x +
                  " holds them");
     return;
   }
-  const std::string dataset = dataset_of(split);
   std::string difference = "was trained on other images than those of " + train_x;
   if (!start.dataset.empty() && start.dataset != dataset)
     difference = "was trained on " + data::title_of(start.dataset) + ", and " + train_x + " holds " +

@@ -74,6 +74,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   const auto split = read_training_split(options_, start, hooks_);
   hyper_parameters_ = update_settings(options_);
   dataset_ = dataset_of(split);
+  if (dataset_.empty() && !options_.resume.empty()) dataset_ = start->dataset;  // of the same images
   train_sha256_ = data::fingerprint(split);
 
   const auto dataset = make_token_dataset(split);

@@ -3,6 +3,7 @@
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/dataset_folder.h"
+#include "igpt/data/sha256.h"
 #include "igpt/formats/npy.h"
 #include "original_checkpoint.h"
 #include "process.h"
@@ -35,7 +36,8 @@ class MixedData : public ::testing::Test {
     info.palette = palette;
     info.image_size = 4;
     for (const char* name : {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy"})
-      info.files.push_back({name, ""});
+
+      info.files.push_back({name, data::sha256_of_file(folder_ / "data" / name)});
     testing::write_bytes(folder_ / "data/dataset.yaml", data::to_yaml(info));
   }
 
@@ -85,8 +87,10 @@ TEST_F(MixedData, ARunIsNotResumedOnOtherImages) {
                  last("gen") + ": was trained on Fashion-MNIST, and data/train_x.npy holds other images; run " + cure);
   put_data("fashion", kGreys, 90);
   expect_refused("gen", last("gen") + ": was trained on other images than those of data/train_x.npy; run " + cure);
+  fs::remove(folder_ / "kept/dataset.yaml");
   const auto moved = resume("gen", {"--train_x", "kept/train_x.npy"});
   EXPECT_EQ(moved.exit_code, 0) << moved.err;
+  EXPECT_EQ(read_checkpoint(folder_ / last("gen")).dataset, "fashion");
 }
 
 TEST_F(MixedData, TheSameImagesInAnotherTypeGoOn) {
@@ -122,6 +126,33 @@ TEST_F(MixedData, ARunFromBeforeGoesOnWithANote) {
   EXPECT_EQ(ending.exit_code, 0) << ending.err;
   EXPECT_THAT(ending.err, HasSubstr(last("gen") + " does not know the images that it was trained on; make sure that "
                                                   "data/train_x.npy holds them\n"));
+}
+
+TEST_F(MixedData, ARunThatKnowsItsDatasetAloneIsNotResumedOnAnother) {
+  ASSERT_EQ(begin("gen").exit_code, 0);
+  auto checkpoint = read_checkpoint(folder_ / last("gen"));
+  checkpoint.train_sha256.clear();
+  std::erase_if(checkpoint.hyper_parameters, [](const auto& entry) { return entry.first == "train_sha256"; });
+  write_checkpoint(folder_ / last("gen"), checkpoint);
+  put_data("mnist");
+  const auto ending = resume("gen");
+  EXPECT_EQ(ending.exit_code, 1);
+  EXPECT_THAT(ending.err, HasSubstr("was trained on Fashion-MNIST, and data/train_x.npy holds MNIST"));
+}
+
+TEST_F(MixedData, AModelWithItsOwnPaletteSaysSoWhereThatOfTheImagesIsNotKnown) {
+  put_data("fashion", kClustered);
+  ASSERT_EQ(begin("gen").exit_code, 0);
+  const auto note = [&](const std::string& x) {
+    return last("gen") + ": its images have a palette of their own; make sure that those of data/" + x +
+           " have it, as prepare_data --palette " + last("gen") + " makes them\n";
+  };
+  EXPECT_THAT(program("run", {"test", last("gen")}).err, Not(HasSubstr("palette")));
+  fs::remove(folder_ / "data/dataset.yaml");
+  EXPECT_THAT(program("run", {"test", last("gen")}).err, HasSubstr(note("test_x.npy")));
+  EXPECT_THAT(train({"--name", "tuned", "--pretrained", last("gen"), "--steps", "2"}).err,
+              HasSubstr(note("train_x.npy")));
+  EXPECT_THAT(resume("gen").err, Not(HasSubstr("palette")));  // its images are known by their hash
 }
 
 TEST_F(MixedData, TestAndSampleSayThatTheImagesAreOfAnotherDataset) {

@@ -228,7 +228,7 @@ TEST_P(RunReadsTheOriginals, ConfigurationFile) {
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   const auto hparams = testing::read_bytes(folder_ / ("logs/" + std::string(name) + "/version_0/hparams.yaml"));
   for (const auto& line : settings) EXPECT_THAT(hparams, HasSubstr("\n" + line + "\n"));
-  EXPECT_EQ(trained.err.find("computed in bf16") != std::string::npos,
+  EXPECT_EQ(trained.err.find("precision 16: taken as --precision bf16") != std::string::npos,
             hparams.find("precision: bf16") != std::string::npos);
   const auto resumed = run({"train", "--resume", checkpoint(name), "--steps", "5", "--threads", "1"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
@@ -237,6 +237,10 @@ TEST_P(RunReadsTheOriginals, ConfigurationFile) {
   // As it is, without images of its size or a GPU.
   const auto whole = run({"train", "--config", "config.yml", "--train_x", "none.npy", "--device", "cpu"});
   EXPECT_THAT(whole.err, HasSubstr("none.npy: no such file"));
+  const bool says_warmup = std::string_view(content).find("warmup_steps") != std::string_view::npos;
+  const bool classifies = hparams.find("classify: true") != std::string::npos;
+  EXPECT_EQ(whole.err.find("for the same add warmup_steps: 500") != std::string::npos, !says_warmup && !classifies);
+  EXPECT_EQ(whole.err.find("for the same add generative_weight: 1") != std::string::npos, classifies);
   const auto on_gpu = run({"train", "--config", "config.yml", "--train_x", "none.npy"});
   EXPECT_EQ(on_gpu.exit_code, 1);
   EXPECT_THAT(on_gpu.err, ::testing::AnyOf(HasSubstr("--device cuda: no CUDA device or driver found; use --device cpu"),

@@ -216,8 +216,14 @@ TEST_F(CheckpointOfTheOriginal, LacksItsPaletteWhereItsImagesWereClustered) {
   EXPECT_TRUE(written().lacks_palette);
   EXPECT_FALSE(written().palette);
   EXPECT_FALSE(written(torch::rand({5, 1})).lacks_palette);
-  name_file("train_x", "data/train_x.npy");
-  EXPECT_FALSE(written().lacks_palette);
+  name_file("train_x", "C:\\data\\mnist_train_x.npy");
+  EXPECT_TRUE(written().lacks_palette);
+  name_file("centroids", "data/mnist_centroids.npy");  // of the versions that did not save them yet
+  EXPECT_TRUE(written().lacks_palette);
+  for (const char* file : {"data/train_x.npy", "data/my_train_x.npy"}) {
+    name_file("train_x", file);
+    EXPECT_FALSE(written().lacks_palette);
+  }
 }
 
 // What the original published, where this machine has it: file, whether ln_f is applied, the palette's first colours.

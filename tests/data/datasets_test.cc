@@ -37,5 +37,14 @@ TEST(Datasets, AnUnknownNameIsAnsweredWithTheKnownOnes) {
               ::testing::ThrowsMessage<UsageError>(::testing::HasSubstr("known are mnist, fashion")));
 }
 
+TEST(Datasets, CommandsAreWrittenForAShell) {
+  EXPECT_EQ(prepare_data_command("mnist", "data"), "prepare_data");
+  EXPECT_EQ(prepare_data_command("fashion", "elsewhere", "a.ckpt"),
+            "prepare_data --fashion --palette a.ckpt --data_dir elsewhere");
+  EXPECT_EQ(prepare_data_command("mine", "data"), "");
+  EXPECT_EQ(shell_quoted("a b's"), "'a b'\\''s'");
+  EXPECT_EQ(shell_quoted(""), "''");
+}
+
 }  // namespace
 }  // namespace igpt::data

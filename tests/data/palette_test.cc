@@ -70,6 +70,7 @@ TEST(Palette, OfCentroidsKeepsTheirOrderAndRoundsThem) {
   EXPECT_THAT(palette.colours, ElementsAre(169, 0, 252, 255));
   EXPECT_THAT(Palette::of_centroids({0, 0.5f, 1}, 3).colours, ElementsAre(0, 128, 255));
   EXPECT_EQ(Palette::of_centroids({0, 0.5f, 1}, 3).size(), 1);
+  EXPECT_THAT(Palette::of_centroids({-1e-6f, 1.000001f}, 1).colours, ElementsAre(0, 255));  // means of zeros and ones
   for (const float value : {-0.01f, 1.01f, NAN, INFINITY}) EXPECT_THROW(Palette::of_centroids({value}, 1), InputError);
   EXPECT_THROW(Palette::of_centroids({}, 1), InputError);
   EXPECT_THROW(Palette::of_centroids({0, 1}, 3), InputError);

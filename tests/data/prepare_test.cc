@@ -243,6 +243,20 @@ TEST_F(Prepare, FindsTheFilesUnderTheirOtherNames) {
       }
 }
 
+TEST_F(Prepare, APaletteOfColoursIsRefusedWithItsFile) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  options_.palette = Palette::of_centroids({0, 0, 0, 1, 1, 1}, 3);
+  options_.palette_file = "rgb.ckpt";
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<InputError>("rgb.ckpt: its palette is RGB, and the images of Fake 1 are grey; take a "
+                                        "checkpoint with grey centroids"));
+  options_.source = (folder_ / "source/train-images.gz").string();
+  options_.palette = Palette::grey(16);
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<InputError>(HasSubstr("is a file; --source takes the folder that holds it")));
+}
+
 TEST_F(Prepare, FilesOfAnotherDatasetAreNamed) {
   options_.known = {fake_.source, other_.source};
   other_.write_to(folder_ / "source");
@@ -257,7 +271,9 @@ TEST_F(Prepare, FilesOfAnotherDatasetAreNamed) {
   fake_.write_to(folder_ / "source");
   write_bytes(folder_ / "source/test-images.gz", formats::gzip(other_.raw[3]));
   EXPECT_THAT([&] { prepare(fake_); },
-              ThrowsMessage<InputError>(HasSubstr("test-images.gz: is test-labels of Fake 2, not test-images of")));
+              ThrowsMessage<InputError>(HasSubstr(
+                  "test-images.gz: is test-labels of Fake 2, not test-images of Fake 1; give a folder that holds "
+                  "the four files of one data set")));
   // Larger than what it stands for.
   fake_.write_to(folder_ / "source");
   write_bytes(folder_ / "source/test-labels.gz", formats::gzip(other_.raw[0]));

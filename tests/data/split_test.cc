@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/npy.h"
 #include "temporary_folder.h"
@@ -78,7 +79,7 @@ class ReadSplitWithInfo : public ReadSplit {
     put_x({1, 1, 1}, {0});
     info_.dataset = "fashion";
     info_.palette = Palette::grey(16);
-    info_.files = {{"x.npy", "00"}};
+    info_.files = {{"x.npy", sha256_of_file(x_)}};
     put_info();
   }
   void put_info() { igpt::testing::write_bytes(folder_ / "dataset.yaml", to_yaml(info_)); }
@@ -89,9 +90,29 @@ class ReadSplitWithInfo : public ReadSplit {
 TEST_F(ReadSplitWithInfo, SaysWhatIsKnownOfItsFileAlone) {
   ASSERT_TRUE(read_split(x_, "").info);
   EXPECT_EQ(read_split(x_, "").info->dataset, "fashion");
-  info_.files = {{"train_x.npy", "00"}};
+  info_.files[0].name = "train_x.npy";
   put_info();
   EXPECT_FALSE(read_split(x_, "").info);
+}
+
+TEST_F(ReadSplitWithInfo, AFileThatChangedSinceIsNotKnownAndThatIsSaid) {
+  std::string notes;
+  const auto info = [&] {
+    return read_split(x_, "", {}, {}, [&](const std::string& line) { notes += line + "\n"; }).info;
+  };
+  EXPECT_TRUE(info());
+  EXPECT_EQ(notes, "");
+  put_x({1, 1, 1}, {1});
+  EXPECT_FALSE(info());
+  EXPECT_EQ(notes, x_.string() + ": is not the file that " + (folder_ / "dataset.yaml").string() +
+                       " describes (its SHA-256 is another one); its palette and data set are not known\n");
+}
+
+TEST_F(ReadSplitWithInfo, IsFoundBehindLinks) {
+  std::filesystem::create_directory(folder_ / "links");
+  std::filesystem::create_symlink("../x.npy", folder_ / "links/other.npy");
+  ASSERT_TRUE(read_split(folder_ / "links/other.npy", "").info);
+  EXPECT_EQ(read_split(folder_ / "links/other.npy", "").info->dataset, "fashion");
 }
 
 TEST_F(ReadSplitWithInfo, APaletteOtherThanTheCheckpointsIsRefusedWithTheCure) {
@@ -108,6 +129,17 @@ TEST_F(ReadSplitWithInfo, APaletteOtherThanTheCheckpointsIsRefusedWithTheCure) {
   put_info();
   EXPECT_THAT([&] { read_split(x_, "", expected); },
               ThrowsMessage<InputError>(HasSubstr("; run `prepare_data --fashion --data_dir ")));
+  expected.dataset = "mnist";
+  EXPECT_THAT([&] { read_split(x_, "", expected); },
+              ThrowsMessage<InputError>(AllOf(HasSubstr("its images are of Fashion-MNIST in a palette of 16 colours"),
+                                              HasSubstr("a.ckpt was trained on MNIST in one of 16 evenly spaced greys; "
+                                                        "run `prepare_data --data_dir "))));
+  expected.dataset.clear();
+  std::swap(*expected.palette, info_.palette);
+  info_.palette = Palette::of_centroids(std::vector<float>(16, 0.25f), 1);
+  put_info();
+  EXPECT_THAT([&] { read_split(x_, "", expected); },
+              ThrowsMessage<InputError>(HasSubstr("and a.ckpt one of 16 other colours; run")));
   info_.dataset = "mine";
   put_info();
   EXPECT_THAT([&] { read_split(x_, "", expected); },
@@ -148,6 +180,14 @@ TEST_F(ReadSplit, PixelsInsteadOfTokensAreToldHowToQuantize) {
   expect_cure("255 at (0, 0, 0), allowed are 0 to 15", {.num_vocab = 16}, greys);
   write_npy(x_, {1, 1, 1}, std::vector<int64_t>{-1});
   expect_cure("-1 at (0, 0, 0), allowed are 0 to 15", {.num_vocab = 16}, greys);
+  EXPECT_THAT(
+      [&] {
+        read_split(x_, "",
+                   {.num_vocab = 4,
+                    .checkpoint = "a b.ckpt",
+                    .palette = Palette::of_centroids(std::vector<float>(4, 0.5f), 1)});
+      },
+      ThrowsMessage<InputError>(HasSubstr("not pixels; prepare_data --palette 'a b.ckpt' makes such files")));
 }
 
 TEST_F(ReadSplit, NegativeLabelsAreRefused) {

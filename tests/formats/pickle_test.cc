@@ -277,7 +277,7 @@ TEST(Unpickle, UnknownGlobalIsNamed) {
 TEST(Unpickle, OnlyWhatRunsCodeIsCalledUntrustworthy) {
   for (const std::string& bytes :
        {global("os", "system"), global("posix", "system"), global("__builtin__", "exec"), global("builtins", "eval"),
-        global("builtins", "getattr"), global("subprocess", "Popen"), global("torch.serialization", "os.system"),
+        global("subprocess", "Popen"), global("torch.serialization", "os.system"),
         short_text("torch") + short_text("serialization.os.system") + "\x93", "(ios\nsystem\n"s,
         global("importlib", "import_module"), global("pickle", "loads"), global("runpy", "run_path")})
     EXPECT_THAT(refusal([&] { load(bytes + "."); }), HasSubstr("Do not trust this file")) << hex(bytes);
@@ -286,6 +286,7 @@ TEST(Unpickle, OnlyWhatRunsCodeIsCalledUntrustworthy) {
         global("torch.optim.adam", "Adam"), global("enum", "Enum"), global("__main__", "Precision"),
         global("torch._utils", "_rebuild_sparse_tensor"), global("torch._utils", "_rebuild_device_tensor_from_numpy"),
         global("torch.distributed.tensor", "DTensor"), global("builtins", "print"), global("osprey.system", "Config"),
+        global("__builtin__", "getattr"),  // of an enumeration in a class, or torch.relu
         global("my.oslo.sys_config", "X"),
         global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")\x81"}) {
     const std::string message = refusal([&] { load(bytes + "."); });
@@ -303,6 +304,8 @@ TEST(Unpickle, AWholeModelIsRecognisedByWhatEveryModuleKeeps) {
     const std::string model = global(module, name) + ")\x81" + state;
     EXPECT_THAT(refusal([&] { load(model); }), HasSubstr(whole + module + "." + name + ", whose code is not run"));
     EXPECT_THAT(refusal([&] { load("}" + short_text("model") + model); }), HasSubstr(whole));
+    EXPECT_THAT(refusal([&] { load("}" + short_text("state_dict") + "}s" + short_text("loss") + model); }),
+                HasSubstr("holds a module among its values: it asks for " + std::string(module) + "." + name));
   }
   // The legacy container names the class in a persistent id.
   EXPECT_THAT(refusal([] { load("(" + short_text("module") + global("__main__", "Net") + "NNtQ)\x81."); }),

@@ -74,10 +74,14 @@ data::ExpectedSplit expected_images(const Checkpoint& checkpoint, const std::str
 /// The data set that the images belong to, "fashion"; empty where it is not known.
 std::string dataset_of(const data::Split& split);
 
-/// What to say where the images in file `x` are known to be of another data set than those that trained the checkpoint,
-/// or its palette is not known to be theirs; empty where there is nothing to say.
-std::string note_on_images(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
-                           const std::string& x);
+/// What to say where the images in file `x` are known to be of another data set than those that trained the checkpoint;
+/// empty where there is nothing to say.
+std::string note_on_dataset(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
+                            const std::string& x);
+
+/// The same where the checkpoint has a palette of its own, and that of the images is not known.
+std::string note_on_palette(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
+                            const std::string& x);
 
 /// What to type so that file `x` holds the checkpoint's data set in its palette; empty where prepare_data cannot.
 std::string prepare_command(const Checkpoint& checkpoint, const std::string& path, const std::string& x);

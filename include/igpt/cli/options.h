@@ -79,7 +79,7 @@ class Options {
   /// Throws UsageError "--name is required; <advice>" unless the option was given.
   void require(const std::string& name, const std::string& advice) const;
 
-  /// Whether the command line (or `set`, or a file) gave this option.
+  /// Whether the command line (or `set`, or a file) gave this option; of an alias, whether it was given by that name.
   bool given(const std::string& name) const;
 
   /// Every option with its present value as `set` would read it back, in the order of declaration; an optional

@@ -34,6 +34,9 @@ std::vector<std::string> dataset_names();
 /// "Fashion-MNIST" for "fashion"; a name that is not known as it is, on one line.
 std::string title_of(const std::string& dataset);
 
+/// A word of a command line as a shell reads it.
+std::string shell_quoted(const std::string& word);
+
 /// What to type for the images of `dataset` in `folder`, quantized with the palette of `checkpoint` where one is given:
 /// "prepare_data --fashion --palette models/x.ckpt". Empty for a data set that prepare_data does not know.
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,

@@ -17,6 +17,7 @@ struct PrepareOptions {
   std::string dtype = "auto";  ///< "auto": the smallest integer type that holds the tokens; or "int64"
   bool force = false;          ///< make the files anew even if they are there
   Palette palette = Palette::grey(16);
+  std::string palette_file;                             ///< the checkpoint that it comes from, for messages
   std::vector<DatasetSource> known = known_datasets();  ///< whose files are recognised where others are wanted
   std::string made_by;                                  ///< goes into dataset.yaml: program and version
   DownloadOptions download;                             ///< its `progress` is replaced by the one below

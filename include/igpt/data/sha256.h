@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,5 +24,8 @@ class Sha256 {
 };
 
 std::string sha256(std::string_view bytes);
+
+/// Of a file's content; throws igpt::InputError when it cannot be read.
+std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace igpt::data

@@ -21,7 +21,8 @@ struct Split {
   int64_t num_pixels = 0;  ///< pixels a side
   Tokens tokens;
   std::vector<int64_t> labels;  ///< (N), at least 0; none where they were not read
-  /// What the dataset.yaml beside x says of it; nothing where there is none, or it lists no file of x's name.
+  /// What the dataset.yaml beside x (or beside what a link x leads to) says of it; nothing where there is none, or it
+  /// describes another file.
   std::optional<DatasetInfo> info = {};
 };
 
@@ -34,6 +35,7 @@ struct ExpectedSplit {
   std::optional<int64_t> num_pixels;  ///< pixels a side
   std::string other_size_cure;        ///< ends the message about images of another size
   std::string checkpoint;             ///< of the model; empty: a new one, which takes any palette
+  std::string dataset;                ///< that trained it; empty: not known
   std::optional<Palette> palette;     ///< of the checkpoint; nothing where it is not known
   bool lacks_palette = false;         ///< the checkpoint's tokens have a palette of their own that it does not hold
 };
