@@ -98,6 +98,7 @@ Launch of_torchrun(const Variables& variables) {
 
 Launch of_slurm(const Variables& variables) {
   Launch launch;
+  launch.alone = kForget + std::string(kSlurmStep);
   const char* tasks = variables.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
   launch.size = variables.number(tasks, 1, kMostProcesses).value_or(1);
   launch.rank = variables.required("SLURM_PROCID", 0, launch.size - 1, tasks);
@@ -106,15 +107,16 @@ Launch of_slurm(const Variables& variables) {
   const int64_t job = variables.number("SLURM_JOB_ID", 0, INT64_MAX).value_or(0);
   if (variables.has("MASTER_ADDR"))
     launch.address = variables.text("MASTER_ADDR");
-  else if (!launch.one_machine)
+  else if (launch.size > 1 && !launch.one_machine)
     launch.address =
         first_node(variables.text(variables.has("SLURM_STEP_NODELIST") ? "SLURM_STEP_NODELIST" : "SLURM_JOB_NODELIST"));
   if (launch.address.empty())
     throw UsageError(
-        "neither MASTER_ADDR nor SLURM_JOB_NODELIST is set; name the machine of the first task in MASTER_ADDR");
+        "neither MASTER_ADDR nor SLURM_JOB_NODELIST is set; name the machine of the first task in MASTER_ADDR, or, to "
+        "train alone, type: " +
+        launch.alone);
   launch.port = variables.number("MASTER_PORT", 1, 65535).value_or(kFirstPort + job % kPorts);
   launch.job = "slurm " + std::to_string(job);
-  launch.alone = kForget + std::string(kSlurmStep);
   launch.restarts = variables.number("SLURM_RESTART_COUNT", 0, INT32_MAX).value_or(0);
   return launch;
 }

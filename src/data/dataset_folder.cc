@@ -110,6 +110,9 @@ bool is_whole(const Palette& palette) try {
 
 fs::path made(fs::path folder) {
   std::error_code error;
+  if (is_link(folder) && !is_there(folder))
+    throw Error(folder.string() + ": is a link to " + fs::read_symlink(folder, error).string() +
+                ", where there is nothing; create that folder or remove the link");
   fs::create_directories(folder, error);
   if (error || !fs::is_directory(folder, error)) fail(folder, "create the folder", error ? error.value() : ENOTDIR);
   return folder;
@@ -120,6 +123,8 @@ fs::path made(fs::path folder) {
 FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting, const NoteCallback& note) {
   const int flags = kind == Kind::kExclusive ? O_RDWR | O_CREAT : O_RDONLY;
   descriptor_ = ::open(file.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+  if (descriptor_ < 0 && errno == ELOOP)
+    throw Error(file.string() + ": is a symbolic link, and locks are files of their own; remove the link");
   if (descriptor_ < 0) fail(file, kind == Kind::kExclusive ? "create" : "open", errno);
   // Not a blocking flock: a signal handler's flag has to be seen while waiting.
   try {
@@ -164,11 +169,16 @@ ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiti
 }
 
 void expect_replaceable(const fs::path& folder) {
+  std::map<fs::path, const char*> names;  // by the files that they lead to
   for (const char* name : kNames) {
     std::error_code ignored;
     if (fs::is_directory(folder / name, ignored))
       throw Error((folder / name).string() + ": is a folder where a file has to go; move it away");
-    formats::place_of(folder / name);
+    const fs::path place = fs::weakly_canonical(formats::place_of(folder / name), ignored);
+    const auto [other, is_first] = names.emplace(place, name);
+    if (!is_first)
+      throw Error((folder / other->second).string() + " and " + (folder / name).string() + ": are one file, " +
+                  place.string() + ", through their links; remove one of the links");
   }
 }
 

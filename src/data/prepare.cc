@@ -263,7 +263,8 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
 }
 
 // Writes an .npy file and returns its SHA-256.
-std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part) {
+std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part,
+                         const WaitCallback& waiting) {
   constexpr size_t kChunk = size_t{64} << 10;
   formats::AtomicFile file(path);
   Sha256 hash;
@@ -274,6 +275,7 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
   write(formats::npy_header(dtype, part.shape));
   std::vector<int64_t> wide;
   for (std::span<const uint8_t> rest = part.values; !rest.empty();) {
+    waiting();
     const auto chunk = rest.first(std::min(kChunk, rest.size()));
     rest = rest.subspan(chunk.size());
     wide.assign(chunk.begin(), chunk.end());
@@ -343,7 +345,13 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
     if (auto files = find_ready(info, options)) return {true, *std::move(files)};
   expect_replaceable(options.data_dir);
 
+  // What it throws, such as Interrupted, leaves the old set.
+  const auto waiting = [&] {
+    if (options.progress) options.progress("", 0, 0);
+  };
+  waiting();
   std::array<std::string, 4> raw = RawFiles(dataset, options).read();
+  waiting();
   std::array<Part, 4> parts;
   for (size_t i = 0; i < parts.size(); ++i) parts[i] = parse(raw[i], dataset.files[i].name);
   check(parts[0], parts[1], dataset.classes.size(), dataset.title + "'s training set");
@@ -351,16 +359,15 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   for (const size_t images : {0, 2}) encode(options.palette, parts[images].values, parts[images].values);
   info.image_size = parts[0].shape[1];
 
-  const auto waiting = [&] {
-    if (options.progress) options.progress("", 0, 0);
-  };
   DatasetWriter writer(options.data_dir, waiting, options.note);
   std::array<std::future<std::string>, 4> written;
   for (size_t i = 0; i < parts.size(); ++i)
-    written[i] = std::async(std::launch::async,
-                            [&, i] { return write_tokens(writer.incoming() / kOutputs[i], info.dtype, parts[i]); });
+    written[i] = std::async(std::launch::async, [&, i] {
+      return write_tokens(writer.incoming() / kOutputs[i], info.dtype, parts[i], waiting);
+    });
   for (size_t i = 0; i < parts.size(); ++i) info.files.push_back({kOutputs[i], written[i].get()});
   formats::write_atomically(writer.incoming() / "dataset.yaml", to_yaml(info));
+  waiting();
   writer.publish();
   return {false, list_files(options.data_dir)};
 }

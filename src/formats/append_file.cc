@@ -9,14 +9,13 @@
 #include <utility>
 
 #include "igpt/error.h"
+#include "igpt/formats/atomic_file.h"
 
 namespace igpt::formats {
 namespace {
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* action, int error) {
-  const bool full = error == ENOSPC || error == EDQUOT;
-  throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) +
-              (full ? "; free some space and try again" : ""));
+  throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) + what_helps(error));
 }
 
 }  // namespace

@@ -27,14 +27,9 @@ fs::path folder_of(const fs::path& target) {
   return target.has_parent_path() ? target.parent_path() : fs::path(".");
 }
 
-[[noreturn]] void fail(const fs::path& target, const char* action, int error) {
-  std::string advice;
-  if (error == ENOSPC || error == EDQUOT) advice = "; free some space and try again";
-  if (error == EACCES || error == EPERM || error == EROFS) advice = "; choose a folder that you may write to";
-  if (error == ENOENT) advice = "; create its folder first";
-  if (error == ELOOP) advice = "; remove the links that lead back to themselves";
-  if (error == EBUSY) advice = "; a file that is mounted by itself cannot be replaced, mount its folder";
-  throw Error(target.string() + ": cannot " + action + ": " + std::strerror(error) + advice);
+[[noreturn]] void fail(const fs::path& target, const fs::path& place, const char* action, int error) {
+  const std::string link = place == target || place.empty() ? "" : ", a link to " + place.string();
+  throw Error(target.string() + link + ": cannot " + action + ": " + std::strerror(error) + what_helps(error));
 }
 
 // Where `target` leads through symbolic links, of which the last may lead to no file yet. They are followed by hand:
@@ -61,12 +56,36 @@ bool is_mounted_by_itself(const fs::path& file) {
 
 }  // namespace
 
+std::string what_helps(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "; free some space and try again";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "; choose a folder that you may write to";
+    case ENOENT:
+      return "; create its folder first";
+    case ELOOP:
+      return "; remove the links that lead back to themselves";
+    case EBUSY:
+      return "; a file that is mounted by itself cannot be replaced, mount its folder";
+    case EMFILE:
+      return "; allow more open files (ulimit -n)";
+    case EFBIG:
+      return "; allow larger files (ulimit -f)";
+    default:
+      return "";
+  }
+}
+
 fs::path place_of(const fs::path& target) {
   std::error_code unknown, wrong;
   if (target.filename().empty() || fs::is_directory(target, unknown))
     throw Error(target.string() + ": is a folder; give the name of a file");
   const fs::path place = followed(target, wrong);
-  if (wrong) fail(target, "follow the link", wrong.value());
+  if (wrong) fail(target, target, "follow the link", wrong.value());
   // A rename would put a file in the place of /dev/null. The links of /proc may name a file that is another one by now.
   if (fs::exists(target, unknown) && (!fs::is_regular_file(target, unknown) || !fs::equivalent(target, place, unknown)))
     throw Error(target.string() + ": is not a regular file; give the name of a file");
@@ -83,7 +102,7 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)), place_(pla
                  (temporary_prefix(place_) + std::to_string(getpid()) + "." + std::to_string(attempt) + ".tmp");
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor_ >= 0) return;
-    if (errno != EEXIST || attempt == 1000) fail(target_, "create", errno);
+    if (errno != EEXIST || attempt == 1000) fail(target_, place_, "create", errno);
   }
 }
 
@@ -104,7 +123,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(target_, "write", errno);
+    if (written < 0) fail(target_, place_, "write", errno);
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
 }
@@ -114,13 +133,13 @@ void AtomicFile::write(std::string_view bytes) {
 }
 
 void AtomicFile::flush() {
-  if (::fsync(descriptor_) != 0) fail(target_, "write", errno);
+  if (::fsync(descriptor_) != 0) fail(target_, place_, "write", errno);
 }
 
 void AtomicFile::publish() {
   flush();
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail(target_, "write", errno);
-  if (::rename(temporary_.c_str(), place_.c_str()) != 0) fail(target_, "replace", errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0) fail(target_, place_, "write", errno);
+  if (::rename(temporary_.c_str(), place_.c_str()) != 0) fail(target_, place_, "replace", errno);
   temporary_.clear();
   // The rename is durable once the folder is; some file systems cannot flush a folder, which loses nothing here.
   const int folder = ::open(folder_of(place_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

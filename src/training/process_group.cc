@@ -172,7 +172,7 @@ Store open_store(const Launch& launch, const std::function<void()>& waiting,
       }
       throw Error("rank " + std::to_string(launch.rank) + " of " + std::to_string(launch.size) + ": cannot " +
                   (options.isServer ? "listen at " : "reach ") + place_of(launch) + " (" + first_line(error) +
-                  "); check MASTER_ADDR and MASTER_PORT");
+                  "); check MASTER_ADDR and MASTER_PORT" + how_to_run_alone(launch));
     }
   }
 }

@@ -52,6 +52,12 @@ fs::path in_run_folder(const fs::path& checkpoint) {
   constexpr int kMostLinks = 40;  // as the kernel has it
   std::error_code error;
   fs::path place = fs::absolute(checkpoint);
+  // Of a run whose folder of checkpoints is a link.
+  if (const fs::path folder = place.parent_path();
+      folder.filename() == "checkpoints" && fs::is_symlink(folder, error)) {
+    const fs::path run = fs::canonical(folder.parent_path(), error);
+    if (!error && is_there(run / "hparams.yaml")) return run / "checkpoints" / place.filename();
+  }
   for (int links = 0; links <= kMostLinks; ++links) {
     const fs::path folder = fs::canonical(place.parent_path(), error);
     if (error) break;

@@ -210,7 +210,8 @@ TrainResult Trainer::run() {
           .best_step = progress_.best_step,
           .best_score = progress_.best_score,
           .last_step = step_,
-          .stopped_early = stops_early() && step_ < options_.steps};
+          .stopped_early = stops_early() && step_ < options_.steps,
+          .bad_validations = progress_.bad_validations};
 }
 
 void Trainer::loop() {

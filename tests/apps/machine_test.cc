@@ -218,6 +218,12 @@ TEST_F(Machine, ARunIsResumedWhateverLeadsToItsCheckpoint) {
     EXPECT_EQ(read_checkpoint(last("a")).global_step, steps) << place << " " << way;
     EXPECT_THAT(read_bytes(run_of("a") / "metrics.csv"), HasSubstr("\n" + std::to_string(steps) + ","));
   }
+  fs::rename(run_of("a") / "checkpoints", folder_ / "scratch");
+  fs::create_directory_symlink(folder_ / "scratch", run_of("a") / "checkpoints");
+  const auto ending = run(resume("logs/a/version_0/checkpoints/last.ckpt", std::to_string(steps + 2)), job);
+  EXPECT_EQ(ending.exit_code, 0) << ending.err;
+  EXPECT_EQ(read_checkpoint(folder_ / "scratch/last.ckpt").global_step, steps + 2);
+  EXPECT_TRUE(fs::is_symlink(run_of("a") / "checkpoints"));
   EXPECT_EQ(folder_.names("logs/a"), (std::set<std::string>{".job", "version_0"}));
   EXPECT_FALSE(folder_.names("shortcuts").contains(".job"));
   EXPECT_FALSE(folder_.names().contains(".job"));

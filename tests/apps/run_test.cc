@@ -98,7 +98,8 @@ TEST_F(Run, AnEarlyStopIsToldWithItsOption) {
   ASSERT_EQ(stopped.exit_code, 0) << stopped.err;
   EXPECT_THAT(stopped.err,
               AllOf(HasSubstr(" of 2000: val_acc has not improved on "), HasSubstr(" for 2 validations (--patience)")));
-  EXPECT_THAT(stopped.out, AllOf(HasSubstr("\"last_step\": "), HasSubstr("\"stopped_early\": true")));
+  EXPECT_THAT(stopped.out, AllOf(HasSubstr("\"last_step\": "), HasSubstr("\"stopped_early\": true"),
+                                 HasSubstr("\"stop_reason\": \"val_acc has not improved for ")));
   const auto again = run({"train", "--resume", checkpoint("clf"), "--threads", "1", "--json"});
   EXPECT_THAT(again.err, HasSubstr(" for 2 validations (--patience)"));
   EXPECT_EQ(again.out, stopped.out);

@@ -126,6 +126,9 @@ TEST(Launch, ContradictionsAreUsageErrorsThatNameTheVariable) {
   expect_refused({{"RANK", "0"}, {"WORLD_SIZE", "2"}}, "MASTER_PORT is not set");
   expect_refused({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "70000"}}, "MASTER_PORT=70000");
   expect_refused({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}}, "MASTER_ADDR");
+  expect_refused({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}},
+                 "to train alone, type: unset SLURM_STEP_ID SLURM_STEPID");
+  EXPECT_EQ(launched({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}}).size, 1);
 }
 
 }  // namespace

@@ -242,6 +242,32 @@ TEST(DatasetFolder, AFileThatIsMountedByItselfIsFoundBeforeTheWork) {
   ::umount2(place.c_str(), MNT_DETACH);
 }
 
+TEST(DatasetFolder, LinksThatMeetInOneFileAreRefused) {
+  for (const char* target : {"test_x.npy", "../elsewhere.npy"}) {
+    const TemporaryFolder folder;
+    std::filesystem::create_directory(folder / "data");
+    std::filesystem::create_symlink(target, folder / "data/train_x.npy");
+    if (target[0] == '.') std::filesystem::create_symlink(target, folder / "data/test_x.npy");
+    const std::string names = (folder / "data/train_x.npy").string() + " and " + (folder / "data/test_x.npy").string();
+    EXPECT_THAT([&] { expect_replaceable(folder / "data"); },
+                ThrowsMessage<Error>(HasSubstr(names + ": are one file, ")));
+    EXPECT_THAT([&] { publish(folder / "data", "new"); }, ThrowsMessage<Error>(HasSubstr("are one file")));
+    EXPECT_FALSE(std::filesystem::exists(folder / "data/.ready"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "data/test_x.npy"));
+  }
+}
+
+TEST(DatasetFolder, LinksInThePlaceOfFoldersAndLocksAreNamed) {
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink("nowhere", folder / "data");
+  EXPECT_THAT([&] { DatasetWriter(folder / "data"); },
+              ThrowsMessage<Error>(HasSubstr("data: is a link to nowhere, where there is nothing")));
+  std::filesystem::create_directory(folder / "other");
+  std::filesystem::create_symlink("nowhere", folder / "other/.lock");
+  EXPECT_THAT([&] { DatasetWriter(folder / "other"); },
+              ThrowsMessage<Error>(HasSubstr("other/.lock: is a symbolic link")));
+}
+
 TEST(DatasetFolder, ReadersNeverSeeAMixedSet) {
   TemporaryFolder folder;
   publish(folder.path(), "0");

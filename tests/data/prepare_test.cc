@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <thread>
 
 #include "data/http_server.h"
@@ -255,6 +256,32 @@ TEST_F(Prepare, APaletteOfColoursIsRefusedWithItsFile) {
   options_.palette = Palette::grey(16);
   EXPECT_THAT([&] { prepare(fake_); },
               ThrowsMessage<InputError>(HasSubstr("is a file; --source takes the folder that holds it")));
+}
+
+// A stop signal is seen by the callback, wherever the work stands.
+TEST_F(Prepare, AStopWhileItConvertsKeepsTheOldSet) {
+  other_.write_to(folder_ / "other");
+  options_.source = (folder_ / "other").string();
+  prepare(other_);
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  int stops = 0;
+  for (bool stopped = true; stopped; stops += stopped) {
+    std::atomic<int> calls = 0;
+    options_.progress = [&](const std::string&, uint64_t, uint64_t) {
+      if (calls++ >= stops) throw Interrupted(SIGUSR1);
+    };
+    try {
+      prepare(fake_);
+      stopped = false;
+    } catch (const Interrupted&) {
+      options_.progress = {};
+      expect_holds(other_);
+      EXPECT_FALSE(fs::exists(options_.data_dir / ".incoming"));
+    }
+  }
+  EXPECT_GT(stops, 4);
+  expect_holds(fake_);
 }
 
 TEST_F(Prepare, FilesOfAnotherDatasetAreNamed) {

@@ -132,9 +132,18 @@ TEST(AtomicFile, LinksThatLeadNowhereAreNamed) {
               ::testing::AllOf(HasSubstr("/a: cannot follow the link: Too many levels of symbolic links; remove")));
   EXPECT_THAT(message_of([&] { write_atomically(folder / "a/x", ""); }),
               HasSubstr("Too many levels of symbolic links"));
-  EXPECT_THAT(message_of([&] { write_atomically(folder / "c", ""); }), HasSubstr("/c: cannot create"));
+  EXPECT_EQ(message_of([&] { write_atomically(folder / "c", ""); }),
+            (folder / "c").string() + ", a link to " + (folder / "none/c").string() +
+                ": cannot create: No such file or directory; create its folder first");
   EXPECT_EQ(folder.names(), (Names{"a", "b", "c"}));
   remove_abandoned(folder / "a");
+}
+
+TEST(AtomicFile, WhatHelpsIsSaid) {
+  EXPECT_THAT(what_helps(EMFILE), HasSubstr("ulimit -n"));
+  EXPECT_THAT(what_helps(EFBIG), HasSubstr("ulimit -f"));
+  EXPECT_THAT(what_helps(ENOSPC), HasSubstr("free some space"));
+  EXPECT_EQ(what_helps(EIO), "");
 }
 
 // /dev/stdout leads to what the shell has opened, /proc/self/fd/N to a file that may be gone.

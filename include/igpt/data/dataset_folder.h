@@ -48,7 +48,7 @@ class ReadLock {
 };
 
 /// Throws igpt::Error that names the first of the dataset's files in `folder` that cannot be written: a mount point of
-/// its own, a folder, a link to nowhere. A folder that is not there is fine.
+/// its own, a folder, a link to nowhere, or to the file of another. A folder that is not there is fine.
 void expect_replaceable(const std::filesystem::path& folder);
 
 /// Replaces the files of a dataset in one folder all together or not at all:

@@ -35,6 +35,10 @@ class AtomicFile {
 /// The same in one call.
 void write_atomically(const std::filesystem::path& target, std::string_view bytes);
 
+/// "; free some space and try again": how a message ends about a file that cannot be written for the cause `error`
+/// (errno); empty where nothing is known to help.
+std::string what_helps(int error);
+
 /// The file that is replaced when `target` is written: `target` itself, or where its symbolic links lead. Throws as
 /// AtomicFile does where there can be none.
 std::filesystem::path place_of(const std::filesystem::path& target);

@@ -70,9 +70,10 @@ struct TrainOptions {
 struct TrainResult {
   std::string best_checkpoint, last_checkpoint;  ///< paths
   int64_t best_step = 0;
-  double best_score = 0;       ///< val_loss in nats per pixel; of a classifier val_acc
-  int64_t last_step = 0;       ///< updates done
-  bool stopped_early = false;  ///< before the last of them, for want of a better val_acc
+  double best_score = 0;        ///< val_loss in nats per pixel; of a classifier val_acc
+  int64_t last_step = 0;        ///< updates done
+  bool stopped_early = false;   ///< before the last of them, for want of a better val_acc
+  int64_t bad_validations = 0;  ///< since the best one
 };
 
 /// Trains as `run train` does: writes log_dir/name/version_N with hparams.yaml, metrics.csv, TensorBoard events and
