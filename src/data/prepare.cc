@@ -1,6 +1,8 @@
 #include "igpt/data/prepare.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <exception>
 #include <future>
 #include <optional>
@@ -262,9 +264,9 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
     throw InputError(name + ": has a label outside its " + std::to_string(classes) + " classes");
 }
 
-// Writes an .npy file and returns its SHA-256.
+// Writes an .npy file and returns its SHA-256; once `stopped`, neither is complete.
 std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part,
-                         const WaitCallback& waiting) {
+                         const std::atomic<bool>& stopped) {
   constexpr size_t kChunk = size_t{64} << 10;
   formats::AtomicFile file(path);
   Sha256 hash;
@@ -274,8 +276,7 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
   };
   write(formats::npy_header(dtype, part.shape));
   std::vector<int64_t> wide;
-  for (std::span<const uint8_t> rest = part.values; !rest.empty();) {
-    waiting();
+  for (std::span<const uint8_t> rest = part.values; !rest.empty() && !stopped;) {
     const auto chunk = rest.first(std::min(kChunk, rest.size()));
     rest = rest.subspan(chunk.size());
     wide.assign(chunk.begin(), chunk.end());
@@ -284,6 +285,27 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
   }
   file.publish();
   return hash.hex();
+}
+
+// The four .npy files, at the same time; their sums go into `info`. What `waiting` throws ends the work.
+void write_all(const fs::path& folder, const std::array<Part, 4>& parts, DatasetInfo& info,
+               const WaitCallback& waiting) {
+  constexpr auto kLookAgain = std::chrono::milliseconds(10);
+  std::atomic<bool> stopped = false;
+  std::array<std::future<std::string>, 4> written;
+  for (size_t i = 0; i < parts.size(); ++i)
+    written[i] = std::async(std::launch::async,
+                            [&, i] { return write_tokens(folder / kOutputs[i], info.dtype, parts[i], stopped); });
+  try {
+    for (size_t i = 0; i < parts.size(); ++i) {
+      do waiting();
+      while (written[i].wait_for(kLookAgain) != std::future_status::ready);
+      info.files.push_back({kOutputs[i], written[i].get()});
+    }
+  } catch (...) {
+    stopped = true;
+    throw;
+  }
 }
 
 DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options) {
@@ -360,12 +382,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   info.image_size = parts[0].shape[1];
 
   DatasetWriter writer(options.data_dir, waiting, options.note);
-  std::array<std::future<std::string>, 4> written;
-  for (size_t i = 0; i < parts.size(); ++i)
-    written[i] = std::async(std::launch::async, [&, i] {
-      return write_tokens(writer.incoming() / kOutputs[i], info.dtype, parts[i], waiting);
-    });
-  for (size_t i = 0; i < parts.size(); ++i) info.files.push_back({kOutputs[i], written[i].get()});
+  write_all(writer.incoming(), parts, info, waiting);
   formats::write_atomically(writer.incoming() / "dataset.yaml", to_yaml(info));
   waiting();
   writer.publish();

@@ -24,8 +24,8 @@ struct PrepareOptions {
 
   /// One line on what happens now, for a log.
   std::function<void(const std::string& line)> note;
-  /// Bytes of a download; what it throws ends the work. Also called (0, 0) now and then, by several threads, while the
-  /// images are converted or another program is waited for.
+  /// Bytes of a download; what it throws ends the work. Also called (0, 0) now and then while the images are converted
+  /// or another program is waited for.
   std::function<void(const std::string& file, uint64_t done, uint64_t total)> progress;
 };
 
