@@ -200,7 +200,7 @@ int run_train(TrainCommand& command) {
     json.add("last_step", result.last_step).add("stopped_early", result.stopped_early);
     if (result.stopped_early)
       json.add("stop_reason", "val_acc has not improved for " + std::to_string(result.bad_validations) +
-                          " validations (--patience " + std::to_string(train.patience) + ")");
+                                  " validations (--patience " + std::to_string(train.patience) + ")");
     std::printf("%s\n", json.text().c_str());
   } else {
     std::printf("%s: step %lld, %s %.6f\n", result.best_checkpoint.c_str(), static_cast<long long>(result.best_step),
