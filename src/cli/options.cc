@@ -276,7 +276,9 @@ bool Options::takes_next(const std::string& argument) const {
 }
 
 Options::Option& Options::target_of(Option& option) {
-  return option.target.empty() ? option : *find(option.target);
+  Option* const target = option.target.empty() ? &option : find(option.target);
+  if (!target) throw Error("--" + option.name + ": stands for --" + option.target + ", which is not declared");
+  return *target;
 }
 
 // Throws UsageError that says what the value must be, without the option's name.

@@ -174,7 +174,8 @@ void Options::load_yaml(const std::string& path) {
                      ": is not YAML: " + formats::printable(error.msg));
   }
   std::map<const Option*, std::string> names;  // by which the file sets an option
-  for (const auto& [name, text, style] : mapping.entries) {
+  for (const Entry& entry : mapping.entries) {
+    const std::string& name = entry.name;
     Option* named = find(name);
     if (named) {
       const auto [other, is_first] = names.emplace(&target_of(*named), name);
@@ -182,18 +183,18 @@ void Options::load_yaml(const std::string& path) {
         throw UsageError(
             path + ": " + formats::printable(name) +
             (other->second == name ? " is given twice" : " is the same as " + other->second + "; keep one"));
-      if (style == Entry::Style::null) continue;
+      if (entry.style == Entry::Style::null) continue;
       if (target_of(*named).origin != Option::Origin::declared) {
         if (!named->target.empty()) named->origin = Option::Origin::file;  // given, if without effect
         continue;
       }
     }
-    change(name, text, path, [&](Option& option) {
-      if (style == Entry::Style::plain && option.translate_plain) {
-        assign(target_of(option), option.translate_plain(text), Option::Origin::file);
+    change(name, entry.text, path, [&](Option& option) {
+      if (entry.style == Entry::Style::plain && option.translate_plain) {
+        assign(target_of(option), option.translate_plain(entry.text), Option::Origin::file);
         option.origin = Option::Origin::file;
       } else {
-        assign(option, option_text(target_of(option).placeholder, text), Option::Origin::file);
+        assign(option, option_text(target_of(option).placeholder, entry.text), Option::Origin::file);
       }
     });
   }
