@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -105,9 +106,16 @@ void check_run_name(const std::string& name) {
   if (!plain) throw UsageError("--name " + name + ": must be a plain folder name, without / and control characters");
 }
 
-RunFolder::RunFolder(fs::path path, const formats::NoteCallback& note) : path_(std::move(path)) {
+RunFolder::RunFolder(fs::path path, const formats::NoteCallback& note, std::chrono::seconds patience)
+    : path_(std::move(path)) {
+  using std::chrono::steady_clock;
   lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (lock_ < 0 || formats::take_lock(lock_, formats::LockKind::kExclusive, path_, note)) return;
+  const auto deadline = steady_clock::now() + patience;
+  while (true) {
+    if (lock_ < 0 || formats::take_lock(lock_, formats::LockKind::kExclusive, path_, note)) return;
+    if (steady_clock::now() >= deadline) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
   ::close(lock_);
   throw Error(path_.string() + ": another program is training in this folder; wait for its end or stop it first");
 }
@@ -146,8 +154,9 @@ fs::path RunFolder::path_of(const fs::path& checkpoint) {
   return in_run_folder(checkpoint).parent_path().parent_path();
 }
 
-RunFolder RunFolder::reopen(const fs::path& checkpoint, int64_t step, const formats::NoteCallback& note) {
-  RunFolder run(path_of(checkpoint), note);
+RunFolder RunFolder::reopen(const fs::path& checkpoint, int64_t step, const formats::NoteCallback& note,
+                            std::chrono::seconds patience) {
+  RunFolder run(path_of(checkpoint), note, patience);
   for (const auto& file : {run.best_checkpoint(), run.last_checkpoint(), run.metrics_path()}) {
     formats::remove_abandoned(file);
     const formats::AtomicFile writable(file);  // better known before the training than after

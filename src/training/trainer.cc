@@ -167,8 +167,10 @@ void Trainer::open_folder() {
     const auto checkpoint =
         options_.resume.empty() ? restarted_ / "checkpoints" / "last.ckpt" : std::filesystem::path(options_.resume);
     const bool begins = options_.resume.empty() && restarted_.empty();
+    // The process that the launcher has started this one for may still be ending.
+    const std::chrono::seconds patience(restarted_.empty() ? 0 : 10);
     folder_.emplace(begins ? RunFolder::create(options_.log_dir, options_.name, hooks_.note)
-                           : RunFolder::reopen(checkpoint, step_, hooks_.note));
+                           : RunFolder::reopen(checkpoint, step_, hooks_.note, patience));
     if (options_.resume.empty()) folder_->write_hparams(options_.settings);
     job_record().remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -36,9 +37,10 @@ class RunFolder {
   static std::filesystem::path path_of(const std::filesystem::path& checkpoint);
 
   /// That folder, as it was at `step`: later rows of its metrics.csv are dropped, and one that is not whole. Throws
-  /// as path_of, and igpt::Error when another program trains in it or its files cannot be written.
-  static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step,
-                          const formats::NoteCallback& note = {});
+  /// as path_of, and igpt::Error when another program trains in it for longer than `patience` or its files cannot be
+  /// written.
+  static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step, const formats::NoteCallback& note = {},
+                          std::chrono::seconds patience = {});
 
   /// A run's folder that another process writes: for its paths alone.
   static RunFolder of_another_process(std::filesystem::path path);
@@ -62,7 +64,7 @@ class RunFolder {
 
  private:
   RunFolder() = default;
-  RunFolder(std::filesystem::path path, const formats::NoteCallback& note);
+  RunFolder(std::filesystem::path path, const formats::NoteCallback& note, std::chrono::seconds patience = {});
 
   std::filesystem::path metrics_path() const { return path_ / "metrics.csv"; }
   void begin_metrics(const std::string& content);
