@@ -50,13 +50,6 @@ std::string note_on_palette(const Checkpoint& checkpoint, const std::string& pat
   return "";
 }
 
-std::string prepare_command(const Checkpoint& checkpoint, const std::string& path, const std::string& x) {
-  const bool default_palette = !checkpoint.palette || *checkpoint.palette == data::Palette::grey(16);
-  const std::filesystem::path file = x;
-  return data::prepare_data_command(checkpoint.dataset, file.has_parent_path() ? file.parent_path() : ".",
-                                    default_palette ? "" : path);
-}
-
 void require_palette(const Checkpoint& checkpoint, const std::string& path) {
   if (checkpoint.lacks_palette)
     throw InputError(path +

@@ -58,6 +58,13 @@ struct Identity {
   const RawFile* file;
 };
 
+// `options` outlives it.
+WaitCallback waiting_of(const PrepareOptions& options) {
+  return [&options] {
+    if (options.progress) options.progress("", 0, 0);
+  };
+}
+
 // Finds one IDX file after the other.
 class RawFiles {
  public:
@@ -174,8 +181,7 @@ class RawFiles {
 
   std::string fetch(const RawFile& file) {
     fs::create_directories(folder_);
-    const FileLock lock(
-        folder_ / ".lock", FileLock::Kind::kExclusive, [this] { waiting(); }, options_.note);
+    const FileLock lock(folder_ / ".lock", FileLock::Kind::kExclusive, waiting_of(options_), options_.note);
     const fs::path complete = folder_ / (file.name + ".gz"), part = folder_ / (file.name + ".gz.part");
     // Another program may have downloaded it while we waited, or died after the last byte.
     std::vector<fs::path> damaged;
@@ -233,10 +239,6 @@ class RawFiles {
   static std::string keep(const fs::path& part, const fs::path& complete, std::string bytes) {
     fs::rename(part, complete);
     return bytes;
-  }
-
-  void waiting() const {
-    if (options_.progress) options_.progress("", 0, 0);
   }
 
   const DatasetSource& dataset_;
@@ -338,10 +340,7 @@ std::vector<PreparedFile> list_files(const fs::path& folder) {
 // The files, if they are exactly those that would be made.
 std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, const PrepareOptions& options) {
   if (!fs::exists(options.data_dir / "dataset.yaml")) return std::nullopt;
-  const auto waiting = [&] {
-    if (options.progress) options.progress("", 0, 0);
-  };
-  const ReadLock lock({options.data_dir / "dataset.yaml"}, waiting, options.note);
+  const ReadLock lock({options.data_dir / "dataset.yaml"}, waiting_of(options), options.note);
   try {
     const auto present = read_dataset_info(options.data_dir);
     if (!present || present->dataset != wanted.dataset || present->palette != wanted.palette ||
@@ -368,9 +367,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   expect_replaceable(options.data_dir);
 
   // What it throws, such as Interrupted, leaves the old set.
-  const auto waiting = [&] {
-    if (options.progress) options.progress("", 0, 0);
-  };
+  const WaitCallback waiting = waiting_of(options);
   waiting();
   std::array<std::string, 4> raw = RawFiles(dataset, options).read();
   waiting();

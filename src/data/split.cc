@@ -50,6 +50,10 @@ void check_labels(const fs::path& x, const std::vector<int64_t>& images, const f
                      std::to_string(images[0]) + " images of " + x.string() + "; give two files that belong together");
 }
 
+fs::path folder_of(const fs::path& file) {
+  return file.has_parent_path() ? file.parent_path() : ".";
+}
+
 bool is_greys(const Palette& palette) {
   const int64_t size = palette.size();
   return palette.channels == 1 && size >= 2 && size <= 256 && palette == Palette::grey(size);
@@ -105,16 +109,13 @@ void check_palette(const fs::path& x, const std::optional<DatasetInfo>& info, co
                      ": its tokens are indices of a k-means palette that the file does not hold, and " + x.string() +
                      " has " + in_words(info->palette) + "; take a checkpoint that holds its centroids");
   if (!expected.palette || same_colours(*expected.palette, info->palette)) return;
-  const auto folder = x.has_parent_path() ? x.parent_path() : fs::path(".");
-  const bool default_palette = *expected.palette == Palette::grey(16);
   const bool other_dataset = !expected.dataset.empty() && expected.dataset != info->dataset;
-  const std::string command = prepare_data_command(other_dataset ? expected.dataset : info->dataset, folder,
-                                                   default_palette ? "" : expected.checkpoint);
+  const std::string command = prepare_command(expected, other_dataset ? expected.dataset : info->dataset, x);
   const std::string words = in_words(info->palette), its_words = in_words(*expected.palette);
   const std::string images = other_dataset ? "are of " + title_of(info->dataset) + " in" : "have";
   const std::string model = other_dataset ? " was trained on " + title_of(expected.dataset) + " in" : "";
   throw InputError(x.string() + ": its images " + images + " a palette of " + words + ", says " +
-                   (folder / "dataset.yaml").string() + ", and " + expected.checkpoint + model + " one of " +
+                   (folder_of(x) / "dataset.yaml").string() + ", and " + expected.checkpoint + model + " one of " +
                    (words == its_words ? std::to_string(info->palette.size()) + " other colours" : its_words) + "; " +
                    (command.empty() ? "give it images in its own palette" : "run `" + command + "`"));
 }
@@ -125,6 +126,11 @@ std::string_view bytes_of(const std::vector<T>& values) {
 }
 
 }  // namespace
+
+std::string prepare_command(const ExpectedSplit& expected, const std::string& dataset, const fs::path& x) {
+  const bool default_palette = !expected.palette || *expected.palette == Palette::grey(16);
+  return prepare_data_command(dataset, folder_of(x), default_palette ? "" : expected.checkpoint);
+}
 
 std::string fingerprint(const Split& split) {
   Sha256 hash;

@@ -175,7 +175,8 @@ void check_images(const TrainOptions& options, const Checkpoint& start, const da
                  (dataset.empty() ? "other images" : data::title_of(dataset));
   else if (!split.labels.empty())
     difference = "was trained on other images or labels than those of " + train_x + " and " + options.data.train_y;
-  const auto command = prepare_command(start, options.resume, train_x);
+  const auto expected = expected_images(start, options.resume, /*other_size_cure=*/"");
+  const auto command = data::prepare_command(expected, start.dataset, train_x);
   throw InputError(options.resume + ": " + difference + "; " + (command.empty() ? "" : "run `" + command + "`, ") +
                    "name the right ones with --train_x, or start a new run from its weights with --pretrained");
 }

@@ -83,9 +83,6 @@ std::string note_on_dataset(const Checkpoint& checkpoint, const std::string& pat
 std::string note_on_palette(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
                             const std::string& x);
 
-/// What to type so that file `x` holds the checkpoint's data set in its palette; empty where prepare_data cannot.
-std::string prepare_command(const Checkpoint& checkpoint, const std::string& path, const std::string& x);
-
 /// Throws igpt::InputError where the images of a checkpoint cannot be drawn, since it lacks their palette.
 void require_palette(const Checkpoint& checkpoint, const std::string& path);
 

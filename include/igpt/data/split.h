@@ -40,6 +40,10 @@ struct ExpectedSplit {
   bool lacks_palette = false;         ///< the checkpoint's tokens have a palette of their own that it does not hold
 };
 
+/// What to type so that file `x` holds `dataset` in the palette of the expected checkpoint; empty where prepare_data
+/// cannot.
+std::string prepare_command(const ExpectedSplit& expected, const std::string& dataset, const std::filesystem::path& x);
+
 /// Reads the files that prepare_data writes, or any like them: `x` (N, h, h) with any integer dtype, `y` (N), or an
 /// empty path where the labels are not needed. Shapes are checked before anything is read. Takes a ReadLock for the
 /// two; whoever reads several splits that belong together holds one for all of them. Throws igpt::InputError that names
