@@ -48,6 +48,22 @@ void publish(const std::filesystem::path& folder, const std::string& content) {
 const std::set<std::string> kClean = {".lock",      "dataset.yaml", "test_x.npy",
                                       "test_y.npy", "train_x.npy",  "train_y.npy"};
 
+// Writers die at forty different moments; a reader finds the old or the new set after each.
+void kill_writers(const std::filesystem::path& folder) {
+  for (int k = 1; k <= 40; ++k) {
+    const pid_t writer = fork();
+    ASSERT_GE(writer, 0);
+    if (writer == 0) {
+      for (int i = 0;; ++i) publish(folder, std::to_string(k) + "." + std::to_string(i));
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(1500 + 377 * k));
+    kill(writer, SIGKILL);
+    waitpid(writer, nullptr, 0);
+    const ReadLock lock({folder / "train_x.npy"});
+    ASSERT_NE(set_in(folder), "mixed") << "writer " << k;
+  }
+}
+
 TEST(DatasetFolder, ASetReplacesASet) {
   TemporaryFolder folder;
   for (const char* content : {"old", "new"}) {
@@ -184,18 +200,7 @@ TEST(DatasetFolder, ADyingWriterBehindLinksLeavesTheOldOrTheNewSet) {
   publish(folder.path(), "0");
   link_set(folder.path(), store.path());
   publish(folder.path(), "0");
-  for (int k = 1; k <= 40; ++k) {
-    const pid_t writer = fork();
-    ASSERT_GE(writer, 0);
-    if (writer == 0) {
-      for (int i = 0;; ++i) publish(folder.path(), std::to_string(k) + "." + std::to_string(i));
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(1500 + 377 * k));
-    kill(writer, SIGKILL);
-    waitpid(writer, nullptr, 0);
-    const ReadLock lock({folder / "train_x.npy"});
-    ASSERT_NE(set_in(folder.path()), "mixed") << "writer " << k;
-  }
+  ASSERT_NO_FATAL_FAILURE(kill_writers(folder.path()));
   publish(folder.path(), "last");
   expect_links(folder.path());
   EXPECT_EQ(store.names(), std::set<std::string>(kNames.begin(), kNames.end()));
@@ -298,18 +303,7 @@ TEST(DatasetFolder, ReadersNeverSeeAMixedSet) {
 TEST(DatasetFolder, ADyingWriterLeavesTheOldOrTheNewSet) {
   TemporaryFolder folder;
   publish(folder.path(), "0");
-  for (int k = 1; k <= 40; ++k) {
-    const pid_t writer = fork();
-    ASSERT_GE(writer, 0);
-    if (writer == 0) {
-      for (int i = 0;; ++i) publish(folder.path(), std::to_string(k) + "." + std::to_string(i));
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(1500 + 377 * k));
-    kill(writer, SIGKILL);
-    waitpid(writer, nullptr, 0);
-    const ReadLock lock({folder / "train_x.npy"});
-    ASSERT_NE(set_in(folder.path()), "mixed") << "writer " << k;
-  }
+  ASSERT_NO_FATAL_FAILURE(kill_writers(folder.path()));
   DatasetWriter(folder.path());
   EXPECT_EQ(folder.names(), kClean);
 }
