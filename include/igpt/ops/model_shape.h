@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace igpt::ops {
+
+/// The sizes of an Image GPT, and the properties on which its modules and kernels branch. An architecture is a named
+/// set of these properties (igpt/model/options.h).
+struct ModelShape {
+  int64_t embed_dim = 16;         ///< D
+  int64_t num_heads = 2;          ///< H, divides D
+  int64_t num_layers = 8;         ///< L
+  int64_t sequence_length = 784;  ///< S
+  int64_t num_vocab = 16;         ///< V
+  int64_t num_classes = 10;       ///< C
+  /// K. Above 0, a position of the square image is embedded as its row, its column and the K nearest pixels before it,
+  /// each of which has a table of its own (igpt/ops/neighbourhood.h). 0: as its place in the sequence and the token
+  /// before it.
+  int64_t neighbours = 0;
+  bool pre_norm = false;    ///< The residual branch continues from the stream before ln_1 (GPT-2), not after it.
+  bool final_norm = false;  ///< ln_f is applied before the heads.
+
+  int64_t head_dim() const { return embed_dim / num_heads; }
+  int64_t side() const {  ///< of a square image
+    return static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(sequence_length))));
+  }
+  bool operator==(const ModelShape& other) const {  // C++17 for nvcc
+    const auto members = [](const ModelShape& s) {
+      return std::tuple(s.embed_dim, s.num_heads, s.num_layers, s.sequence_length, s.num_vocab, s.num_classes,
+                        s.neighbours, s.pre_norm, s.final_norm);
+    };
+    return members(*this) == members(other);
+  }
+};
+
+/// A T for each parameter of a block: an offset, a pointer.
+template <class T>
+struct BlockParameters {
+  T ln_1_weight{}, ln_1_bias{}, ln_2_weight{}, ln_2_bias{};  ///< (D)
+  T in_weight{}, in_bias{};                                  ///< (3D, D), (3D): q, k, v
+  T out_weight{}, out_bias{};                                ///< (D, D), (D)
+  T up_weight{}, up_bias{};                                  ///< (4D, D), (4D): mlp.0
+  T down_weight{}, down_bias{};                              ///< (D, 4D), (D): mlp.2
+};
+
+/// The names, sizes and order of a block's parameters. Calls visit(name, member, rows, columns) for each; a vector has
+/// 0 columns.
+template <class T, class Visit>
+void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit) {
+  visit("ln_1.weight", block.ln_1_weight, d, 0);
+  visit("ln_1.bias", block.ln_1_bias, d, 0);
+  visit("ln_2.weight", block.ln_2_weight, d, 0);
+  visit("ln_2.bias", block.ln_2_bias, d, 0);
+  visit("attn.in_proj_weight", block.in_weight, 3 * d, d);
+  visit("attn.in_proj_bias", block.in_bias, 3 * d, 0);
+  visit("attn.out_proj.weight", block.out_weight, d, d);
+  visit("attn.out_proj.bias", block.out_bias, d, 0);
+  visit("mlp.0.weight", block.up_weight, 4 * d, d);
+  visit("mlp.0.bias", block.up_bias, 4 * d, 0);
+  visit("mlp.2.weight", block.down_weight, d, 4 * d);
+  visit("mlp.2.bias", block.down_bias, d, 0);
+}
+
+/// Pointers to a block's parameters, which lie one after the other from `first` on.
+template <class T>
+BlockParameters<T*> block_parameters(T* first, int64_t d) {
+  BlockParameters<T*> block;
+  for_each_parameter(block, d, [&](const char*, T*& member, int64_t rows, int64_t columns) {
+    member = first;
+    first += rows * (columns > 0 ? columns : 1);
+  });
+  return block;
+}
+
+struct Parameter {
+  std::string name;  ///< in the state dict, without `gpt.`
+  std::vector<int64_t> sizes;
+  int64_t offset = 0;  ///< of its first number in the flat buffer
+
+  int64_t count() const {
+    int64_t product = 1;
+    for (const int64_t size : sizes) product *= size;
+    return product;
+  }
+};
+
+/// The parameters of a model: their names, sizes, and places in the flat buffer (P) that holds them one after the
+/// other. Modules, checkpoints, optimizers and kernels take the order from here.
+struct ParameterTable {
+  std::vector<Parameter> parameters;  ///< in the order of the flat buffer
+  int64_t count = 0;                  ///< P
+
+  // Offsets in the flat buffer.
+  int64_t sos = 0;               ///< (D); without neighbours only. It lies just before token_embeddings.
+  int64_t token_embeddings = 0;  ///< (V, D); with neighbours (K, V + 1, D), the last row for what is outside the image
+  int64_t position_embeddings = 0;  ///< (S, D); with neighbours (2, side, D): rows, columns
+  std::vector<BlockParameters<int64_t>> blocks;
+  int64_t ln_f_weight = 0, ln_f_bias = 0;  ///< (D); there also where ln_f is not applied
+  int64_t head = 0;                        ///< (V, D)
+  int64_t clf_weight = 0, clf_bias = 0;    ///< (C, D), (C)
+
+  explicit ParameterTable(const ModelShape& s) {
+    const int64_t d = s.embed_dim;
+    if (s.neighbours > 0) {
+      token_embeddings = add("token_embeddings.weight", {s.neighbours * (s.num_vocab + 1), d});
+      position_embeddings = add("row_embeddings.weight", {s.side(), d});
+      add("column_embeddings.weight", {s.side(), d});
+    } else {
+      sos = add("sos", {d});
+      token_embeddings = add("token_embeddings.weight", {s.num_vocab, d});
+      position_embeddings = add("position_embeddings.weight", {s.sequence_length, d});
+    }
+    blocks.resize(static_cast<size_t>(s.num_layers));
+    for (size_t i = 0; i < blocks.size(); ++i)
+      for_each_parameter(blocks[i], d, [&](const char* name, int64_t& offset, int64_t rows, int64_t columns) {
+        offset = add("layers." + std::to_string(i) + "." + name,
+                     columns > 0 ? std::vector<int64_t>{rows, columns} : std::vector<int64_t>{rows});
+      });
+    ln_f_weight = add("ln_f.weight", {d});
+    ln_f_bias = add("ln_f.bias", {d});
+    head = add("head.weight", {s.num_vocab, d});
+    clf_weight = add("clf_head.weight", {s.num_classes, d});
+    clf_bias = add("clf_head.bias", {s.num_classes});
+  }
+
+  /// Floats of one block.
+  int64_t block_count() const {
+    return (ln_f_weight - blocks.front().ln_1_weight) / static_cast<int64_t>(blocks.size());
+  }
+
+ private:
+  int64_t add(std::string name, std::vector<int64_t> sizes) {
+    parameters.push_back({std::move(name), std::move(sizes), count});
+    return std::exchange(count, count + parameters.back().count());
+  }
+};
+
+}  // namespace igpt::ops
