@@ -16,9 +16,30 @@ void check_range(const char* name, int64_t value, int64_t largest = kLargest) {
 
 }  // namespace
 
+const Architecture& find_architecture(const std::string& name) {
+  std::string names;
+  for (const Architecture& architecture : kArchitectures) {
+    if (architecture.name == name) return architecture;
+    names += (names.empty() ? "" : " or ") + std::string(architecture.name);
+  }
+  throw UsageError("--arch " + name + ": must be " + names);
+}
+
+ops::ModelShape shape_of(const ImageGPTOptions& options) {
+  const Architecture& architecture = find_architecture(options.arch);
+  return {.embed_dim = options.embed_dim,
+          .num_heads = options.num_heads,
+          .num_layers = options.num_layers,
+          .sequence_length = options.sequence_length(),
+          .num_vocab = options.num_vocab,
+          .num_classes = options.num_classes,
+          .neighbours = architecture.neighbours ? options.neighbours : 0,
+          .pre_norm = architecture.pre_norm,
+          .final_norm = options.final_norm.value_or(architecture.final_norm)};
+}
+
 void check(const ImageGPTOptions& options) {
-  if (options.arch != kOriginalArch && options.arch != k2dArch)
-    throw UsageError("--arch " + options.arch + ": must be " + kOriginalArch + " or " + k2dArch);
+  find_architecture(options.arch);
   check_range("neighbours", options.neighbours, ops::kMostNeighbours);
   check_range("embed_dim", options.embed_dim);
   check_range("num_heads", options.num_heads);

@@ -5,10 +5,27 @@
 #include <string>
 #include <vector>
 
+#include "igpt/ops/model_shape.h"
+
 namespace igpt {
 
 constexpr const char* kOriginalArch = "image-gpt";
 constexpr const char* k2dArch = "image-gpt-2d";
+
+/// A named set of the properties of a model (ops::ModelShape). A new one is a line of kArchitectures.
+struct Architecture {
+  const char* name;
+  bool neighbours;  ///< embeds a position as its row, its column and the pixels before it (--neighbours)
+  bool pre_norm, final_norm;
+};
+
+inline constexpr Architecture kArchitectures[] = {
+    {kOriginalArch, /*neighbours=*/false, /*pre_norm=*/false, /*final_norm=*/false},
+    {k2dArch, /*neighbours=*/true, /*pre_norm=*/true, /*final_norm=*/true},
+};
+
+/// Throws igpt::UsageError, which lists the names that there are.
+const Architecture& find_architecture(const std::string& name);
 
 /// A model's configuration. Field names are the option names and the hyper-parameters in checkpoints.
 struct ImageGPTOptions {
@@ -34,6 +51,9 @@ struct ImageGPTOptions {
 
 /// Throws igpt::UsageError that names the option when a value is out of range or two contradict each other.
 void check(const ImageGPTOptions& options);
+
+/// The sizes and properties of the model. Throws igpt::UsageError where the architecture is not known.
+ops::ModelShape shape_of(const ImageGPTOptions& options);
 
 struct ParameterShape {
   std::string name;  ///< as in the state dict, without `gpt.`
