@@ -19,20 +19,20 @@ struct GifCommand {
 
 cli::Options declare(GifCommand& gif) {
   auto& drawing = gif.drawing;
-  cli::Allowed<double> frame_rates = cli::within(0.01, 50);
+  Allowed<double> frame_rates = within(0.01, 50);
   frame_rates.words += ", since browsers play shorter frames than 20 ms at 10 a second";
   cli::Options options("gif", "Draws images from nothing, pixel by pixel, as an animated GIF.",
                        "gif models/fmnist_gen.ckpt --rows 3 --cols 8 --seed 1 -o out.gif");
   options.positional("CKPT", drawing.checkpoint, "the checkpoint of a trained model");
   options.group("Images");
-  options.add("rows", drawing.animation.rows, "rows of images", cli::between(1, 100));
-  options.add("cols", drawing.animation.columns, "images in a row", cli::between(1, 100));
+  options.add("rows", drawing.animation.rows, "rows of images", between(1, 100));
+  options.add("cols", drawing.animation.columns, "images in a row", between(1, 100));
   add_sampling_options(options, drawing.sampling, gif.common);
   options.group("Output");
   options.add("o,output", drawing.output, "the animation");
   options.add("fps", drawing.animation.fps, "frames a second", frame_rates);
-  options.add("scale", drawing.animation.scale, "enlarges each image, nearest neighbour", cli::within(0.01, 100));
-  options.add("downsample", drawing.animation.downsample, "pixels drawn from one frame to the next", cli::at_least(1));
+  options.add("scale", drawing.animation.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
+  options.add("downsample", drawing.animation.downsample, "pixels drawn from one frame to the next", at_least(1));
   cli::add_json_option(options, gif.common);
   cli::add_log_options(options, gif.common);
   options.group("Computation");

@@ -64,12 +64,12 @@ int prepare_data(int argc, char** argv) {
                        "prepare_data --fashion");
   options.group("Dataset");
   options.add("fashion", fashion, "Fashion-MNIST; the same as --dataset fashion");
-  options.add("dataset", dataset_name, "which dataset", cli::one_of(data::dataset_names()));
+  options.add("dataset", dataset_name, "which dataset", one_of(data::dataset_names()));
   options.add("source", prepare.source, "folder with its IDX files, plain or .gz, or the URL of a mirror");
   options.group("Output");
   options.add("palette", palette, "grey (16 of them), or a checkpoint whose palette the images are to have");
   options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy");
-  options.add("dtype", prepare.dtype, "integer type; auto is the smallest that fits", cli::one_of({"auto", "int64"}));
+  options.add("dtype", prepare.dtype, "integer type; auto is the smallest that fits", one_of({"auto", "int64"}));
   options.add("force", prepare.force, "make the files anew even if they are there");
   cli::add_log_options(options, common);
   if (!options.parse(cli::arguments_of(argc, argv))) return 0;

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -8,25 +7,11 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands.h"
-#include "igpt/data/split.h"
 #include "igpt/error.h"
 
 namespace {
 
 using namespace igpt;
-
-// Options that say where and how to work, not what: free to differ when a run is resumed, and no part of its settings.
-constexpr const char* kSessionOptions[] = {"resume",       "config", "device",  "threads",
-                                           "rank_timeout", "quiet",  "verbose", "json"};
-// Settings that a resumed run may be given anew: its data may have moved, it may go on for longer, elsewhere, or
-// with other pictures.
-constexpr const char* kResumableOptions[] = {"train_x", "train_y",  "test_x",      "test_y",
-                                             "steps",   "patience", "sample_grid", "activation_checkpointing"};
-
-template <size_t N>
-bool contains(const char* const (&names)[N], const std::string& name) {
-  return std::find(std::begin(names), std::end(names), name) != std::end(names);
-}
 
 struct TrainCommand {
   training::TrainOptions train;
@@ -37,110 +22,59 @@ struct TrainCommand {
 
   TrainCommand();
   void complete();
+  void take_settings_of_run();
   void translate_precision();
   void note_differences() const;
 };
 
 TrainCommand::TrainCommand() {
-  using namespace cli;
-  Allowed<std::string> precisions = one_of({"fp32", "bf16", "32", "16"});
-  precisions.words = "fp32 or bf16 (32 or 16, as the original has it)";
-  auto& o = options;
-  o.group("Run");
-  o.add("n,name", train.name, "folder of the run under --log_dir");
-  o.add("log_dir", train.log_dir, "where runs are kept");
-  o.add("pretrained", train.pretrained, "checkpoint whose weights to start from");
-  o.add("resume", train.resume, "checkpoint (last.ckpt) of a run to continue, with its own options");
-  o.add("config", config, "YAML file with options, the original's too; the command line goes before it");
-  o.add("classify", train.classify, "train a classifier on the labels");
-  o.group("Model");
-  o.add("arch", train.model.arch, "the original's model, or one that knows rows and columns",
-        one_of({kOriginalArch, k2dArch}));
-  o.add("neighbours", train.model.neighbours, "pixels around that image-gpt-2d embeds", between(1, 60));
-  o.add("embed_dim", train.model.embed_dim, "width D", at_least(1));
-  o.add("num_heads", train.model.num_heads, "attention heads, divide the width", at_least(1));
-  o.add("num_layers", train.model.num_layers, "blocks", at_least(1));
-  o.add("num_pixels", train.model.num_pixels, "side of an image", at_least(1));
-  o.add("num_vocab", train.model.num_vocab, "colours of the palette", between(2, data::kLargestVocab));
-  o.add("num_classes", train.model.num_classes, "classes of the labels", at_least(1));
-  o.group("Training");
-  o.add("steps", train.steps, "optimizer updates", at_least(1));
-  o.add("batch_size", train.batch_size, "images a batch", between(1, 1 << 20));
-  o.add("accumulate", train.accumulate, "batches for one update", between(1, 1 << 20));
-  o.alias("accumulate_grad_batches", "accumulate", [](const std::string& batches) { return batches; });
-  o.add("learning_rate", train.learning_rate, "peak rate of Adam", greater_than(0));
-  o.add("schedule", train.schedule, "how the rate falls; a classifier's stays constant unless this is given",
-        one_of({"cosine", "linear", "constant"}));
-  o.add("hold", train.hold, "share of the steps before the rate falls", within(0, 1));
-  o.add("warmup_steps", train.warmup_steps, "steps in which the rate rises from zero", at_least(0));
-  o.add("grad_clip", train.grad_clip, "largest norm of the gradients (off)", greater_than(0));
-  o.add("beta1", train.beta1, "decay of Adam's first moment", half_open(0, 1));
-  o.add("beta2", train.beta2, "decay of Adam's second moment", half_open(0, 1));
-  o.add("weight_decay", train.weight_decay, "of AdamW", not_negative());
-  o.add("ema", train.ema, "decay of the weights' moving average, which is validated and saved; 0: none",
-        half_open(0, 1));
-  o.add("embedding_std", train.embedding_std, "spread of the embeddings' initial values", greater_than(0));
-  o.add("augment_shift", train.augment.shift, "pixels by which training images are shifted at most", at_least(0));
-  o.add("augment_flip", train.augment.flip, "mirror half of the training images, left to right");
-  o.add("generative_weight", train.generative_weight, "share of the generative loss in a classifier's", not_negative());
-  o.add("patience", train.patience, "validations without a better val_acc before a classifier stops", at_least(1));
-  o.add("val_interval", train.val_interval, "steps between validations (an epoch)", at_least(1));
-  o.add("checkpoint_interval", train.checkpoint_interval, "steps between writings of last.ckpt (each validation)",
-        at_least(1));
-  o.add("sample_grid", train.sample_grid, "N x N images drawn for TensorBoard at each validation; 0: none",
-        between(0, 32));
-  o.add("precision", train.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
-        precisions);
-  o.add("activation_checkpointing", train.activation_checkpointing,
-        "compute each block again for its gradients, for less memory; auto: where it is needed; fused kernels never do",
-        one_of({"auto", "on", "off"}));
-  add_seed_option(o, common);
-  o.group("Data");
-  o.add("train_x", train.data.train_x, "training images");
-  o.add("train_y", train.data.train_y, "training labels, for --classify");
-  o.add("test_x", train.data.test_x, "test images");
-  o.add("test_y", train.data.test_y, "test labels");
-  o.group("Program");
-  add_device_options(o, common);
-  o.add("rank_timeout", train.launch.timeout, "seconds that processes training together wait for each other",
-        between(1, 1000000));
-  add_log_options(o, common);
-  add_json_option(o, common);
+  constexpr Attributes kOfThisStart{.of_run = false};
+  options.add_fields(train);
+  options.alias("accumulate_grad_batches", "accumulate", [](const std::string& batches) { return batches; });
+  options.group("Run");
+  options.add("config", config, "YAML file with options, also one of the original's; the command line takes precedence",
+              {}, kOfThisStart);
+  options.group("Program");
+  cli::add_device_options(options, common);
+  cli::add_log_options(options, common);
+  cli::add_json_option(options, common);
 }
 
-// What follows from the options that were given: a configuration file, the run to resume, a drawn seed.
+// Completes the options with the configuration file, the run to resume, and a drawn seed.
 void TrainCommand::complete() {
   if (!config.empty()) {
     options.load_yaml(config);
     note_differences();
   }
-  if (!train.resume.empty()) {
-    for (const auto& [name, text] : options.values())
-      if (options.given(name) && !contains(kSessionOptions, name) && !contains(kResumableOptions, name))
-        throw UsageError("--" + name +
-                         ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
-    for (const auto& [name, text] : commands().settings_of_run(train.resume)) {
-      if (contains(kSessionOptions, name))
-        throw InputError(train.resume + ": its training state sets " + name + ", which no run stores; do not trust it");
-      options.fill(name, text, train.resume);
-    }
-  }
+  if (!train.resume.empty()) take_settings_of_run();
   options.require("name", "it is the folder of the run, for example --name fmnist_gen");
   if (train.classify && !options.given("schedule")) train.schedule = "constant";
-  common.seed = train.seed = cli::seed_of(common);  // a drawn one is a setting too
+  if (!options.given("seed")) train.seed = cli::draw_seed();
   train.device = common.device;
   train.threads = common.threads;
   const int64_t timeout = train.launch.timeout;
   train.launch = cli::read_launch();
   train.launch.timeout = timeout;
   translate_precision();
-  for (const auto& [name, text] : options.values()) {
+  for (const auto& [name, text] : options.values())
     if (options.given(name)) train.given.push_back(name);
-    if (!contains(kSessionOptions, name)) train.settings.emplace_back(name, text);
+}
+
+// A resumed run keeps its settings, but for those that may be given anew.
+void TrainCommand::take_settings_of_run() {
+  for (const auto& [name, text] : options.values())
+    if (options.given(name) && options.attributes(name)->of_run && !options.attributes(name)->free_on_resume)
+      throw UsageError("--" + name +
+                       ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
+  for (const auto& [name, text] : commands().settings_of_run(train.resume)) {
+    const Attributes* attributes = options.attributes(name);
+    if (attributes && !attributes->of_run)
+      throw InputError(train.resume + ": its training state sets " + name + ", which no run stores; do not trust it");
+    options.fill(name, text, train.resume);
   }
 }
 
-// What a configuration file of the original, known by its names for some options, means there without saying so.
+// Says what the original does without being told. Its configuration files are known by its names for some options.
 void TrainCommand::note_differences() const {
   if (!options.given("gpus") && !options.given("accumulate_grad_batches")) return;
   if (!train.classify && !options.given("warmup_steps"))
@@ -149,7 +83,7 @@ void TrainCommand::note_differences() const {
     cli::note(common, config + ": the original adds the generative loss here; for the same add generative_weight: 1");
 }
 
-// The original's names of a precision become ours, so that a run stores these alone.
+// The original's names for a precision become ours, so that a run stores only ours.
 void TrainCommand::translate_precision() {
   if (train.precision == "32") train.precision = "fp32";
   if (train.precision != "16") return;
@@ -191,7 +125,7 @@ int run_train(TrainCommand& command) {
   cli::Terminal terminal("steps", command.common);
   const auto result = commands().train(train, terminal.hooks());
   terminal.finish();
-  if (train.launch.rank > 0) return 0;  // rank 0 tells
+  if (train.launch.rank > 0) return 0;  // rank 0 reports
   const char* score = train.classify ? "val_acc" : "val_loss";
   if (command.common.json) {
     cli::JsonObject json;
@@ -247,7 +181,7 @@ int main(int argc, char** argv) {
         const auto* chosen =
             cli::choose_command("run", arguments, {{"train", &train.options}, {"test", &test.options}});
         if (!chosen) return 0;
-        name += chosen == &train.options ? " train" : " test";  // whose --help an error shall name
+        name += chosen == &train.options ? " train" : " test";  // so that an error names its --help
         if (chosen == &train.options) return train.options.parse(arguments) ? run_train(train) : 0;
         return test.options.parse(arguments) ? run_test(test) : 0;
       },

@@ -24,16 +24,15 @@ cli::Options declare(SampleCommand& sample) {
                        "sample models/fmnist_gen.ckpt --indices 3,17 --temperature 0.9 -o figure.png");
   options.positional("CKPT", completion.checkpoint, "the checkpoint of a trained model");
   options.group("Images");
-  options.add("num_examples", completion.num_examples, "test images to complete, random by seed",
-              cli::between(1, 1000));
-  options.add("num_samples", completion.num_samples, "samples of each", cli::between(1, 1000));
-  options.add("indices", completion.indices, "these test images instead of random ones", cli::at_least(0));
-  options.add("context_rows", completion.context_rows, "pixel rows that are given (half of them)", cli::at_least(0));
+  options.add("num_examples", completion.num_examples, "test images to complete, random by seed", between(1, 1000));
+  options.add("num_samples", completion.num_samples, "samples of each", between(1, 1000));
+  options.add("indices", completion.indices, "these test images instead of random ones", at_least(0));
+  options.add("context_rows", completion.context_rows, "pixel rows that are given (half of them)", at_least(0));
   options.add("test_x", completion.test_x, "the test images");
   add_sampling_options(options, completion.sampling, sample.common);
   options.group("Output");
   options.add("o,output", completion.output, "the figure, a PNG");
-  options.add("scale", completion.scale, "enlarges each image, nearest neighbour", cli::within(0.01, 100));
+  options.add("scale", completion.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
   options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this .npy");
   cli::add_json_option(options, sample.common);
   cli::add_log_options(options, sample.common);

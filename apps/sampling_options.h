@@ -9,8 +9,8 @@ namespace igpt {
 inline void add_sampling_options(cli::Options& options, sampling::SamplingOptions& sampling,
                                  cli::CommonOptions& common) {
   options.group("Sampling");
-  options.add("temperature", sampling.temperature, "logits are divided by it", cli::greater_than(0));
-  options.add("top_k", sampling.top_k, "only the k likeliest tokens; 0 all, 1 greedy", cli::at_least(0));
+  options.add("temperature", sampling.temperature, "logits are divided by it", greater_than(0));
+  options.add("top_k", sampling.top_k, "only the k likeliest tokens; 0 all, 1 greedy", at_least(0));
   options.add("top_p", sampling.top_p, "only the likeliest tokens that make up this probability",
               {"greater than 0, at most 1", [](double p) { return p > 0 && p <= 1; }});
   cli::add_seed_option(options, common);

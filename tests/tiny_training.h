@@ -18,7 +18,6 @@ inline training::TrainOptions tiny_training(const TemporaryFolder& folder, const
   options.device = "cpu";
   options.threads = 1;  // such small models do not share out
   options.seed = 5;
-  options.settings = {{"name", name}, {"steps", std::to_string(steps)}};
   return options;
 }
 

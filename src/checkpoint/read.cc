@@ -62,11 +62,13 @@ bool boolean(const Value& dict, const std::string& name) {
   return value && (value->as_bool().value_or(false) || value->as_int().value_or(0) != 0);
 }
 
-HyperParameters hyper_parameters_of(const Value& dict) {
-  HyperParameters result;
+// Without those that members of Checkpoint hold (src/checkpoint/write.cc).
+FieldValues hyper_parameters_of(const Value& dict) {
+  const std::set<std::string> elsewhere{"dataset", "train_sha256", "channels", "final_norm"};
+  FieldValues result;
   for (const auto& [key, value] : dict.entries()) {
     const std::string* name = key.as_string();
-    if (!name) continue;
+    if (!name || elsewhere.contains(*name)) continue;
     if (const auto flag = value.as_bool()) {
       result.emplace_back(*name, *flag);
     } else if (const auto number = value.as_int()) {
@@ -119,35 +121,39 @@ const Value& find_hyper_parameters(const Source& source) {
   source.fail("has no hyper_parameters to make a model by. In Python: " + how_to_save("model.state_dict()"));
 }
 
+void read_palette(const Source& source, const Value& hyper_parameters, ImageGPTOptions& model) {
+  const Value* palette = hyper_parameters.find("palette");
+  if (!palette) return;
+  model.channels = integer(source, hyper_parameters, "channels", model.channels);
+  for (const auto& entry : palette->items()) {
+    const auto byte = entry.as_int();
+    if (!byte || *byte < 0 || *byte > 255) source.fail("its palette has an entry that is not a byte");
+    model.palette.push_back(static_cast<uint8_t>(*byte));
+  }
+}
+
 ImageGPTOptions model_options(const Source& source, const Value& hyper_parameters) {
-  ImageGPTOptions options;
-  options.embed_dim = integer(source, hyper_parameters, "embed_dim", {});
-  options.num_heads = integer(source, hyper_parameters, "num_heads", {});
-  options.num_layers = integer(source, hyper_parameters, "num_layers", {});
-  options.num_pixels = integer(source, hyper_parameters, "num_pixels", {});
-  options.num_vocab = integer(source, hyper_parameters, "num_vocab", {});
-  options.num_classes = integer(source, hyper_parameters, "num_classes", options.num_classes);
-  if (const Value* palette = hyper_parameters.find("palette")) {
-    options.channels = integer(source, hyper_parameters, "channels", options.channels);
-    for (const auto& entry : palette->items()) {
-      const auto byte = entry.as_int();
-      if (!byte || *byte < 0 || *byte > 255) source.fail("its palette has an entry that is not a byte");
-      options.palette.push_back(static_cast<uint8_t>(*byte));
+  ImageGPTOptions model;
+  for_each_field(model, [&](const char* name, auto& field, const char*, const Attributes& attributes, const auto&...) {
+    const Value* value = hyper_parameters.find(name);
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
+      if (value) field = value->as_string() ? *value->as_string() : "";
+    } else {
+      field =
+          integer(source, hyper_parameters, name, attributes.in_every_checkpoint ? std::nullopt : std::optional(field));
     }
-  }
-  if (const Value* arch = hyper_parameters.find("arch")) {
-    options.arch = arch->as_string() ? *arch->as_string() : "";
-    if (options.arch != kOriginalArch && options.arch != k2dArch)
-      source.fail(
-          "its architecture is neither image-gpt nor image-gpt-2d; a newer version of this project may know it");
-  }
-  if (options.is_2d()) options.neighbours = integer(source, hyper_parameters, "neighbours", {});
+  });
+  const auto known = architecture_names();
+  if (std::ranges::find(known, model.arch) == known.end())
+    source.fail("its architecture is neither " + in_words(known, "nor") +
+                "; a newer version of this project may know it");
+  read_palette(source, hyper_parameters, model);
   try {
-    check(options);
+    check(model);
   } catch (const UsageError& error) {
     source.fail(std::string("its hyper_parameters are wrong: ") + error.what());
   }
-  return options;
+  return model;
 }
 
 Tensor load_float32(const Source& source, const std::string& name, const Value& value,
@@ -227,15 +233,15 @@ std::string first_names(const StateEntries& entries) {
 // What precedes the model's names in all of them: "gpt." in most files, "" where the state dict is that of the model
 // itself, "model.gpt." where a module holds it. Other modules may lie beside it.
 std::string prefix_of_model(const Source& source, const StateEntries& entries,
-                            const std::vector<ParameterShape>& shapes) {
-  const std::string& first = shapes.front().name;
+                            const std::vector<ops::Parameter>& parameters) {
+  const std::string& first = parameters.front().name;
   std::vector<std::string> complete, partial;
   for (const auto& [name, entry] : entries) {
     if (!name.ends_with(first)) continue;
     const std::string prefix = name.substr(0, name.size() - first.size());
     if (!prefix.empty() && !prefix.ends_with('.')) continue;
-    const bool all =
-        std::ranges::all_of(shapes, [&](const ParameterShape& shape) { return entries.contains(prefix + shape.name); });
+    const bool all = std::ranges::all_of(
+        parameters, [&](const ops::Parameter& parameter) { return entries.contains(prefix + parameter.name); });
     auto& found = all ? complete : partial;
     if (found.empty() || found.back() != prefix) found.push_back(prefix);
   }
@@ -257,6 +263,10 @@ std::string prefix_of_model(const Source& source, const StateEntries& entries,
               "; it is a checkpoint of another kind of model");
 }
 
+std::vector<ops::Parameter> parameters_of(const ImageGPTOptions& model) {
+  return ops::ParameterTable(shape_of(model)).parameters;
+}
+
 struct ModelEntries {
   std::map<std::string, StateEntry> parameters;  // by the model's own names: head.weight
   const Value* centroids = nullptr;              // the palette of the original's last version, beside or in the model
@@ -264,7 +274,7 @@ struct ModelEntries {
 
 // An entry of the state dict belongs to the model when it has the model's prefix; without one, when it starts as the
 // model's parameters do. The number of averaged models is SWA's.
-ModelEntries take_model(const Source& source, const StateEntries& entries, const std::vector<ParameterShape>& shapes) {
+ModelEntries take_model(const Source& source, const StateEntries& entries, const std::vector<ops::Parameter>& shapes) {
   const std::string prefix = prefix_of_model(source, entries, shapes);
   std::set<std::string> beginnings;
   for (const auto& shape : shapes) beginnings.insert(shape.name.substr(0, shape.name.find('.')));
@@ -308,11 +318,11 @@ StateEntries state_entries(const Source& source) {
 
 // Returns the centroids that lie beside the model, if any.
 std::optional<Value> read_weights(const Source& source, Checkpoint& checkpoint) {
-  const auto shapes = parameter_shapes(checkpoint.model);
+  const auto shapes = parameters_of(checkpoint.model);
   const auto entries = state_entries(source);
   auto [parameters, centroids] = take_model(source, entries, shapes);
   const std::string wrapping = parameters.empty() ? kPrefix : parameters.begin()->second.wrapping;
-  for (const auto& [name, sizes] : shapes) {
+  for (const auto& [name, sizes, offset] : shapes) {
     const auto entry = parameters.find(name);
     if (entry == parameters.end()) source.fail("its state_dict lacks " + formats::printable(wrapping + name));
     checkpoint.state_dict.emplace_back(
@@ -394,14 +404,15 @@ bool is_trained_norm(const Checkpoint& checkpoint) {
 }
 
 void read_final_norm(const Source& source, const Value& hyper_parameters, Checkpoint& checkpoint) {
-  bool applied = checkpoint.model.is_2d();
+  const bool usual = find_architecture(checkpoint.model.arch).final_norm;
+  bool applied = usual;
   if (const Value* value = hyper_parameters.find("final_norm")) {
     if (!value->as_bool()) source.fail("its final_norm is " + std::string(value->kind_name()) + ", not a bool");
     applied = *value->as_bool();
   } else if (!hyper_parameters.find("arch")) {
     applied = is_trained_norm(checkpoint);
   }
-  if (applied != checkpoint.model.is_2d()) checkpoint.model.final_norm = applied;
+  if (applied != usual) checkpoint.model.final_norm = applied;
 }
 
 const Value& member(const Source& source, const Value& dict, const std::string& name) {
@@ -429,7 +440,7 @@ AdamState read_adam(const Source& source, const ImageGPTOptions& model) {
   adam.eps = real(source, group, "eps");
   adam.weight_decay = real(source, group, "weight_decay");
   int64_t index = 0;
-  for (const auto& [name, sizes] : parameter_shapes(model)) {
+  for (const auto& [name, sizes, offset] : parameters_of(model)) {
     const Value* state = states.find(index++);
     if (!state) source.fail("its optimizer's state lacks parameter " + name);
     adam.exp_avg.push_back(load_float32(source, "exp_avg of " + name, member(source, *state, "exp_avg"), sizes));
@@ -444,20 +455,28 @@ AdamState read_adam(const Source& source, const ImageGPTOptions& model) {
 std::vector<Tensor> read_trained_weights(const Source& source, const Value& stored, const ImageGPTOptions& model) {
   const Value* weights = stored.find("weights");
   if (!weights) return {};
-  const auto shapes = parameter_shapes(model);
+  const auto shapes = parameters_of(model);
   if (weights->items().size() != shapes.size())
     source.fail("its training state has " + std::to_string(weights->items().size()) + " weights, the model " +
                 std::to_string(shapes.size()));
   std::vector<Tensor> result;
-  for (const auto& [name, sizes] : shapes)
+  for (const auto& [name, sizes, offset] : shapes)
     result.push_back(load_float32(source, "weight of " + name, weights->items()[result.size()], sizes));
   return result;
 }
 
+// Until version 0.1 the training state held the settings, as text. There they are exact; in the hyper-parameters a name
+// such as 1e5 had become a number.
+void take_settings(const Value& progress, FieldValues& hyper_parameters) {
+  const Value* settings = progress.find("settings");
+  if (!settings) return;
+  hyper_parameters.clear();
+  for (const auto& [key, value] : settings->entries())
+    if (key.as_string() && value.as_string()) hyper_parameters.emplace_back(*key.as_string(), *value.as_string());
+}
+
 TrainingProgress read_progress(const Source& source, const Value& stored, const ImageGPTOptions& model) {
   TrainingProgress progress;
-  for (const auto& [key, value] : member(source, stored, "settings").entries())
-    if (key.as_string() && value.as_string()) progress.settings.emplace_back(*key.as_string(), *value.as_string());
   progress.total_steps = count(source, stored, "total_steps", {});
   progress.validated_step = count(source, stored, "validated_step", {});
   progress.best_step = count(source, stored, "best_step", {}, /*least=*/-1);
@@ -484,6 +503,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   read_origin(source, *hyper_parameters, centroids, checkpoint);
   read_final_norm(source, *hyper_parameters, checkpoint);
   if (const Value* progress = source.root.find("igpt_progress")) {
+    take_settings(*progress, checkpoint.hyper_parameters);
     checkpoint.progress = read_progress(source, *progress, checkpoint.model);
     checkpoint.optimizer = read_adam(source, checkpoint.model);
     checkpoint.optimizer->step = checkpoint.global_step;

@@ -11,13 +11,13 @@ using torch::Tensor;
 // Whose checkpoint layout this is; Lightning migrates older ones.
 constexpr const char* kLightningVersion = "2.0.0";
 
-Value value_of(const Tensor& tensor) {
+Value stored(const Tensor& tensor) {
   const auto owner = std::make_shared<Tensor>(tensor.detach().to(torch::kCPU, torch::kFloat32).contiguous());
   const std::span bytes(static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes());
   return Value::tensor(formats::DType::float32, owner->sizes().vec(), bytes, owner);
 }
 
-Value value_of(const HyperParameter& parameter) {
+Value stored(const FieldValue& parameter) {
   return std::visit(
       [](const auto& value) {
         if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::monostate>)
@@ -32,30 +32,24 @@ Value state_dict_value(const std::filesystem::path& path, const Checkpoint& chec
   auto dict = Value::ordered_dict();
   const ImageGPTOptions& model = checkpoint.model;
   if (!model.centroids.empty())
-    dict.insert("centroids", value_of(torch::tensor(model.centroids, torch::kFloat32).reshape({-1, model.channels})));
+    dict.insert("centroids", stored(torch::tensor(model.centroids, torch::kFloat32).reshape({-1, model.channels})));
   for (const auto& [name, tensor] : checkpoint.state_dict) {
     if (!torch::isfinite(tensor).all().item<bool>())
       throw Error(
           path.string() + ": not written: gpt." + name +
           " has an entry that is not finite; continue from the last good checkpoint with a lower --learning_rate");
-    dict.insert("gpt." + name, value_of(tensor));
+    dict.insert("gpt." + name, stored(tensor));
   }
   return dict;
 }
 
 Value hyper_parameters_value(const Checkpoint& checkpoint) {
   auto dict = Value::dict();
-  for (const auto& [name, value] : checkpoint.hyper_parameters) dict.insert(name, value_of(value));
+  for (const auto& [name, value] : checkpoint.hyper_parameters) dict.insert(name, stored(value));
   const auto& model = checkpoint.model;
-  dict.insert("arch", model.arch);
-  if (model.is_2d()) dict.insert("neighbours", model.neighbours);
-  if (model.applies_final_norm() != model.is_2d()) dict.insert("final_norm", model.applies_final_norm());
-  dict.insert("embed_dim", model.embed_dim);
-  dict.insert("num_heads", model.num_heads);
-  dict.insert("num_layers", model.num_layers);
-  dict.insert("num_pixels", model.num_pixels);
-  dict.insert("num_vocab", model.num_vocab);
-  dict.insert("num_classes", model.num_classes);
+  for (const auto& [name, value] : values_of(model)) dict.insert(name, stored(value));
+  if (model.final_norm && *model.final_norm != find_architecture(model.arch).final_norm)
+    dict.insert("final_norm", *model.final_norm);
   dict.insert("classify", checkpoint.classify);
   if (!checkpoint.dataset.empty()) dict.insert("dataset", checkpoint.dataset);
   if (!checkpoint.train_sha256.empty()) dict.insert("train_sha256", checkpoint.train_sha256);
@@ -75,9 +69,9 @@ Value adam_value(const AdamState& adam) {
   for (size_t i = 0; i < adam.exp_avg.size(); ++i) {
     const auto index = static_cast<int64_t>(i);
     auto entry = Value::dict();
-    entry.insert("step", value_of(torch::scalar_tensor(static_cast<double>(adam.step), torch::kFloat32)));
-    entry.insert("exp_avg", value_of(adam.exp_avg[i]));
-    entry.insert("exp_avg_sq", value_of(adam.exp_avg_sq[i]));
+    entry.insert("step", stored(torch::scalar_tensor(static_cast<double>(adam.step), torch::kFloat32)));
+    entry.insert("exp_avg", stored(adam.exp_avg[i]));
+    entry.insert("exp_avg_sq", stored(adam.exp_avg_sq[i]));
     state.insert(index, entry);
     indices.push(index);
   }
@@ -111,10 +105,7 @@ Value scheduler_value(const Checkpoint& checkpoint) {
 }
 
 Value progress_value(const TrainingProgress& progress) {
-  auto settings = Value::dict();
-  for (const auto& [name, text] : progress.settings) settings.insert(name, text);
   auto dict = Value::dict();
-  dict.insert("settings", settings);
   dict.insert("total_steps", progress.total_steps);
   dict.insert("validated_step", progress.validated_step);
   dict.insert("best_step", progress.best_step);
@@ -124,7 +115,7 @@ Value progress_value(const TrainingProgress& progress) {
   dict.insert("train_loss_count", progress.train_loss_count);
   if (!progress.weights.empty()) {
     auto weights = Value::list();
-    for (const auto& weight : progress.weights) weights.push(value_of(weight));
+    for (const auto& weight : progress.weights) weights.push(stored(weight));
     dict.insert("weights", weights);
   }
   return dict;

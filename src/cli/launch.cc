@@ -14,8 +14,6 @@
 namespace igpt::cli {
 namespace {
 
-using training::Launch;
-
 constexpr int64_t kMostProcesses = 1 << 16;
 constexpr int64_t kFirstPort = 20000, kPorts = 10000;  // for Slurm's jobs: below the ports that systems hand out
 
@@ -75,8 +73,8 @@ bool is_slurm_step(const Variables& variables) {
   return variables.has("SLURM_STEP_ID") || variables.has("SLURM_STEPID");
 }
 
-Launch of_torchrun(const Variables& variables) {
-  Launch launch;
+DistributedContext of_torchrun(const Variables& variables) {
+  DistributedContext launch;
   launch.size = variables.required("WORLD_SIZE", 1, kMostProcesses, "RANK");
   launch.rank = variables.required("RANK", 0, launch.size - 1, "WORLD_SIZE");
   launch.local_size = variables.number("LOCAL_WORLD_SIZE", 1, launch.size).value_or(1);
@@ -96,8 +94,8 @@ Launch of_torchrun(const Variables& variables) {
   return launch;
 }
 
-Launch of_slurm(const Variables& variables) {
-  Launch launch;
+DistributedContext of_slurm(const Variables& variables) {
+  DistributedContext launch;
   launch.alone = kForget + std::string(kSlurmStep);
   const char* tasks = variables.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
   launch.size = variables.number(tasks, 1, kMostProcesses).value_or(1);
@@ -132,7 +130,7 @@ std::string first_node(const std::string& list) {
   return list.substr(0, end) + number + list.substr(close + 1, list.find(',', close) - close - 1);
 }
 
-Launch read_launch(const Environment& environment) {
+DistributedContext read_launch(const Environment& environment) {
   const Variables variables(environment);
   if (variables.has("RANK") || variables.has("WORLD_SIZE")) return of_torchrun(variables);
   // A batch script has most of Slurm's variables too, but only srun starts a step.
@@ -140,7 +138,7 @@ Launch read_launch(const Environment& environment) {
   return {};
 }
 
-Launch read_launch() {
+DistributedContext read_launch() {
   return read_launch([](const char* name) { return std::getenv(name); });
 }
 

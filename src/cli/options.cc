@@ -1,23 +1,19 @@
 #include "igpt/cli/options.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
 #include <sstream>
 
+#define CXXOPTS_NO_REGEX  // std::regex needs stack in proportion to the argument's length
+#include <cxxopts.hpp>
+
 #include "igpt/cli/program.h"
 #include "igpt/error.h"
 
 namespace igpt::cli {
 namespace {
-
-template <class T>
-std::string text_of(T number) {
-  char buffer[32];
-  return {buffer, std::to_chars(buffer, buffer + sizeof(buffer), number).ptr};
-}
 
 template <class T>
 T number_of(const std::string& text, const char* kind) {
@@ -31,39 +27,66 @@ T number_of(const std::string& text, const char* kind) {
   return number;
 }
 
-int64_t whole_number(const std::string& text) {
-  return number_of<int64_t>(text, "a whole number");
+void read(const std::string& text, std::string& value) {
+  value = text;
 }
-double real_number(const std::string& text) {
-  return number_of<double>(text, "a number");
+void read(const std::string& text, int64_t& value) {
+  value = number_of<int64_t>(text, "a whole number");
 }
-
-bool truth(const std::string& text) {
-  if (text == "true" || text == "false") return text == "true";
-  throw UsageError("must be true or false");
+void read(const std::string& text, double& value) {
+  value = number_of<double>(text, "a number");
+}
+void read(const std::string& text, bool& value) {
+  if (text != "true" && text != "false") throw UsageError("must be true or false");
+  value = text == "true";
 }
 
 template <class T>
-T checked(T value, const Allowed<T>& allowed) {
-  if (allowed.test && !allowed.test(value)) throw UsageError("must be " + allowed.words);
+T allowed_value(const std::string& text, const Allowed<T>& allowed) {
+  T value{};
+  read(text, value);
+  require_allowed(value, allowed);
   return value;
 }
 
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text + separator);
-  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
-  return parts;
+template <class T, class Element>
+T field_value(const std::string& text, const Allowed<Element>& allowed) {
+  if constexpr (std::is_same_v<T, std::vector<Element>>) {
+    std::vector<Element> values;
+    std::istringstream parts(text.empty() ? "" : text + ',');
+    try {
+      for (std::string part; std::getline(parts, part, ',');) values.push_back(allowed_value(part, allowed));
+    } catch (const UsageError& error) {
+      throw UsageError("each number, separated by commas, " + std::string(error.what()));
+    }
+    return values;
+  } else {
+    return allowed_value(text, allowed);
+  }
 }
 
-std::string join(const std::vector<std::string>& parts, const std::string& separator) {
+template <class T>
+std::optional<std::string> field_text(const T& field) {
+  const FieldValue value = value_of(field);
+  return value.index() == 0 ? std::nullopt : std::optional(to_text(value));
+}
+template <class T>
+std::optional<std::string> field_text(const std::vector<T>& field) {
   std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : separator) + part;
-  return text;
+  for (const T& value : field) text += (text.empty() ? "" : ",") + to_text(value);
+  return text.empty() ? std::nullopt : std::optional(text);
 }
 
-// As an error repeats it: an empty value must be seen, and one that is very long or of several lines must not bury the
-// message.
+template <class T>
+const char* placeholder_of() {
+  using Element = typename ElementOf<T>::type;
+  if (std::is_same_v<T, bool>) return "";
+  if (std::is_same_v<T, std::vector<Element>>) return "N,N,...";
+  return std::is_same_v<Element, int64_t> ? "N" : std::is_same_v<Element, double> ? "X" : "TEXT";
+}
+
+// A value as an error repeats it: an empty one is made visible, a very long one is cut and one of several lines is put
+// on one, so that it does not bury the message.
 std::string shown(const std::string& value) {
   constexpr size_t longest = 80;
   if (value.empty()) return "\"\"";
@@ -115,39 +138,6 @@ std::string help_line(const std::string& left, const std::string& text) {
 
 }  // namespace
 
-Allowed<int64_t> at_least(int64_t minimum) {
-  return {"at least " + text_of(minimum), [=](int64_t value) { return value >= minimum; }};
-}
-
-Allowed<int64_t> between(int64_t minimum, int64_t maximum) {
-  return {text_of(minimum) + " to " + text_of(maximum),
-          [=](int64_t value) { return minimum <= value && value <= maximum; }};
-}
-
-Allowed<double> greater_than(double bound) {
-  return {"greater than " + text_of(bound), [=](double value) { return value > bound; }};
-}
-
-Allowed<double> within(double minimum, double maximum) {
-  return {text_of(minimum) + " to " + text_of(maximum),
-          [=](double value) { return minimum <= value && value <= maximum; }};
-}
-Allowed<double> half_open(double minimum, double bound) {
-  return {"at least " + text_of(minimum) + " and less than " + text_of(bound),
-          [=](double value) { return minimum <= value && value < bound; }};
-}
-Allowed<double> not_negative() {
-  return {"at least 0", [](double value) { return value >= 0; }};
-}
-
-Allowed<std::string> one_of(std::vector<std::string> choices) {
-  std::string words = choices.front();
-  for (size_t i = 1; i < choices.size(); ++i) words += (i + 1 == choices.size() ? " or " : ", ") + choices[i];
-  return {words, [choices = std::move(choices)](const std::string& value) {
-            return std::find(choices.begin(), choices.end(), value) != choices.end();
-          }};
-}
-
 Options::Options(std::string command, std::string summary, std::string example)
     : command_(std::move(command)), summary_(std::move(summary)), example_(std::move(example)) {}
 
@@ -155,89 +145,41 @@ void Options::group(std::string heading) {
   heading_ = std::move(heading);
 }
 
-void Options::declare(const std::string& names, std::string placeholder, std::string help, std::string allowed,
-                      std::function<void(const std::string&)> assign,
-                      std::function<std::optional<std::string>()> present) {
+template <class T>
+void Options::add(const std::string& names, T& field, std::string help, Allowed<typename ElementOf<T>::type> allowed,
+                  const Attributes& attributes) {
   Option option;
   const size_t comma = names.find(',');
-  if (comma != std::string::npos) option.short_name = names.substr(0, comma);
+  option.short_name = comma == std::string::npos ? attributes.short_name : names.substr(0, comma);
   option.name = comma == std::string::npos ? names : names.substr(comma + 1);
-  option.heading = heading_;
-  option.help = std::move(help);
-  option.allowed = std::move(allowed);
-  option.placeholder = std::move(placeholder);
-  option.default_text = option.placeholder.empty() ? "" : present().value_or("");
-  option.assign = std::move(assign);
-  option.present = std::move(present);
+  option.heading = attributes.group ? attributes.group : heading_;
+  option.placeholder = placeholder_of<T>();
+  option.attributes = attributes;
+  option.help = std::move(help) + (allowed.words.empty() ? "" : "; " + allowed.words);
+  const std::string shown = attributes.shown_default ? attributes.shown_default : field_text(field).value_or("");
+  if (!option.is_flag() && !shown.empty()) option.help += " (" + shown + ")";
+  option.assign = [&field, allowed = std::move(allowed)](const std::string& text) {
+    field = field_value<T>(text, allowed);
+  };
+  option.present = [&field] { return field_text(field); };
   options_.push_back(std::move(option));
 }
 
-void Options::add(const std::string& names, bool& field, std::string help) {
-  declare(
-      names, "", std::move(help), "", [&field](const std::string& text) { field = truth(text); },
-      [&field] { return std::string(field ? "true" : "false"); });
-}
-
-void Options::add(const std::string& names, int64_t& field, std::string help, Allowed<int64_t> allowed) {
-  declare(
-      names, "N", std::move(help), allowed.words,
-      [&field, allowed](const std::string& text) { field = checked(whole_number(text), allowed); },
-      [&field] { return text_of(field); });
-}
-
-void Options::add(const std::string& names, double& field, std::string help, Allowed<double> allowed) {
-  declare(
-      names, "X", std::move(help), allowed.words,
-      [&field, allowed](const std::string& text) { field = checked(real_number(text), allowed); },
-      [&field] { return text_of(field); });
-}
-
-void Options::add(const std::string& names, std::string& field, std::string help, Allowed<std::string> allowed) {
-  declare(
-      names, "TEXT", std::move(help), allowed.words,
-      [&field, allowed](const std::string& text) { field = checked(text, allowed); }, [&field] { return field; });
-}
-
-void Options::add(const std::string& names, std::optional<int64_t>& field, std::string help, Allowed<int64_t> allowed) {
-  declare(
-      names, "N", std::move(help), allowed.words,
-      [&field, allowed](const std::string& text) { field = checked(whole_number(text), allowed); },
-      [&field] { return field ? std::optional(text_of(*field)) : std::nullopt; });
-}
-
-void Options::add(const std::string& names, std::optional<double>& field, std::string help, Allowed<double> allowed) {
-  declare(
-      names, "X", std::move(help), allowed.words,
-      [&field, allowed](const std::string& text) { field = checked(real_number(text), allowed); },
-      [&field] { return field ? std::optional(text_of(*field)) : std::nullopt; });
-}
-
-void Options::add(const std::string& names, std::vector<int64_t>& field, std::string help, Allowed<int64_t> each) {
-  const auto assign = [&field, each](const std::string& text) {
-    std::vector<int64_t> numbers;
-    if (!text.empty())
-      for (const std::string& part : split(text, ',')) {
-        try {
-          numbers.push_back(checked(whole_number(part), each));
-        } catch (const UsageError& error) {
-          throw UsageError("each number, separated by commas, " + std::string(error.what()));
-        }
-      }
-    field = std::move(numbers);
-  };
-  const auto present = [&field] {
-    std::vector<std::string> parts;
-    for (const int64_t number : field) parts.push_back(text_of(number));
-    return parts.empty() ? std::nullopt : std::optional(join(parts, ","));
-  };
-  declare(names, "N,N,...", std::move(help), each.words, assign, present);
-}
+#define IGPT_ADD(T) \
+  template void Options::add(const std::string&, T&, std::string, Allowed<ElementOf<T>::type>, const Attributes&)
+IGPT_ADD(bool);
+IGPT_ADD(int64_t);
+IGPT_ADD(double);
+IGPT_ADD(std::string);
+IGPT_ADD(std::optional<int64_t>);
+IGPT_ADD(std::optional<double>);
+IGPT_ADD(std::vector<int64_t>);
+#undef IGPT_ADD
 
 void Options::alias(std::string name, std::string target, Translate translate, Translate translate_plain) {
   at(target);
   Option option;
   option.name = std::move(name);
-  option.placeholder = "TEXT";
   option.target = std::move(target);
   option.translate = std::move(translate);
   option.translate_plain = std::move(translate_plain);
@@ -248,15 +190,13 @@ void Options::positional(std::string name, std::string& field, std::string help)
   positionals_.push_back({std::move(name), std::move(help), &field});
 }
 
-Options::Option* Options::find(const std::string& name) {
-  for (Option& option : options_)
-    if (option.name == name) return &option;
-  return nullptr;
+const Options::Option* Options::find(const std::string& name) const {
+  const auto option = std::find_if(options_.begin(), options_.end(), [&](const Option& o) { return o.name == name; });
+  return option == options_.end() ? nullptr : &*option;
 }
 
 const Options::Option& Options::at(const std::string& name) const {
-  for (const Option& option : options_)
-    if (option.name == name) return option;
+  if (const Option* option = find(name)) return *option;
   throw std::logic_error("no option --" + name + " is declared");
 }
 
@@ -266,30 +206,22 @@ const Options::Option* Options::named(const std::string& typed) const {
   return nullptr;
 }
 
-Options::Option* Options::named(const std::string& typed) {
-  return const_cast<Option*>(std::as_const(*this).named(typed));
-}
-
 bool Options::takes_next(const std::string& argument) const {
   const Option* option = named(argument);
-  return option && !option->placeholder.empty();
+  return option && !option->is_flag();
 }
 
 Options::Option& Options::target_of(Option& option) {
-  Option* const target = option.target.empty() ? &option : find(option.target);
-  if (!target) throw Error("--" + option.name + ": stands for --" + option.target + ", which is not declared");
-  return *target;
+  return option.target.empty() ? option : const_cast<Option&>(at(option.target));
 }
 
 // Throws UsageError that says what the value must be, without the option's name.
-void Options::assign(Option& option, const std::string& text, Option::Origin origin) {
-  if (option.target.empty()) {
+void Options::assign(Option& option, const std::string& text) {
+  if (option.target.empty())
     option.assign(text);
-    option.origin = origin;
-  } else {
-    assign(target_of(option), option.translate(text), origin);
-    option.origin = origin;
-  }
+  else
+    assign(target_of(option), option.translate(text));
+  option.given = true;
 }
 
 std::string Options::usage() const {
@@ -328,75 +260,64 @@ void Options::assign_positionals(const std::vector<std::string>& arguments) {
   }
 }
 
-// The value of the option that arguments[i] names: the next argument, which must not be an option itself. A negative
-// number is a value.
-const std::string& Options::next_value(const std::vector<std::string>& arguments, size_t& i) const {
-  const std::string name = arguments[i];
-  if (++i == arguments.size() || arguments[i].starts_with("--") || (arguments[i].size() == 2 && named(arguments[i])))
-    throw UsageError(name + ": needs a value");
-  return arguments[i];
+// The arguments in a form that cxxopts splits as intended: it refuses -ofig.png and takes any argument for a value,
+// even another option. A negative number is a value.
+std::vector<std::string> Options::separate_values(const std::vector<std::string>& arguments) const {
+  std::vector<std::string> separate;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    std::string argument = arguments[i];
+    if (argument.size() > 2 && argument[0] == '-' && argument[1] != '-') {  // "-qv", "-qn" "fashion", "-qnfashion"
+      const auto letter = [&](size_t j) { return std::string{'-', argument[j]}; };
+      size_t j = 1;
+      for (; j < argument.size() && named(letter(j)) && !takes_next(letter(j)); ++j) separate.push_back(letter(j));
+      if (j == argument.size()) continue;
+      if (takes_next(letter(j)) && j + 1 < argument.size()) {
+        separate.insert(separate.end(), {letter(j), argument.substr(j + 1)});
+        continue;
+      }
+      if (j > 1) argument = letter(j);
+    }
+    separate.push_back(argument);
+    if (!takes_next(argument)) continue;
+    if (++i == arguments.size() || arguments[i].starts_with("--") || (arguments[i].size() == 2 && named(arguments[i])))
+      throw UsageError(argument + ": needs a value");
+    separate.push_back(arguments[i]);
+  }
+  return separate;
 }
 
 bool Options::parse(const std::vector<std::string>& arguments) {
-  std::vector<std::string> unnamed;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    if (argument == "--") {
-      unnamed.insert(unnamed.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1, arguments.end());
-      break;
+  cxxopts::Options parser(command_);
+  parser.allow_unrecognised_options();
+  auto add_to_parser = parser.add_options();
+  const auto flag = [] { return cxxopts::value<std::string>()->implicit_value("true"); };
+  add_to_parser("h,help", "", flag())("version", "", flag());
+  for (const Option& option : options_)
+    add_to_parser((option.short_name.empty() ? "" : option.short_name + ",") + option.name, "",
+                  option.is_flag() ? flag() : cxxopts::value<std::string>());
+  const auto end_of_options = std::find(arguments.begin(), arguments.end(), "--");
+  const auto separate = separate_values({arguments.begin(), end_of_options});
+  std::vector<const char*> argv{command_.c_str()};
+  for (const std::string& argument : separate) argv.push_back(argument.c_str());
+  const auto parsed = parser.parse(static_cast<int>(argv.size()), argv.data());
+
+  if (parsed.count("help")) return std::fputs(help().c_str(), stdout), false;
+  if (parsed.count("version")) return std::fputs(version_text().c_str(), stdout), false;
+  std::vector<std::string> unnamed = parsed.unmatched();
+  for (const std::string& argument : unnamed)
+    if (argument.size() > 1 && argument[0] == '-') refuse_unknown(argument.substr(0, argument.find('=')));
+  for (const cxxopts::KeyValue& argument : parsed.arguments()) try {
+      assign(*find(argument.key()), argument.value());
+    } catch (const UsageError& error) {
+      throw UsageError("--" + argument.key() + " " + shown(argument.value()) + ": " + error.what());
     }
-    if (argument == "-h" || argument == "--help") return std::fputs(help().c_str(), stdout), false;
-    if (argument == "--version") return std::fputs(version_text().c_str(), stdout), false;
-    if (argument.size() < 2 || argument[0] != '-')
-      unnamed.push_back(argument);
-    else if (argument[1] == '-')
-      parse_long(arguments, i);
-    else
-      parse_short(arguments, i);
-  }
+  if (end_of_options != arguments.end()) unnamed.insert(unnamed.end(), end_of_options + 1, arguments.end());
   assign_positionals(unnamed);
   return true;
 }
 
-// "--steps 5", "--steps=5", "--quiet".
-void Options::parse_long(const std::vector<std::string>& arguments, size_t& i) {
-  const std::string& argument = arguments[i];
-  const size_t equals = argument.find('=');
-  const std::string typed = argument.substr(0, equals);
-  Option* option = named(typed);
-  if (!option) refuse_unknown(typed);
-  if (equals != std::string::npos)
-    assign_typed(*option, typed, argument.substr(equals + 1));
-  else
-    assign_typed(*option, typed, option->placeholder.empty() ? "true" : next_value(arguments, i));
-}
-
-// "-q", "-qv", "-n fashion", "-nfashion".
-void Options::parse_short(const std::vector<std::string>& arguments, size_t& i) {
-  const std::string argument = arguments[i];
-  for (size_t j = 1; j < argument.size(); ++j) {
-    const std::string typed{'-', argument[j]};
-    Option* option = named(typed);
-    if (!option) refuse_unknown(j == 1 ? argument : typed);
-    if (option->placeholder.empty()) {
-      assign_typed(*option, typed, "true");
-      continue;
-    }
-    const bool is_last = j + 1 == argument.size();
-    return assign_typed(*option, typed, is_last ? next_value(arguments, i) : argument.substr(j + 1));
-  }
-}
-
-void Options::assign_typed(Option& option, const std::string& typed, const std::string& value) {
-  try {
-    assign(option, value, Option::Origin::command_line);
-  } catch (const UsageError& error) {
-    throw UsageError(typed + " " + shown(value) + ": " + error.what());
-  }
-}
-
 void Options::set(const std::string& name, const std::string& text, const std::string& origin) {
-  change(name, text, origin, [&](Option& option) { assign(option, text, Option::Origin::file); });
+  change(name, text, origin, [&](Option& option) { assign(option, text); });
 }
 
 // Finds the option that `origin` names and gives it to `assign`, whose UsageError gets the names that it lacks.
@@ -417,7 +338,7 @@ void Options::change(const std::string& name, const std::string& text, const std
 
 void Options::fill(const std::string& name, const std::string& text, const std::string& origin) {
   Option* option = find(name);
-  if (!option || target_of(*option).origin == Option::Origin::declared) set(name, text, origin);
+  if (!option || !target_of(*option).given) set(name, text, origin);
 }
 
 void Options::require(const std::string& name, const std::string& advice) const {
@@ -425,7 +346,13 @@ void Options::require(const std::string& name, const std::string& advice) const 
 }
 
 bool Options::given(const std::string& name) const {
-  return at(name).origin != Option::Origin::declared;
+  return at(name).given;
+}
+
+const Attributes* Options::attributes(const std::string& name) const {
+  const Option* option = find(name);
+  if (option && !option->target.empty()) option = &at(option->target);
+  return option ? &option->attributes : nullptr;
 }
 
 std::vector<std::pair<std::string, std::string>> Options::values() const {
@@ -451,8 +378,7 @@ std::string Options::help() const {
       if (!option.target.empty() || option.heading != heading) continue;
       std::string left = (option.short_name.empty() ? "    " : "-" + option.short_name + ", ") + "--" + option.name;
       if (!option.placeholder.empty()) left += " " + option.placeholder;
-      text += help_line(left, option.help + (option.allowed.empty() ? "" : "; " + option.allowed) +
-                                  (option.default_text.empty() ? "" : " (" + option.default_text + ")"));
+      text += help_line(left, option.help);
     }
   }
   text += "\nHelp:\n" + help_line("-h, --help", "this text") +
@@ -468,7 +394,7 @@ Options* choose_command(const std::string& program, std::vector<std::string>& ar
   };
   std::vector<std::string> names;
   for (const auto& [name, options] : commands) names.push_back(name);
-  const std::string words = one_of(names).words;
+  const std::string words = in_words(names);
 
   bool help = false, version = false;
   for (auto it = arguments.begin(); it != arguments.end(); ++it) {

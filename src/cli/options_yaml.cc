@@ -184,17 +184,17 @@ void Options::load_yaml(const std::string& path) {
             path + ": " + formats::printable(name) +
             (other->second == name ? " is given twice" : " is the same as " + other->second + "; keep one"));
       if (entry.style == Entry::Style::null) continue;
-      if (target_of(*named).origin != Option::Origin::declared) {
-        if (!named->target.empty()) named->origin = Option::Origin::file;  // given, if without effect
+      if (target_of(*named).given) {
+        named->given = true;  // an alias is given even where it has no effect
         continue;
       }
     }
     change(name, entry.text, path, [&](Option& option) {
       if (entry.style == Entry::Style::plain && option.translate_plain) {
-        assign(target_of(option), option.translate_plain(entry.text), Option::Origin::file);
-        option.origin = Option::Origin::file;
+        assign(target_of(option), option.translate_plain(entry.text));
+        option.given = true;
       } else {
-        assign(option, option_text(target_of(option).placeholder, entry.text), Option::Origin::file);
+        assign(option, option_text(target_of(option).placeholder, entry.text));
       }
     });
   }

@@ -22,6 +22,8 @@
 namespace igpt::cli {
 namespace {
 
+constexpr Attributes kOfThisStart{.of_run = false};
+
 bool is_number(const std::string& text) {
   return !text.empty() && text.size() <= 3 && text.find_first_not_of("0123456789") == std::string::npos;
 }
@@ -139,7 +141,7 @@ void add_device_options(Options& options, CommonOptions& common) {
                                        if (device.starts_with("cuda:")) return is_number(device.substr(5));
                                        return device == "auto" || device == "cpu" || device == "cuda";
                                      }};
-  options.add("device", common.device, "where to compute", devices);
+  options.add("device", common.device, "where to compute", devices, kOfThisStart);
   // The original's scripts gave Lightning a text, the number of a GPU; its configuration files an integer, how many.
   options.alias(
       "gpus", "device",
@@ -154,22 +156,20 @@ void add_device_options(Options& options, CommonOptions& common) {
             "must be 0 or 1 GPU for a process; for more leave it out and start one process for each "
             "(torchrun --no-python --nproc-per-node N run train ...)");
       });
-  options.add("threads", common.threads, "CPU threads, 0 for all cores", between(0, 4096));
+  options.add("threads", common.threads, "CPU threads, 0 for all cores", between(0, 4096), kOfThisStart);
 }
 
 void add_seed_option(Options& options, CommonOptions& common) {
-  Allowed<int64_t> seeds = at_least(0);
-  seeds.words = "0 to 9223372036854775807";
-  options.add("seed", common.seed, "seed of all random numbers (drawn and printed)", seeds);
+  options.add("seed", common.seed, "seed of all random numbers", any_seed(), {.shown_default = "drawn and printed"});
 }
 
 void add_log_options(Options& options, CommonOptions& common) {
-  options.add("q,quiet", common.quiet, "no progress, only results and errors");
-  options.add("v,verbose", common.verbose, "tell more");
+  options.add("q,quiet", common.quiet, "no progress, only results and errors", {}, kOfThisStart);
+  options.add("v,verbose", common.verbose, "more details of the work", {}, kOfThisStart);
 }
 
 void add_json_option(Options& options, CommonOptions& common) {
-  options.add("json", common.json, "print the result as one JSON object");
+  options.add("json", common.json, "print the result as one JSON object", {}, kOfThisStart);
 }
 
 void note(const CommonOptions& common, std::string_view line) {

@@ -55,7 +55,7 @@ ops::cpu::Precision FusedModel::precision(const ImageGPTOptions& options, bool b
 FusedModel::FusedModel(const ImageGPTOptions& options, int threads, ops::cpu::Precision precision)
     : step_(std::make_unique<ops::cpu::FusedStep>(cpu_shape(options), threads > 0 ? threads : at::get_num_threads(),
                                                   precision)) {
-  for (const auto& parameter : parameter_shapes(options)) sizes_.push_back(parameter.sizes);
+  for (const auto& parameter : ops::ParameterTable(shape_of(options)).parameters) sizes_.push_back(parameter.sizes);
 }
 
 // Forward computes the gradients with the loss; backward hands them out.

@@ -14,13 +14,7 @@ constexpr int64_t kWorthANote = int64_t{1} << 30;      // bytes
 constexpr int64_t kFloat = 4, kBf16 = 2, kDouble = 8;  // bytes of a number
 
 int64_t parameters_of(const ImageGPTOptions& model) {
-  int64_t count = 0;
-  for (const auto& [name, sizes] : parameter_shapes(model)) {
-    int64_t size = 1;
-    for (const int64_t n : sizes) size *= n;
-    count += size;
-  }
-  return count;
+  return ops::ParameterTable(shape_of(model)).count;
 }
 
 // Of one position in a block, what forward keeps for backward. `e`: bytes of a number where autocast has its way.
@@ -59,22 +53,30 @@ int64_t bytes_of_state(const TrainOptions& options) {
   return (4 + (options.ema > 0 ? 1 : 0)) * kFloat * parameters_of(options.model);
 }
 
-// The option without which the model would be smallest, as it was given.
-std::string largest_option(const ImageGPTOptions& model) {
-  constexpr std::pair<const char*, int64_t ImageGPTOptions::*> kSizes[] = {
-      {"embed_dim", &ImageGPTOptions::embed_dim},
-      {"num_layers", &ImageGPTOptions::num_layers},
-      {"num_pixels", &ImageGPTOptions::num_pixels},
-      {"num_vocab", &ImageGPTOptions::num_vocab},
-      {"num_classes", &ImageGPTOptions::num_classes}};
-  const auto without = [&](const auto& size) {
-    ImageGPTOptions other = model;
-    other.*size.second = ImageGPTOptions{}.*size.second;
-    return parameters_of(other);
-  };
-  const auto* largest = std::min_element(std::begin(kSizes), std::end(kSizes),
-                                         [&](const auto& a, const auto& b) { return without(a) < without(b); });
-  return "--" + std::string(largest->first) + " " + std::to_string(model.*largest->second);
+std::vector<std::pair<std::string, int64_t*>> sizes_of(ImageGPTOptions& model) {
+  std::vector<std::pair<std::string, int64_t*>> sizes;
+  for_each_field(model, [&](const char* name, auto& field, const auto&...) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, int64_t>) sizes.emplace_back(name, &field);
+  });
+  return sizes;
+}
+
+// The option, as it was given, whose default would make the model smallest.
+std::string largest_option(ImageGPTOptions model) {
+  ImageGPTOptions usual;
+  const auto sizes = sizes_of(model), usual_sizes = sizes_of(usual);
+  std::string largest;
+  int64_t fewest = INT64_MAX;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const auto& [name, size] = sizes[i];
+    const int64_t given = std::exchange(*size, *usual_sizes[i].second);
+    if (const int64_t count = parameters_of(model); count < fewest) {
+      fewest = count;
+      largest = "--" + name + " " + std::to_string(given);
+    }
+    *size = given;
+  }
+  return largest;
 }
 
 }  // namespace

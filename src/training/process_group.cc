@@ -37,7 +37,7 @@ std::string first_line(const std::exception& error) {
   return text.substr(0, text.find('\n'));
 }
 
-std::string place_of(const Launch& launch) {
+std::string place_of(const DistributedContext& launch) {
   return launch.address + ":" + std::to_string(launch.port);
 }
 
@@ -58,7 +58,7 @@ std::string ranks_in_words(const std::vector<int64_t>& ranks) {
   return text;
 }
 
-std::string how_to_run_alone(const Launch& launch) {
+std::string how_to_run_alone(const DistributedContext& launch) {
   return launch.alone.empty() ? "" : "; if this process was to train alone, type: " + launch.alone;
 }
 
@@ -72,7 +72,7 @@ std::string random_name() {
 // repeated that word.
 class Meeting {
  public:
-  Meeting(Store store, const Launch& launch, const std::function<void()>& waiting,
+  Meeting(Store store, const DistributedContext& launch, const std::function<void()>& waiting,
           const std::function<void(const std::string&)>& note)
       : store_(std::move(store)),
         launch_(launch),
@@ -141,13 +141,13 @@ class Meeting {
   }
 
   Store store_;
-  const Launch& launch_;
+  const DistributedContext& launch_;
   const std::function<void()>& waiting_;
   const std::function<void(const std::string&)>& note_;
   Clock::time_point deadline_;
 };
 
-Store open_store(const Launch& launch, const std::function<void()>& waiting,
+Store open_store(const DistributedContext& launch, const std::function<void()>& waiting,
                  const std::function<void(const std::string&)>& note) {
   const std::chrono::milliseconds timeout = std::chrono::seconds(launch.timeout);
   c10d::TCPStoreOptions options;
@@ -177,7 +177,7 @@ Store open_store(const Launch& launch, const std::function<void()>& waiting,
   }
 }
 
-Backend make_cpu_backend(const Store& store, const Launch& launch) {
+Backend make_cpu_backend(const Store& store, const DistributedContext& launch) {
 #ifdef IGPT_GLOO
   const auto timeout = std::chrono::seconds(launch.timeout);
   // Between machines on the interface of the host's name, or GLOO_SOCKET_IFNAME, as in PyTorch.
@@ -193,7 +193,7 @@ Backend make_cpu_backend(const Store& store, const Launch& launch) {
 #endif
 }
 
-Backend make_cuda_backend(const Store& store, const Launch& launch) {
+Backend make_cuda_backend(const Store& store, const DistributedContext& launch) {
   void* library = dlopen("libigpt_cuda.so", RTLD_NOW | RTLD_NOLOAD);  // is there: the device is a CUDA device
   const auto make = library ? reinterpret_cast<MakeCudaBackend>(dlsym(library, "igpt_cuda_process_group")) : nullptr;
   if (!make) throw Error("built without NCCL (nccl.h), which several processes on CUDA devices need; use --device cpu");
@@ -209,7 +209,7 @@ struct ProcessGroup::Connection {
   c10::intrusive_ptr<c10d::Work> last;  // its error may be known only later
 
   template <class Call>
-  void wait(const Launch& launch, const Call& call) {
+  void wait(const DistributedContext& launch, const Call& call) {
     try {
       last = call();
       last->wait();
@@ -218,14 +218,14 @@ struct ProcessGroup::Connection {
     }
   }
 
-  [[noreturn]] static void lost(const Launch& launch, const std::exception& error) {
+  [[noreturn]] static void lost(const DistributedContext& launch, const std::exception& error) {
     throw RanksLost("rank " + std::to_string(launch.rank) + " of " + std::to_string(launch.size) +
                     ": another process of this training has ended or does not answer, see its message (" +
                     first_line(error) + ")");
   }
 };
 
-ProcessGroup::ProcessGroup(const Launch& launch, c10::Device device, const std::function<void()>& waiting,
+ProcessGroup::ProcessGroup(const DistributedContext& launch, c10::Device device, const std::function<void()>& waiting,
                            const std::function<void(const std::string&)>& note)
     : launch_(launch), device_(device) {
   if (alone()) return;

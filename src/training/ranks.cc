@@ -9,18 +9,14 @@
 namespace igpt::training {
 namespace {
 
-// May differ from machine to machine.
-constexpr const char* kOwnSettings[] = {"seed", "train_x", "train_y", "test_x", "test_y", "log_dir"};
-
 std::string shared_settings(const TrainOptions& options) {
   std::string text;
-  for (const auto& [name, value] : options.settings)
-    if (std::find(std::begin(kOwnSettings), std::end(kOwnSettings), name) == std::end(kOwnSettings))
-      text += "--" + name + " " + value + "\n";
+  for (const auto& [name, value] : values_of(options, [](const Attributes& a) { return a.of_run && !a.free_per_rank; }))
+    text += "--" + name + " " + to_text(value) + "\n";
   return text;
 }
 
-// The first line that is not the same: an option of `own`.
+// The first line that differs: an option of `own`.
 std::string first_difference(const std::string& own, const std::string& other) {
   const auto place = std::mismatch(own.begin(), own.end(), other.begin(), other.end()).first;
   const auto begin = std::find(std::make_reverse_iterator(place), own.rend(), '\n').base();
@@ -31,7 +27,7 @@ std::string first_difference(const std::string& own, const std::string& other) {
 
 int64_t threads_of_rank(const TrainOptions& options) {
   const char* openmp = std::getenv("OMP_NUM_THREADS");
-  const bool chosen = openmp && std::string(openmp) != "1";  // torchrun sets 1 where nothing is said
+  const bool chosen = openmp && std::string(openmp) != "1";  // torchrun sets 1 unless told otherwise
   if (options.threads > 0 || options.launch.local_size == 1 || chosen) return options.threads;
   return std::max<int64_t>(1, ops::usable_cores() / options.launch.local_size);
 }
@@ -47,13 +43,7 @@ void agree_on_options(TrainOptions& options, ProcessGroup& group) {
     throw UsageError(others + ": started with other options than rank 0" +
                      (own == first ? "" : ", here " + first_difference(own, first)) +
                      "; give all processes the same command line");
-  set_seed(options, group.from_first(std::to_string(options.seed)));
-}
-
-void set_seed(TrainOptions& options, const std::string& seed) {
-  options.seed = std::stoll(seed);
-  for (auto& [name, text] : options.settings)
-    if (name == "seed") text = seed;
+  options.seed = std::stoll(group.from_first(std::to_string(options.seed)));
 }
 
 void agree_on_data(const TokenDataset& data, const TrainOptions& options, ProcessGroup& group) {

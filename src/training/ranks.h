@@ -8,16 +8,13 @@
 
 namespace igpt::training {
 
-/// Threads for each process where the user gave none: the machine's cores, shared by the processes on it; 0 where
-/// LibTorch's default is right.
+/// Threads of each process: those that the user asked for, or the machine's cores divided by the processes on it; 0
+/// where LibTorch's default is right.
 int64_t threads_of_rank(const TrainOptions& options);
 
-/// Every rank takes rank 0's seed. Throws igpt::UsageError on each when the other options that training depends on are
-/// not the same everywhere, or a batch is too small to share.
+/// Every rank takes rank 0's seed. Throws igpt::UsageError on each when the other options that training depends on
+/// differ, or a batch is too small to share.
 void agree_on_options(TrainOptions& options, ProcessGroup& group);
-
-/// Sets the option and the setting.
-void set_seed(TrainOptions& options, const std::string& seed);
 
 /// Throws igpt::InputError on each rank when they have not all read the same images and labels.
 void agree_on_data(const TokenDataset& data, const TrainOptions& options, ProcessGroup& group);

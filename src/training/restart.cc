@@ -8,7 +8,7 @@ namespace igpt::training {
 
 namespace fs = std::filesystem;
 
-JobRecord::JobRecord(const Launch& launch, const fs::path& runs) : launch_(launch), file_(runs / ".job") {
+JobRecord::JobRecord(const DistributedContext& launch, const fs::path& runs) : launch_(launch), file_(runs / ".job") {
   if (launch_.job.empty()) return;
   std::string job, launcher, run;
   std::ifstream file(file_);

@@ -179,10 +179,10 @@ void RunFolder::begin_metrics(const std::string& content) {
   metrics_.emplace(metrics_path());
 }
 
-void RunFolder::write_hparams(const std::vector<std::pair<std::string, std::string>>& settings) const {
+void RunFolder::write_hparams(const FieldValues& settings) const {
   YAML::Emitter yaml;
   yaml << YAML::BeginMap;
-  for (const auto& [name, text] : settings) yaml << YAML::Key << name << YAML::Value << text;
+  for (const auto& [name, value] : settings) yaml << YAML::Key << name << YAML::Value << to_text(value);
   yaml << YAML::EndMap;
   formats::write_atomically(path_ / "hparams.yaml", std::string(yaml.c_str()) + "\n");
 }

@@ -1,7 +1,6 @@
 #include "start.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 
 #include "igpt/data/dataset_folder.h"
@@ -13,34 +12,20 @@
 namespace igpt::training {
 namespace {
 
-struct ModelField {
-  const char* name;
-  int64_t ImageGPTOptions::*member;
-};
-constexpr ModelField kModelFields[] = {
-    {"embed_dim", &ImageGPTOptions::embed_dim},   {"num_heads", &ImageGPTOptions::num_heads},
-    {"num_layers", &ImageGPTOptions::num_layers}, {"num_pixels", &ImageGPTOptions::num_pixels},
-    {"num_vocab", &ImageGPTOptions::num_vocab},   {"num_classes", &ImageGPTOptions::num_classes},
-    {"neighbours", &ImageGPTOptions::neighbours},
-};
-
-bool was_given(const TrainOptions& options, const std::string& name) {
-  return std::find(options.given.begin(), options.given.end(), name) != options.given.end();
-}
-
+// The model of a checkpoint counts. Options that the user gave must not contradict it, except that another number of
+// classes gets a new head.
 void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
   ImageGPTOptions model = checkpoint.model;
-  for (const auto& [name, member] : kModelFields) {
-    const int64_t wanted = options.model.*member;
-    if (!was_given(options, name) || wanted == model.*member) continue;
-    if (member != &ImageGPTOptions::num_classes)
-      throw UsageError("--" + std::string(name) + " " + std::to_string(wanted) + ": " + options.pretrained + " has " +
-                       std::to_string(model.*member) + "; leave the option out");
-    model.*member = wanted;
+  const auto wanted = values_of(options.model), own = values_of(model);
+  for (size_t i = 0; i < own.size(); ++i) {
+    const auto& [name, value] = wanted[i];
+    const bool given = std::ranges::find(options.given, name) != options.given.end();
+    if (!given || value == own[i].second) continue;
+    if (name != "num_classes")
+      throw UsageError("--" + name + " " + to_text(value) + ": " + options.pretrained +
+                       (name == "arch" ? " is of " : " has ") + to_text(own[i].second) + "; leave the option out");
+    model.num_classes = options.model.num_classes;
   }
-  if (was_given(options, "arch") && options.model.arch != model.arch)
-    throw UsageError("--arch " + options.model.arch + ": " + options.pretrained + " is of " + model.arch +
-                     "; leave the option out");
   options.model = model;
 }
 
@@ -74,30 +59,16 @@ std::optional<int64_t> images_read(const TrainOptions& options, int64_t steps) {
   return batches ? formats::checked_multiply(*batches, options.batch_size) : std::nullopt;
 }
 
-HyperParameter typed(const std::string& text) {
-  if (text == "true" || text == "false") return text == "true";
-  const char* end = text.data() + text.size();
-  int64_t integer = 0;
-  if (const auto parsed = std::from_chars(text.data(), end, integer); parsed.ec == std::errc() && parsed.ptr == end)
-    return integer;
-  double real = 0;
-  if (const auto parsed = std::from_chars(text.data(), end, real); parsed.ec == std::errc() && parsed.ptr == end)
-    return real;
-  return text;
-}
-
 }  // namespace
 
 void check(const TrainOptions& options) {
   check_run_name(options.name);
   igpt::check(options.model);
   // A resumed run and its hparams.yaml name every option.
-  if (options.model.neighbours != ImageGPTOptions{}.neighbours && !options.model.is_2d() && options.resume.empty() &&
-      options.pretrained.empty())
-    throw UsageError("--neighbours: is for --arch " + std::string(k2dArch));
-  if (options.model.num_vocab > data::kLargestVocab)
-    throw UsageError("--num_vocab " + std::to_string(options.model.num_vocab) + ": must be at most " +
-                     std::to_string(data::kLargestVocab));
+  if (options.model.neighbours != ImageGPTOptions{}.neighbours && shape_of(options.model).neighbours == 0 &&
+      options.resume.empty() && options.pretrained.empty())
+    throw UsageError("--neighbours: is for --arch " +
+                     in_words(architecture_names([](const Architecture& arch) { return arch.neighbours; })));
   if (options.warmup_steps > options.steps)
     throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
                      std::to_string(options.steps));
@@ -182,18 +153,14 @@ void check_images(const TrainOptions& options, const Checkpoint& start, const da
 }
 
 std::vector<std::pair<std::string, std::string>> settings_of_run(const std::string& checkpoint) {
-  return read_resumable(checkpoint).progress->settings;
+  std::vector<std::pair<std::string, std::string>> settings;
+  for (const auto& [name, value] : read_resumable(checkpoint).hyper_parameters)
+    if (value.index() > 0) settings.emplace_back(name, to_text(value));
+  return settings;
 }
 
-HyperParameters update_settings(TrainOptions& options) {
-  for (auto& [name, text] : options.settings) {
-    if (name == "arch") text = options.model.arch;
-    for (const auto& field : kModelFields)
-      if (name == field.name) text = std::to_string(options.model.*field.member);
-  }
-  HyperParameters result;
-  for (const auto& [name, text] : options.settings) result.emplace_back(name, typed(text));
-  return result;
+FieldValues settings_of(const TrainOptions& options) {
+  return values_of(options, [](const Attributes& attributes) { return attributes.of_run; });
 }
 
 }  // namespace igpt::training

@@ -15,8 +15,8 @@ void check(const TrainOptions& options);
 /// where an option that the user gave contradicts it.
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 
-/// The training images, and for a classifier their labels, checked against the model; without a starting checkpoint the
-/// model's palette is that of the dataset.yaml beside them. Throws igpt::InputError.
+/// The training images, and for a classifier their labels, checked against the model. Without a starting checkpoint the
+/// model takes the palette of the dataset.yaml beside them. Throws igpt::InputError.
 data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks);
 
 /// Throws igpt::InputError when a run is to be resumed on other images, or a classifier's on other labels, than it was
@@ -25,7 +25,7 @@ data::Split read_training_split(TrainOptions& options, const std::optional<Check
 void check_images(const TrainOptions& options, const Checkpoint& start, const data::Split& split,
                   const std::string& train_sha256, const Hooks& hooks);
 
-/// Writes the model's options into the settings and returns all settings with their types.
-HyperParameters update_settings(TrainOptions& options);
+/// What is stored of the options: in hparams.yaml and as the hyper-parameters of checkpoints.
+FieldValues settings_of(const TrainOptions& options);
 
 }  // namespace igpt::training

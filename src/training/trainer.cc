@@ -36,7 +36,7 @@ int stop_signal_of(std::span<const double> counts) {
 }
 
 // Rank 0 alone tells how the work goes.
-Hooks hooks_of_rank(const Hooks& hooks, const Launch& launch) {
+Hooks hooks_of_rank(const Hooks& hooks, const DistributedContext& launch) {
   if (launch.rank == 0) return hooks;
   Hooks quiet;
   quiet.stop_signal = hooks.stop_signal;
@@ -72,7 +72,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   const auto start = starting_checkpoint(options_);
   expect_model_fits(options_, ops::most_memory(device_));
   const auto split = read_training_split(options_, start, hooks_);
-  hyper_parameters_ = update_settings(options_);
+  hyper_parameters_ = settings_of(options_);
   dataset_ = dataset_of(split);
   if (dataset_.empty() && !options_.resume.empty()) dataset_ = start->dataset;  // of the same images
   train_sha256_ = data::fingerprint(split);
@@ -114,7 +114,6 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
     loss_sum_.fill_(progress_.train_loss_sum);
     loss_count_ = progress_.train_loss_count;
   }
-  progress_.settings = options_.settings;
   progress_.total_steps = options_.steps;
   open_folder();
   last_look_ = step_;
@@ -137,7 +136,7 @@ void Trainer::continue_restarted_run() {
   if (last.empty()) return;
   options_.resume = last;
   for (const auto& [name, text] : settings_of_run(last))
-    if (name == "seed") set_seed(options_, text);
+    if (name == "seed") options_.seed = std::stoll(text);
   if (hooks_.note) hooks_.note("started again: going on from " + last);
 }
 
@@ -171,7 +170,7 @@ void Trainer::open_folder() {
     const std::chrono::seconds patience(restarted_.empty() ? 0 : 10);
     folder_.emplace(begins ? RunFolder::create(options_.log_dir, options_.name, hooks_.note)
                            : RunFolder::reopen(checkpoint, step_, hooks_.note, patience));
-    if (options_.resume.empty()) folder_->write_hparams(options_.settings);
+    if (options_.resume.empty()) folder_->write_hparams(hyper_parameters_);
     job_record().remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());
     if (!begins) events_->restart(step_ + 1);

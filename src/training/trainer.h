@@ -74,7 +74,7 @@ class Trainer {
   std::optional<RunFolder> folder_;
   std::filesystem::path restarted_;  // the run's folder, if the job's launcher started it again
   std::unique_ptr<formats::EventWriter> events_;
-  HyperParameters hyper_parameters_;
+  FieldValues hyper_parameters_;
   std::string dataset_, train_sha256_;  // of the training images, as Checkpoint has them
 
   int64_t step_ = 0;  // updates done

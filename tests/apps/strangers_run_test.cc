@@ -40,7 +40,7 @@ class StrangersRun : public ::testing::Test {
   }
   void set(const std::string& name, const std::string& value) {
     change([&](Checkpoint& checkpoint) {
-      auto& settings = checkpoint.progress->settings;
+      auto& settings = checkpoint.hyper_parameters;
       std::erase_if(settings, [&](const auto& setting) { return setting.first == name; });
       settings.emplace_back(name, value);
     });

@@ -38,7 +38,7 @@ Checkpoint small_checkpoint() {
   adam.learning_rate = 0.001;
   adam.initial_learning_rate = 0.1;
   checkpoint.optimizer = adam;
-  checkpoint.progress = TrainingProgress{{{"steps", "7"}, {"name", "a b"}}, 7, 5, 4, 0.1 + 0.2, 2, 3.3, 9};
+  checkpoint.progress = TrainingProgress{7, 5, 4, 0.1 + 0.2, 2, 3.3, 9};
   return checkpoint;
 }
 
@@ -69,10 +69,28 @@ TEST(Checkpoint, ReadsWhatItWroteBitForBit) {
     EXPECT_TRUE(torch::equal(read.optimizer->exp_avg_sq[i], written.optimizer->exp_avg_sq[i]));
   }
   EXPECT_EQ(read.optimizer->step, written.global_step);
-  EXPECT_EQ(read.progress->settings, written.progress->settings);
+  for (const auto& parameter : written.hyper_parameters)
+    EXPECT_THAT(read.hyper_parameters, ::testing::Contains(parameter));
   EXPECT_EQ(read.progress->best_score, 0.1 + 0.2);
   EXPECT_EQ(read.progress->validated_step, 5);
   EXPECT_EQ(read.progress->train_loss_sum, 3.3);
+}
+
+// Version 0.1 stored the settings in the training state, as text.
+TEST(Checkpoint, SettingsOfOlderFilesAreRead) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "old.ckpt";
+  write_checkpoint(path, small_checkpoint());
+  const auto written = formats::read_torch_file(path).root;
+  auto progress =
+      formats::Value::dict({{"settings", formats::Value::dict({{"name", "1e5"}, {"learning_rate", "0.1"}})}});
+  for (const auto& [key, value] : written.find("igpt_progress")->entries()) progress.insert(key, value);
+  auto root = formats::Value::dict();
+  for (const auto& [key, value] : written.entries())
+    root.insert(key, *key.as_string() == "igpt_progress" ? progress : value);
+  formats::write_torch_file(path, root);
+  const FieldValues expected{{"name", std::string("1e5")}, {"learning_rate", std::string("0.1")}};
+  EXPECT_EQ(read_checkpoint(path).hyper_parameters, expected);
 }
 
 TEST(Checkpoint, ModelComputesWhatItDidBefore) {
@@ -266,7 +284,7 @@ TEST(Checkpoint, WeightThatIsNotFiniteIsNeitherSavedNorLoaded) {
 
   auto root = formats::Value::dict();
   auto state_dict = formats::Value::dict();
-  for (const auto& [name, sizes] : parameter_shapes(checkpoint.model)) {
+  for (const auto& [name, sizes, offset] : ops::ParameterTable(shape_of(checkpoint.model)).parameters) {
     std::vector<float> numbers(static_cast<size_t>(c10::multiply_integers(sizes)), 1.0f);
     if (name == "head.weight") numbers.back() = std::numeric_limits<float>::infinity();
     const auto bytes = std::as_bytes(std::span(numbers));
@@ -528,7 +546,7 @@ TEST_P(OriginalCheckpoint, LoadsWithItsHyperParameters) {
   EXPECT_EQ(checkpoint.global_step, 24476);
   EXPECT_FALSE(checkpoint.classify);
   EXPECT_FALSE(checkpoint.progress.has_value());
-  EXPECT_EQ(checkpoint.state_dict.size(), parameter_shapes({}).size());
+  EXPECT_EQ(checkpoint.state_dict.size(), ops::ParameterTable(shape_of({})).parameters.size());
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, OriginalCheckpoint, ::testing::Values("fmnist_gen.ckpt", "mnist_gen.ckpt"),

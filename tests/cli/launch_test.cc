@@ -12,7 +12,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-training::Launch launched(const std::map<std::string, std::string>& variables) {
+DistributedContext launched(const std::map<std::string, std::string>& variables) {
   return read_launch([&](const char* name) {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();

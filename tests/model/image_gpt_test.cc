@@ -121,7 +121,7 @@ TEST_P(ImageGPTGolden, DecodingWithACacheEqualsTheWholeForward) {
 TEST_P(ImageGPTGolden, ParameterShapesAreThoseOfTheModel) {
   const auto options = Golden(GetParam()).options();
   const auto parameters = ImageGPT(options)->named_parameters();
-  const auto shapes = parameter_shapes(options);
+  const auto shapes = ops::ParameterTable(shape_of(options)).parameters;
   ASSERT_EQ(parameters.size(), shapes.size());
   for (size_t i = 0; i < shapes.size(); ++i) {
     EXPECT_EQ(parameters[i].key(), shapes[i].name);

@@ -179,8 +179,8 @@ Arguments seedless(Arguments command) {
 
 std::string seed_of(const fs::path& checkpoint) {
   const auto written = read_checkpoint(checkpoint);
-  for (const auto& [name, text] : written.progress->settings)
-    if (name == "seed") return text;
+  for (const auto& [name, value] : written.hyper_parameters)
+    if (name == "seed") return to_text(value);
   return "none";
 }
 

@@ -22,7 +22,7 @@ struct WithoutFlightRecorder {
   ~WithoutFlightRecorder() { unsetenv("TORCH_FR_BUFFER_SIZE"); }
 };
 
-Launch launch_of(int64_t rank, int64_t size, int64_t port) {
+DistributedContext launch_of(int64_t rank, int64_t size, int64_t port) {
   return {.rank = rank, .size = size, .address = "127.0.0.1", .port = port, .one_machine = true, .timeout = 60};
 }
 
@@ -75,7 +75,7 @@ TEST(ProcessGroup, SharesCoverEverythingOnceAndEvenly) {
     for (const int64_t count : {0, 1, 6, 7, 8, 64}) {
       int64_t end_before = 0;
       for (int64_t rank = 0; rank < size; ++rank) {
-        const auto [begin, end] = Launch{.rank = rank, .size = size}.share(count);
+        const auto [begin, end] = DistributedContext{.rank = rank, .size = size}.share(count);
         EXPECT_EQ(begin, end_before);
         EXPECT_LE(end - begin, (count + size - 1) / size);
         EXPECT_GE(end - begin, count / size);

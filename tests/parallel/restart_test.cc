@@ -18,11 +18,11 @@ class JobRecordOf : public ::testing::Test {
     std::ofstream(run_ / "hparams.yaml") << "{}";
     record(first_).remember(run_);
   }
-  JobRecord record(const Launch& launch) const { return {launch, folder_ / "name"}; }
+  JobRecord record(const DistributedContext& launch) const { return {launch, folder_ / "name"}; }
 
   testing::TemporaryFolder folder_;
   fs::path run_ = folder_ / "name/version_0";
-  Launch first_{.job = "torchrun a", .launcher = "host 12 345"};
+  DistributedContext first_{.job = "torchrun a", .launcher = "host 12 345"};
 };
 
 TEST_F(JobRecordOf, AJobStartedAgainHasItsRun) {
@@ -46,7 +46,7 @@ TEST_F(JobRecordOf, ALaterJobOfTheSameNameBeginsItsOwnRun) {
 }
 
 TEST_F(JobRecordOf, AnotherJobHasNone) {
-  Launch other{.job = "torchrun b", .launcher = first_.launcher, .restarts = 1};
+  DistributedContext other{.job = "torchrun b", .launcher = first_.launcher, .restarts = 1};
   EXPECT_EQ(record(other).run(), "");
 }
 

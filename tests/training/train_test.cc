@@ -468,7 +468,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadData{"warmup", [](TrainOptions& o) { o.warmup_steps = 6; }, "--warmup_steps 6"},
         BadData{"checkpoint", [](TrainOptions& o) { o.pretrained = o.data.train_x; }, "train_x.npy"},
         BadData{"vocab", [](TrainOptions& o) { o.model.num_vocab = 32'769; },
-                "--num_vocab 32769: must be at most 32768"}),
+                "--num_vocab 32769: must be 2 to 32768"}),
     [](const auto& test) { return test.param.name; });
 
 }  // namespace

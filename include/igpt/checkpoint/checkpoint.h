@@ -5,18 +5,15 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "igpt/data/palette.h"
 #include "igpt/data/split.h"
+#include "igpt/fields.h"
 #include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 
 namespace igpt {
-
-using HyperParameter = std::variant<std::monostate, bool, int64_t, double, std::string>;
-using HyperParameters = std::vector<std::pair<std::string, HyperParameter>>;
 
 /// Adam's state (Kingma and Ba 2015) for each parameter, in the order of ImageGPT::parameters().
 struct AdamState {
@@ -25,15 +22,14 @@ struct AdamState {
   double learning_rate = 0, initial_learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
 };
 
-/// What `--resume` needs beside weights and Adam: with these a run continues bit for bit.
+/// What `--resume` needs beside hyper-parameters, weights and Adam: with these a run continues bit for bit.
 struct TrainingProgress {
-  std::vector<std::pair<std::string, std::string>> settings;  ///< every option of the run, as cli::Options::values
-  int64_t total_steps = 0;                                    ///< of the run, for the schedule
-  int64_t validated_step = 0;                                 ///< the last step after which the model was validated
-  int64_t best_step = -1;                                     ///< -1: not validated yet
-  double best_score = 0;                                      ///< val_loss, or val_acc of a classifier
-  int64_t bad_validations = 0;                                ///< since the best one
-  double train_loss_sum = 0;                                  ///< since the last row of metrics.csv
+  int64_t total_steps = 0;      ///< of the run, for the schedule
+  int64_t validated_step = 0;   ///< the last step after which the model was validated
+  int64_t best_step = -1;       ///< -1: not validated yet
+  double best_score = 0;        ///< val_loss, or val_acc of a classifier
+  int64_t bad_validations = 0;  ///< since the best one
+  double train_loss_sum = 0;    ///< since the last row of metrics.csv
   int64_t train_loss_count = 0;
   /// The weights as Adam has them, in the order of ImageGPT::parameters(), where state_dict holds their moving average;
   /// otherwise empty.
@@ -46,7 +42,7 @@ struct Checkpoint {
   std::vector<std::pair<std::string, torch::Tensor>> state_dict;  ///< float32 on the CPU; names without `gpt.`
   bool classify = false;                                          ///< trained as a classifier
   int64_t epoch = 0, global_step = 0;
-  HyperParameters hyper_parameters;      ///< the options of the run, the model's among them
+  FieldValues hyper_parameters;          ///< the settings of the run; of those of the model, `model` counts
   std::string dataset;                   ///< that it was trained on, "fashion"; empty: not known
   std::string train_sha256;              ///< data::fingerprint of the training images; empty: not known
   std::optional<data::Palette> palette;  ///< of its tokens; nothing where it is not known

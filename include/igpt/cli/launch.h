@@ -2,7 +2,7 @@
 
 #include <functional>
 
-#include "igpt/training/launch.h"
+#include "igpt/distributed.h"
 
 namespace igpt::cli {
 
@@ -14,10 +14,10 @@ using Environment = std::function<const char*(const char* name)>;
 /// SLURM_STEP_NUM_TASKS or SLURM_NTASKS, SLURM_STEP_NODELIST or SLURM_JOB_NODELIST; MASTER_ADDR and MASTER_PORT go
 /// before the first node of the list and a port made from the job's number). Without either: one process. Throws
 /// igpt::UsageError, naming the variable, when they contradict each other.
-training::Launch read_launch(const Environment& environment);
+DistributedContext read_launch(const Environment& environment);
 
 /// The same, from this process's environment.
-training::Launch read_launch();
+DistributedContext read_launch();
 
 /// The first machine of Slurm's list: node03 of "node[03-05,9],login1".
 std::string first_node(const std::string& list);

@@ -11,7 +11,7 @@
 
 namespace igpt::cli {
 
-/// What the programs have in common. Each declares the parts that mean something to it.
+/// Options that several programs have. Each adds those that mean something to it. None is a setting of a run.
 struct CommonOptions {
   std::string device = "auto";  ///< auto, cpu, cuda or cuda:N
   int64_t threads = 0;          ///< 0: all cores

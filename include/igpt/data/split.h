@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "igpt/data/dataset_folder.h"
+#include "igpt/model/options.h"
 
 namespace igpt::data {
 
 /// (N, num_pixels, num_pixels): bytes, or two bytes each for a palette of more than 256 colours.
 using Tokens = std::variant<std::vector<uint8_t>, std::vector<int16_t>>;
-constexpr int64_t kLargestVocab = 32'768;
 
 /// Images of a training or test set as tokens.
 struct Split {

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "igpt/distributed.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
-#include "igpt/training/launch.h"
 
 namespace igpt::training {
 
@@ -21,14 +21,14 @@ class RanksLost : public Error {
 
 /// The processes that train one model together, each with a device of its own: c10d's group, over NCCL on CUDA and over
 /// Gloo on the CPU. Every rank makes the same calls in the same order; each returns when all have made it, or throws
-/// RanksLost when a rank has died or kept the others waiting for longer than Launch::timeout. One process alone is a
-/// group too, in which nothing happens.
+/// RanksLost when a rank has died or kept the others waiting for longer than DistributedContext::timeout. One process
+/// alone is a group too, in which nothing happens.
 class ProcessGroup {
  public:
   /// Meets the others. `waiting` is called now and then until all are here; what it throws ends the wait. `note` is
   /// told on rank 0 for whom it waits, when they have not come within a second. Throws igpt::Error, naming the ranks
   /// that are missing, when they are not all here in time.
-  ProcessGroup(const Launch& launch, c10::Device device, const std::function<void()>& waiting,
+  ProcessGroup(const DistributedContext& launch, c10::Device device, const std::function<void()>& waiting,
                const std::function<void(const std::string&)>& note = {});
   ~ProcessGroup();
 
@@ -57,7 +57,7 @@ class ProcessGroup {
  private:
   struct Connection;
 
-  Launch launch_;
+  DistributedContext launch_;
   c10::Device device_;
   std::unique_ptr<Connection> connection_;  // none when alone
 };

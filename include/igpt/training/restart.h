@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-#include "igpt/training/launch.h"
+#include "igpt/distributed.h"
 
 namespace igpt::training {
 
@@ -12,7 +12,7 @@ namespace igpt::training {
 class JobRecord {
  public:
   /// What an earlier job left there is removed.
-  JobRecord(const Launch& launch, const std::filesystem::path& runs);
+  JobRecord(const DistributedContext& launch, const std::filesystem::path& runs);
 
   /// The run's folder, when this job was at it before; else empty.
   const std::filesystem::path& run() const { return run_; }
@@ -20,7 +20,7 @@ class JobRecord {
   void remember(const std::filesystem::path& run) const;
 
  private:
-  Launch launch_;
+  DistributedContext launch_;
   std::filesystem::path file_, run_;
 };
 

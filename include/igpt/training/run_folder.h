@@ -5,9 +5,8 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "igpt/fields.h"
 #include "igpt/formats/append_file.h"
 #include "igpt/formats/file_lock.h"
 
@@ -53,7 +52,7 @@ class RunFolder {
   std::filesystem::path best_checkpoint() const { return path_ / "checkpoints" / "best.ckpt"; }
   std::filesystem::path last_checkpoint() const { return path_ / "checkpoints" / "last.ckpt"; }
 
-  void write_hparams(const std::vector<std::pair<std::string, std::string>>& settings) const;
+  void write_hparams(const FieldValues& settings) const;
 
   /// Appends a row to metrics.csv, where a reader sees it at once. Throws igpt::Error when it cannot be written; then
   /// nothing of it is there.

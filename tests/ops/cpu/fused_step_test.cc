@@ -50,7 +50,7 @@ struct Range {
 std::vector<Range> ranges(const ModelShape& shape) {
   std::vector<Range> result;
   size_t used = 0;
-  for (const auto& [name, sizes] : parameter_shapes(options_of(shape))) {
+  for (const auto& [name, sizes, offset] : ops::ParameterTable(shape_of(options_of(shape))).parameters) {
     size_t count = 1;
     for (const int64_t size : sizes) count *= static_cast<size_t>(size);
     if (name == "position_embeddings.weight") count *= static_cast<size_t>(shape.sequence_length);
