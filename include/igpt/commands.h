@@ -6,10 +6,10 @@
 
 namespace igpt {
 
-/// What the programs do with LibTorch. It lies in the library libigpt.so, which they load when there is work: a program
-/// linked to LibTorch takes 0.2 s to print its help.
+/// The functions of the library libigpt.so, which contains everything that needs LibTorch. The programs load it only
+/// when there is work to do: a program linked to LibTorch takes 0.2 s to print its help.
 struct Commands {
-  const char* version;  ///< of the toolkit; a library of another version is not used
+  const char* version;  ///< of the toolkit; a library of another version is refused
   decltype(&training::train) train;
   decltype(&training::settings_of_run) settings_of_run;
   decltype(&training::evaluate) evaluate;
@@ -18,7 +18,7 @@ struct Commands {
   decltype(&igpt::palette_of) palette_of;
 };
 
-/// Loads the library at the first call. Throws igpt::Error when it cannot be loaded.
+/// Loads the library on the first call. Throws igpt::Error when it cannot be loaded.
 const Commands& commands();
 
 }  // namespace igpt

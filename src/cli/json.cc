@@ -1,27 +1,22 @@
 #include "igpt/cli/json.h"
 
-#include <charconv>
 #include <cmath>
 
 namespace igpt::cli {
 namespace {
 
-// Length of the UTF-8 sequence that `text` begins with (RFC 3629, section 4); 0 where it is none.
+// Length of the UTF-8 sequence at the start of `text` (RFC 3629, section 4); 0 where there is none.
 size_t utf8_length(std::string_view text) {
   const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto continues = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
   const unsigned first = byte(0);
   if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return continues(1) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const bool overlong = first == 0xE0 && byte(1) < 0xA0, surrogate = first == 0xED && byte(1) > 0x9F;
-    return continues(1) && continues(2) && !overlong && !surrogate ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    const bool overlong = first == 0xF0 && byte(1) < 0x90, beyond = first == 0xF4 && byte(1) > 0x8F;
-    return continues(1) && continues(2) && continues(3) && !overlong && !beyond ? 4 : 0;
-  }
-  return 0;
+  if (first < 0xC2 || first > 0xF4) return 0;
+  const size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+  for (size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  const bool overlong = (first == 0xE0 && byte(1) < 0xA0) || (first == 0xF0 && byte(1) < 0x90);
+  const bool surrogate = first == 0xED && byte(1) > 0x9F, beyond = first == 0xF4 && byte(1) > 0x8F;
+  return overlong || surrogate || beyond ? 0 : length;
 }
 
 std::string quoted(std::string_view text) {
@@ -51,25 +46,16 @@ JsonObject& JsonObject::append(std::string_view key, std::string_view json) {
   return *this;
 }
 
-JsonObject& JsonObject::add(std::string_view key, std::string_view value) {
-  return append(key, quoted(value));
-}
-JsonObject& JsonObject::add(std::string_view key, int64_t value) {
-  return append(key, std::to_string(value));
-}
-JsonObject& JsonObject::add(std::string_view key, bool value) {
-  return append(key, value ? "true" : "false");
-}
-
-JsonObject& JsonObject::add(std::string_view key, double value) {
-  char buffer[32];
-  if (!std::isfinite(value)) return append(key, "null");
-  return append(key, {buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr});
+JsonObject& JsonObject::add(std::string_view key, const FieldValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return append(key, quoted(*text));
+  const auto* number = std::get_if<double>(&value);
+  const bool is_null = value.index() == 0 || (number && !std::isfinite(*number));
+  return append(key, is_null ? "null" : to_text(value));
 }
 
 JsonObject& JsonObject::add(std::string_view key, const std::vector<int64_t>& values) {
   std::string json = "[";
-  for (const int64_t value : values) json += (json.size() > 1 ? ", " : "") + std::to_string(value);
+  for (const int64_t value : values) json += (json.size() > 1 ? ", " : "") + to_text(value);
   return append(key, json + "]");
 }
 

@@ -15,7 +15,7 @@ namespace igpt::cli {
 namespace {
 
 constexpr int64_t kMostProcesses = 1 << 16;
-constexpr int64_t kFirstPort = 20000, kPorts = 10000;  // for Slurm's jobs: below the ports that systems hand out
+constexpr int64_t kFirstPort = 20000, kPorts = 10000;  // for Slurm's jobs: below the ephemeral ports
 
 class Variables {
  public:
@@ -27,7 +27,7 @@ class Variables {
   }
   bool has(const char* name) const { return !text(name).empty(); }
 
-  /// Throws igpt::UsageError when it is set to anything but a number from `smallest` to `largest`.
+  /// Throws igpt::UsageError when the variable is set to anything but a number from `smallest` to `largest`.
   std::optional<int64_t> number(const char* name, int64_t smallest, int64_t largest) const {
     const auto value = text(name);
     if (value.empty()) return {};
@@ -50,12 +50,12 @@ class Variables {
   const Environment& environment_;
 };
 
-// One process for as long as it lives: host, process id, and when it started (proc(5), field 22).
+// Identifies the parent process: host, process id, and start time (proc(5), field 22).
 std::string identity_of_parent() {
   const auto parent = std::to_string(::getppid());
   std::ifstream file("/proc/" + parent + "/stat");
   const std::string stat{std::istreambuf_iterator<char>(file), {}};
-  size_t place = stat.rfind(')');  // ends the second field, which may hold anything
+  size_t place = stat.rfind(')');  // the end of the second field, which may contain any character
   for (int field = 2; field < 22 && place != std::string::npos; ++field) place = stat.find(' ', place + 1);
   if (place == std::string::npos) return "";
   char host[256] = {};
@@ -133,7 +133,7 @@ std::string first_node(const std::string& list) {
 DistributedContext read_launch(const Environment& environment) {
   const Variables variables(environment);
   if (variables.has("RANK") || variables.has("WORLD_SIZE")) return of_torchrun(variables);
-  // A batch script has most of Slurm's variables too, but only srun starts a step.
+  // A batch script has most of Slurm's variables too, but only srun sets those of a step.
   if (is_slurm_step(variables)) return of_slurm(variables);
   return {};
 }

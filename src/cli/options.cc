@@ -79,18 +79,19 @@ std::optional<std::string> field_text(const std::vector<T>& field) {
 
 template <class T>
 const char* placeholder_of() {
-  using Element = typename ElementOf<T>::type;
+  using Element = ElementOf<T>;
   if (std::is_same_v<T, bool>) return "";
   if (std::is_same_v<T, std::vector<Element>>) return "N,N,...";
   return std::is_same_v<Element, int64_t> ? "N" : std::is_same_v<Element, double> ? "X" : "TEXT";
 }
 
+constexpr size_t longest_shown = 80;
+
 // A value as an error repeats it: an empty one is made visible, a very long one is cut and one of several lines is put
 // on one, so that it does not bury the message.
 std::string shown(const std::string& value) {
-  constexpr size_t longest = 80;
   if (value.empty()) return "\"\"";
-  return single_line(value.size() <= longest ? value : value.substr(0, longest) + "...");
+  return single_line(value.size() <= longest_shown ? value : value.substr(0, longest_shown) + "...");
 }
 
 // Levenshtein distance.
@@ -146,7 +147,7 @@ void Options::group(std::string heading) {
 }
 
 template <class T>
-void Options::add(const std::string& names, T& field, std::string help, Allowed<typename ElementOf<T>::type> allowed,
+void Options::add(const std::string& names, T& field, std::string help, Allowed<ElementOf<T>> allowed,
                   const Attributes& attributes) {
   Option option;
   const size_t comma = names.find(',');
@@ -166,7 +167,7 @@ void Options::add(const std::string& names, T& field, std::string help, Allowed<
 }
 
 #define IGPT_ADD(T) \
-  template void Options::add(const std::string&, T&, std::string, Allowed<ElementOf<T>::type>, const Attributes&)
+  template void Options::add(const std::string&, T&, std::string, Allowed<ElementOf<T>>, const Attributes&)
 IGPT_ADD(bool);
 IGPT_ADD(int64_t);
 IGPT_ADD(double);
@@ -215,13 +216,13 @@ Options::Option& Options::target_of(Option& option) {
   return option.target.empty() ? option : const_cast<Option&>(at(option.target));
 }
 
-// Throws UsageError that says what the value must be, without the option's name.
-void Options::assign(Option& option, const std::string& text) {
-  if (option.target.empty())
-    option.assign(text);
-  else
-    assign(target_of(option), option.translate(text));
-  option.given = true;
+// Sets the option to what `text` means. `label` starts the message of a UsageError.
+void Options::assign(Option& option, const std::string& label, const std::string& text, const Translate& meaning) try {
+  Option& target = target_of(option);
+  target.assign(meaning ? meaning(text) : text);
+  target.given = option.given = true;
+} catch (const UsageError& error) {
+  throw UsageError(label + " " + shown(text) + ": " + error.what());
 }
 
 std::string Options::usage() const {
@@ -230,23 +231,22 @@ std::string Options::usage() const {
   return text + " [options]";
 }
 
-std::string Options::nearest(const std::string& name) const {
-  std::string best;
-  size_t best_distance = std::max<size_t>(2, name.size() / 3) + 1;
+void Options::refuse_unknown(const std::string& label, const std::string& name, const char* dashes) const {
+  std::string nearest;
+  size_t least = std::max<size_t>(2, name.size() / 3) + 1;
   for (const Option& option : options_) {
     if (!option.target.empty()) continue;
     const bool begun = name.size() >= 3 && option.name.starts_with(name);
     const size_t d = begun ? 1 : distance(name, option.name);
-    if (d < best_distance) best = option.name, best_distance = d;
+    if (d < least) nearest = option.name, least = d;
   }
-  return best;
+  throw UsageError(label + ": unknown option" + (nearest.empty() ? "" : "; did you mean " + (dashes + nearest) + "?"));
 }
 
-void Options::refuse_unknown(const std::string& typed) const {
-  const size_t start = typed.find_first_not_of('-');
-  const std::string candidate = start == std::string::npos ? "" : nearest(typed.substr(start, 80));
-  throw UsageError(shown(typed) + ": unknown option" +
-                   (candidate.empty() ? "" : "; did you mean --" + candidate + "?"));
+Options::Option& Options::known(const std::string& name, const std::string& origin) {
+  const Option* option = find(name);
+  if (!option) refuse_unknown(origin + ": " + shown(name), name.substr(0, longest_shown), "");
+  return const_cast<Option&>(*option);
 }
 
 void Options::assign_positionals(const std::vector<std::string>& arguments) {
@@ -266,16 +266,12 @@ std::vector<std::string> Options::separate_values(const std::vector<std::string>
   std::vector<std::string> separate;
   for (size_t i = 0; i < arguments.size(); ++i) {
     std::string argument = arguments[i];
-    if (argument.size() > 2 && argument[0] == '-' && argument[1] != '-') {  // "-qv", "-qn" "fashion", "-qnfashion"
-      const auto letter = [&](size_t j) { return std::string{'-', argument[j]}; };
-      size_t j = 1;
-      for (; j < argument.size() && named(letter(j)) && !takes_next(letter(j)); ++j) separate.push_back(letter(j));
-      if (j == argument.size()) continue;
-      if (takes_next(letter(j)) && j + 1 < argument.size()) {
-        separate.insert(separate.end(), {letter(j), argument.substr(j + 1)});
-        continue;
-      }
-      if (j > 1) argument = letter(j);
+    const auto letter = [&] { return argument.substr(0, 2); };
+    for (; argument.size() > 2 && named(letter()) && !takes_next(letter()); argument.erase(1, 1))  // -qv
+      separate.push_back(letter());
+    if (argument.size() > 2 && takes_next(letter())) {  // -nfashion
+      separate.insert(separate.end(), {letter(), argument.substr(2)});
+      continue;
     }
     separate.push_back(argument);
     if (!takes_next(argument)) continue;
@@ -289,8 +285,8 @@ std::vector<std::string> Options::separate_values(const std::vector<std::string>
 bool Options::parse(const std::vector<std::string>& arguments) {
   cxxopts::Options parser(command_);
   parser.allow_unrecognised_options();
-  auto add_to_parser = parser.add_options();
   const auto flag = [] { return cxxopts::value<std::string>()->implicit_value("true"); };
+  auto add_to_parser = parser.add_options();
   add_to_parser("h,help", "", flag())("version", "", flag());
   for (const Option& option : options_)
     add_to_parser((option.short_name.empty() ? "" : option.short_name + ",") + option.name, "",
@@ -304,41 +300,28 @@ bool Options::parse(const std::vector<std::string>& arguments) {
   if (parsed.count("help")) return std::fputs(help().c_str(), stdout), false;
   if (parsed.count("version")) return std::fputs(version_text().c_str(), stdout), false;
   std::vector<std::string> unnamed = parsed.unmatched();
-  for (const std::string& argument : unnamed)
-    if (argument.size() > 1 && argument[0] == '-') refuse_unknown(argument.substr(0, argument.find('=')));
-  for (const cxxopts::KeyValue& argument : parsed.arguments()) try {
-      assign(*find(argument.key()), argument.value());
-    } catch (const UsageError& error) {
-      throw UsageError("--" + argument.key() + " " + shown(argument.value()) + ": " + error.what());
-    }
+  for (const std::string& argument : unnamed) {
+    if (argument.size() < 2 || argument[0] != '-') continue;
+    const std::string typed = argument.substr(0, argument.find('='));
+    const size_t start = std::min(typed.find_first_not_of('-'), typed.size());
+    refuse_unknown(shown(typed), typed.substr(start, longest_shown), "--");
+  }
+  for (const cxxopts::KeyValue& argument : parsed.arguments()) {
+    Option& option = known(argument.key(), "");
+    assign(option, "--" + option.name, argument.value(), option.translate);
+  }
   if (end_of_options != arguments.end()) unnamed.insert(unnamed.end(), end_of_options + 1, arguments.end());
   assign_positionals(unnamed);
   return true;
 }
 
 void Options::set(const std::string& name, const std::string& text, const std::string& origin) {
-  change(name, text, origin, [&](Option& option) { assign(option, text); });
-}
-
-// Finds the option that `origin` names and gives it to `assign`, whose UsageError gets the names that it lacks.
-void Options::change(const std::string& name, const std::string& text, const std::string& origin,
-                     const std::function<void(Option&)>& assign) {
-  Option* option = find(name);
-  if (!option) {
-    const std::string candidate = nearest(name.substr(0, 80));
-    throw UsageError(origin + ": " + shown(name) + ": unknown option" +
-                     (candidate.empty() ? "" : "; did you mean " + candidate + "?"));
-  }
-  try {
-    assign(*option);
-  } catch (const UsageError& error) {
-    throw UsageError(origin + ": " + name + " " + shown(text) + ": " + error.what());
-  }
+  Option& option = known(name, origin);
+  assign(option, origin + ": " + name, text, option.translate);
 }
 
 void Options::fill(const std::string& name, const std::string& text, const std::string& origin) {
-  Option* option = find(name);
-  if (!option || !target_of(*option).given) set(name, text, origin);
+  if (!target_of(known(name, origin)).given) set(name, text, origin);
 }
 
 void Options::require(const std::string& name, const std::string& advice) const {

@@ -1,31 +1,29 @@
-#include <sys/stat.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <map>
+#include <span>
 #include <sstream>
 
 #include "igpt/cli/options.h"
 #include "igpt/error.h"
 #include "igpt/formats/byte_reader.h"
+#include "igpt/formats/input_file.h"
 
 namespace igpt::cli {
 namespace {
 
-constexpr size_t max_bytes = 64 << 10;  // the scanner takes some hundred times as much memory
+constexpr size_t max_bytes = 64 << 10;  // yaml-cpp's scanner takes some hundred times as much memory
 
 struct Entry {
   std::string name, text;
   enum class Style { null, plain, quoted, list } style;  // how the value is written
 };
 
-// Takes a flat mapping from the parser's events. No tree is built, so that anchors, aliases and nesting cost nothing:
-// the first of them ends the reading.
+// Takes a flat mapping from the parser's events. It builds no tree, and the first anchor, alias or nested value ends
+// the reading, so that none of them can take time or memory.
 class FlatMapping : public YAML::EventHandler {
  public:
   std::vector<Entry> entries;
@@ -100,26 +98,18 @@ class FlatMapping : public YAML::EventHandler {
 };
 
 std::string content_of(const std::string& path) {
-  // A named pipe or device could keep the reader waiting for ever.
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) throw InputError(path + ": cannot be read: " + std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) throw InputError(path + ": is not a file");
-  std::ifstream file(path, std::ios::binary);
-  std::string content(max_bytes + 1, '\0');
-  file.read(content.data(), static_cast<std::streamsize>(content.size()));
-  content.resize(static_cast<size_t>(file.gcount()));
-  if (!file.eof() && content.size() <= max_bytes) throw InputError(path + ": cannot be read: " + std::strerror(errno));
-  if (content.size() > max_bytes) throw InputError(path + ": is longer than 64 KB; is it a configuration file?");
+  formats::InputFile file(path);
+  if (file.size() > max_bytes) throw InputError(path + ": is longer than 64 KB; is it a configuration file?");
+  std::string content(file.size(), '\0');
+  content.resize(file.read(std::as_writable_bytes(std::span(content))));
   return content;
 }
 
-// A boolean of YAML 1.1 as PyYAML knows them, which leaves out y and n.
+// A boolean of YAML 1.1 as PyYAML knows them, which, unlike yaml-cpp, leaves out y and n.
 std::string flag_text(const std::string& text) {
-  for (const char* word : {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
-    if (text == word) return "true";
-  for (const char* word : {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
-    if (text == word) return "false";
-  return text;
+  bool value = false;
+  const bool is_boolean = text.size() > 1 && YAML::convert<bool>::decode(YAML::Node(text), value);
+  return !is_boolean ? text : value ? "true" : "false";
 }
 
 // A decimal number of YAML 1.1 without its underscores, its plus, and an exponent that leaves it whole. Anything else
@@ -135,28 +125,26 @@ std::string number_text(const std::string& text) {
   if (digits < number.size() - 1 && number[digits] == '0' &&
       number.find_first_not_of("0123456789", digits) == std::string::npos)
     throw UsageError("must be written without a zero in front, which makes it octal for some");
+  if (number.find_first_of(".eE") == std::string::npos) return number;
   constexpr double kExact = 9007199254740992;  // 2^53
   double real = 0;
   const char* end = number.data() + number.size();
   const auto parsed = std::from_chars(number.data(), end, real);
-  const bool whole =
+  const bool is_whole =
       parsed.ec == std::errc() && parsed.ptr == end && std::abs(real) < kExact && std::trunc(real) == real;
-  const bool as_real = number.find_first_of(".eE") != std::string::npos;
-  return whole && as_real ? std::to_string(static_cast<int64_t>(real)) : number;
+  return is_whole ? std::to_string(static_cast<int64_t>(real)) : number;
 }
 
-// What an entry's text says to an option, as `set` takes it; `placeholder` is what help shows for the option's value.
+// An entry's text as `set` takes it; `placeholder` is what help shows for the option's value.
 std::string option_text(const std::string& placeholder, const std::string& text) {
   if (placeholder.empty()) return flag_text(text);
   if (placeholder == "TEXT") return text;
   std::string numbers;
-  for (size_t begin = 0;;) {
-    const size_t comma = text.find(',', begin);
-    numbers += number_text(text.substr(begin, comma - begin));
-    if (comma == std::string::npos) return numbers;
-    numbers += ',';
-    begin = comma + 1;
+  for (size_t begin = 0, comma; begin <= text.size(); begin = comma + 1) {
+    comma = std::min(text.find(',', begin), text.size());
+    numbers += (begin > 0 ? "," : "") + number_text(text.substr(begin, comma - begin));
   }
+  return numbers;
 }
 
 }  // namespace
@@ -175,27 +163,22 @@ void Options::load_yaml(const std::string& path) {
   }
   std::map<const Option*, std::string> names;  // by which the file sets an option
   for (const Entry& entry : mapping.entries) {
-    const std::string& name = entry.name;
-    Option* named = find(name);
-    if (named) {
-      const auto [other, is_first] = names.emplace(&target_of(*named), name);
-      if (!is_first)
-        throw UsageError(
-            path + ": " + formats::printable(name) +
-            (other->second == name ? " is given twice" : " is the same as " + other->second + "; keep one"));
-      if (entry.style == Entry::Style::null) continue;
-      if (target_of(*named).given) {
-        named->given = true;  // an alias is given even where it has no effect
-        continue;
-      }
+    Option& option = known(entry.name, path);
+    Option& target = target_of(option);
+    const auto [other, is_first] = names.emplace(&target, entry.name);
+    if (!is_first)
+      throw UsageError(
+          path + ": " + entry.name +
+          (other->second == entry.name ? " is given twice" : " is the same as " + other->second + "; keep one"));
+    if (entry.style == Entry::Style::null) continue;
+    if (target.given) {  // by the command line
+      option.given = true;
+      continue;
     }
-    change(name, entry.text, path, [&](Option& option) {
-      if (entry.style == Entry::Style::plain && option.translate_plain) {
-        assign(target_of(option), option.translate_plain(entry.text));
-        option.given = true;
-      } else {
-        assign(option, option_text(target_of(option).placeholder, entry.text));
-      }
+    assign(option, path + ": " + entry.name, entry.text, [&](const std::string& text) {
+      if (entry.style == Entry::Style::plain && option.translate_plain) return option.translate_plain(text);
+      const std::string value = option_text(target.placeholder, text);
+      return option.translate ? option.translate(value) : value;
     });
   }
 }

@@ -28,8 +28,8 @@ bool is_number(const std::string& text) {
   return !text.empty() && text.size() <= 3 && text.find_first_not_of("0123456789") == std::string::npos;
 }
 
-// A program started without one of its standard files would give that number to the next file it opens, and print into
-// it. The stand-in for a missing stdout cannot be written, which is noticed at the end.
+// Without one of its standard files, a program would give that descriptor to the next file that it opens, and print
+// into it. The substitute for stdout cannot be written to, which flush_output notices.
 void occupy_standard_files() {
   for (const int descriptor : {0, 1, 2})
     if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
@@ -41,7 +41,7 @@ void complain(const std::string& name, std::string_view message) {
   (void)std::fputs(line.c_str(), stderr);
 }
 
-// c10::Error and others append a backtrace in lines of their own.
+// c10::Error and others append a backtrace in further lines.
 std::string_view first_line(std::string_view text) {
   return text.substr(0, text.find('\n'));
 }
@@ -51,19 +51,19 @@ bool current_folder_is_gone() {
   return ::getcwd(path, sizeof path) == nullptr && errno == ENOENT;
 }
 
-// What failed, and where no relative path can work, that.
+// Where the current folder is gone no relative path can work, so that is the cause to name.
 void complain_of_failure(const std::string& name, std::string_view message) {
   if (!current_folder_is_gone()) return complain(name, message);
   complain(name, "the current folder has been deleted; change to one that exists (cd) and start again (" +
                      std::string(message) + ")");
 }
 
-// LibTorch's own words for it, which are no bad_alloc.
+// LibTorch reports it in a message of its own instead of std::bad_alloc.
 bool is_out_of_memory(std::string_view message) {
   return message.find("DefaultCPUAllocator") != std::string_view::npos;
 }
 
-// Made while there is memory, and told when there is none.
+// The message is prepared while there is memory, and printed when there is none.
 struct LastWords {
   const std::string* name = nullptr;
   std::string out_of_memory;
@@ -86,7 +86,7 @@ std::string no_thread() {
   ::_exit(1);
 }
 
-// What LibTorch throws while it is loaded, or in a thread of its own, nobody can catch.
+// The terminate handler: nobody can catch what LibTorch throws while it is loaded or in its own threads.
 void end_with_last_words() {
   try {
     if (std::current_exception()) throw;
@@ -130,8 +130,7 @@ int status_of(const std::string& name, const std::function<int()>& body) {
 
 bool flush_output() {
   std::cout.flush();
-  const bool complete = std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.good();
-  return complete;
+  return std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.good();
 }
 
 }  // namespace
@@ -142,7 +141,8 @@ void add_device_options(Options& options, CommonOptions& common) {
                                        return device == "auto" || device == "cpu" || device == "cuda";
                                      }};
   options.add("device", common.device, "where to compute", devices, kOfThisStart);
-  // The original's scripts gave Lightning a text, the number of a GPU; its configuration files an integer, how many.
+  // On the command line the original takes the index of a GPU, a text; in its configuration files their number, an
+  // integer. Lightning distinguishes the two in this way.
   options.alias(
       "gpus", "device",
       [](const std::string& number) {
@@ -191,8 +191,8 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
 int run_program(const std::string& name, const std::function<int()>& body, const std::string& less_memory) {
   occupy_standard_files();
   catch_stop_signals();
-  (void)::signal(SIGXFSZ, SIG_IGN);  // a file larger than `ulimit -f` is then an error like any other
-  (void)::signal(SIGPIPE, SIG_IGN);  // so is a reader that has gone: the result's is told at the end, the log's is not
+  (void)::signal(SIGXFSZ, SIG_IGN);  // writing beyond `ulimit -f` is then an error like any other
+  (void)::signal(SIGPIPE, SIG_IGN);  // and so is a reader that has gone away: fatal for the result, not for the log
   prepare_last_words(name, less_memory);
   last_words.otherwise = std::set_terminate(end_with_last_words);
   int status = status_of(name, body);
@@ -209,7 +209,7 @@ std::string single_line(std::string_view text) {
   std::string line;
   for (size_t i = 0; i < text.size(); ++i) {
     const auto c = static_cast<unsigned char>(text[i]);
-    // C1 control characters, which terminals obey too, are C2 80 to C2 9F in UTF-8.
+    // C1 control characters, to which terminals react too, are C2 80 to C2 9F in UTF-8.
     const bool c1 = c == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) >= 0x80 &&
                     static_cast<unsigned char>(text[i + 1]) < 0xA0;
     if (c == '\n')

@@ -14,7 +14,7 @@ namespace igpt::cli {
 namespace {
 
 constexpr double redraw_seconds = 0.1, line_seconds = 10;
-constexpr double rated_seconds = 0.01;  // of which a rate says something
+constexpr double rated_seconds = 0.01;  // the shortest time from which a rate is computed
 
 bool is_set(const char* variable) {
   const char* value = std::getenv(variable);
@@ -116,7 +116,7 @@ void Progress::draw(double now) {
   if (!output_.terminal) return output_.write(percent + counts(now) + "\n");
 
   constexpr int most = 30, least = 5;
-  const int columns = output_.columns() - 1;  // a full line would wrap
+  const int columns = output_.columns() - 1;  // in the last column the line would wrap
   std::string text = counts(now);
   const int free = columns - 8 - static_cast<int>(text.size());
   std::string bar;

@@ -13,7 +13,7 @@ namespace igpt::cli {
 namespace {
 
 std::atomic<int> stop{0};
-std::atomic<bool> passed_on{false};  // signals come from a launcher, and perhaps once more from where it got them
+std::atomic<bool> passed_on{false};  // a launcher sends signals that may also arrive directly
 static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void remember_stop(int signal_number) {

@@ -17,14 +17,15 @@ namespace {
 
 constexpr const char* kLibrary = "libigpt.so";  // found by the program's RUNPATH
 
-// LibTorch's libraries take about as much address space.
+// Whether there is about as much address space as LibTorch's libraries take.
 bool has_room() {
   constexpr size_t kEnough = size_t{1} << 30;
   void* const room = ::mmap(nullptr, kEnough, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return room != MAP_FAILED && ::munmap(room, kEnough) == 0;
 }
 
-// Why the dynamic linker could not load a library and what helps: its message does not say why it "failed to map".
+// Adds to the dynamic linker's message why the library could not be loaded and what helps; for a segment that it
+// "failed to map" the message does not say.
 std::string advice(std::string_view message) {
   const bool unmapped = message.find("failed to map segment") != std::string_view::npos;
   if (message.find(std::strerror(ENOMEM)) != std::string_view::npos || (unmapped && !has_room()))
@@ -37,7 +38,7 @@ std::string advice(std::string_view message) {
 
 const Commands& load() {
   char current[PATH_MAX];
-  if (!::getcwd(current, sizeof current) && errno == ENOENT)  // LibTorch's MKL would end the process
+  if (!::getcwd(current, sizeof current) && errno == ENOENT)  // there LibTorch's MKL ends the process
     throw Error("LibTorch does not start in it");
   void* library = dlopen(kLibrary, RTLD_LAZY | RTLD_LOCAL);
   if (!library) {

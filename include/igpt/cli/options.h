@@ -12,19 +12,16 @@
 
 namespace igpt::cli {
 
+template <class T>
+T element_of(const T&);
+template <class T>
+T element_of(const std::optional<T>&);
+template <class T>
+T element_of(const std::vector<T>&);
+
 /// The type that a field's range speaks of: of std::optional and std::vector the type inside.
 template <class T>
-struct ElementOf {
-  using type = T;
-};
-template <class T>
-struct ElementOf<std::optional<T>> {
-  using type = T;
-};
-template <class T>
-struct ElementOf<std::vector<T>> {
-  using type = T;
-};
+using ElementOf = decltype(element_of(std::declval<T>()));
 
 /// The options of one command. Each is declared once, bound to the field that holds its value and its default; parsing,
 /// help and configuration files follow from the declaration. The fields must outlive the object.
@@ -43,7 +40,7 @@ class Options {
   /// Adds one option. `names` is "steps" or "n,name" (a short form first). T is one of the types of igpt/fields.h; of a
   /// vector's numbers, which are separated by commas, each must be allowed. A bool takes no value on the command line.
   template <class T>
-  void add(const std::string& names, T& field, std::string help, Allowed<typename ElementOf<T>::type> allowed = {},
+  void add(const std::string& names, T& field, std::string help, Allowed<ElementOf<T>> allowed = {},
            const Attributes& attributes = {});
 
   /// Adds every option that for_each_field (igpt/fields.h) declares.
@@ -110,7 +107,7 @@ class Options {
     std::function<std::optional<std::string>()> present = {};  // the field as text
     std::string target = {};                                   // of an alias
     Translate translate = {}, translate_plain = {};
-    bool given = false;  // by the command line, a file or `set`
+    bool given = false;
 
     bool is_flag() const { return placeholder.empty(); }
   };
@@ -121,16 +118,13 @@ class Options {
 
   const Option* find(const std::string& name) const;    // "steps"
   const Option* named(const std::string& typed) const;  // "--steps", "-n"
-  Option* find(const std::string& name) { return const_cast<Option*>(std::as_const(*this).find(name)); }
   const Option& at(const std::string& name) const;
+  Option& known(const std::string& name, const std::string& origin);
   Option& target_of(Option& option);  // of an alias the option that it sets
-  void assign(Option& option, const std::string& text);
-  void change(const std::string& name, const std::string& text, const std::string& origin,
-              const std::function<void(Option&)>& assign);
+  void assign(Option& option, const std::string& label, const std::string& text, const Translate& meaning);
   std::vector<std::string> separate_values(const std::vector<std::string>& arguments) const;
   void assign_positionals(const std::vector<std::string>& arguments);
-  [[noreturn]] void refuse_unknown(const std::string& typed) const;
-  std::string nearest(const std::string& name) const;
+  [[noreturn]] void refuse_unknown(const std::string& label, const std::string& name, const char* dashes) const;
   std::string usage() const;
 
   std::string command_, summary_, example_, heading_ = "Options";

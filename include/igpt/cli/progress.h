@@ -7,38 +7,38 @@
 
 namespace igpt::cli {
 
-/// Where progress goes.
+/// Where progress is shown.
 struct ProgressOutput {
   std::function<void(std::string_view)> write;
-  std::function<double()> seconds;  ///< a clock that never goes back
-  std::function<int()> columns;     ///< the terminal's present width
+  std::function<double()> seconds;  ///< a monotonic clock
+  std::function<int()> columns;     ///< the terminal's current width
   bool terminal = false;
   bool colour = false;
 };
 
-/// stderr; a terminal unless TERM is "dumb", coloured unless NO_COLOR is set.
+/// stderr. Where it is a terminal, there is a bar unless TERM is "dumb", and colour unless NO_COLOR is set.
 ProgressOutput standard_error();
 
-/// How far the work is: on a terminal a bar with rate and time left, elsewhere a plain line at most every 10 s. Both
-/// end with a line when the work is complete.
+/// Shows how far the work has come: on a terminal by a bar with rate and time left, elsewhere by a plain line at most
+/// every 10 s. When the work is complete a last line stays.
 class Progress {
  public:
-  /// `total` in `unit`s ("steps", "MB"); 0 when unknown. A quiet one writes nothing.
+  /// `total` is counted in `unit`s ("steps", "MB"); 0 when unknown. With `quiet` nothing is written.
   Progress(int64_t total, std::string unit, bool quiet, ProgressOutput output = standard_error());
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  ~Progress();  ///< Leaves the terminal at the start of a line.
+  ~Progress();  ///< Moves the cursor to a new line.
 
-  /// What was done before this run (a resumed training) does not count for the rate.
+  /// Work that was done before this run (of a resumed training) does not count towards the rate.
   void start_at(int64_t done);
 
-  /// `note` goes to the end of the line: "loss 0.71".
+  /// `note` is appended to the line: "loss 0.71".
   void update(int64_t done, std::string_view note = {});
 
-  /// A line of its own, above the bar.
+  /// Writes a separate line above the bar.
   void message(std::string_view line);
 
-  /// The last state, as a line that stays. Called by itself when `done` reaches `total`.
+  /// Writes the last state as a line that stays. update() calls it when `done` reaches `total`.
   void finish();
 
  private:

@@ -2,16 +2,16 @@
 
 namespace igpt::cli {
 
-/// From here on the first stop signal (igpt/stop_signals.h) is only remembered, for the work to end at a good moment;
-/// the second ends the process at once with status 128 + its number, unless torchrun started it, which passes on what
-/// Slurm has sent to all already, and knows SIGKILL. SIGHUP and SIGXCPU come again by themselves, from the shell and
-/// from the kernel, and never end it. A signal that the parent set to be ignored stays ignored (nohup).
+/// From this call on the first stop signal (igpt/stop_signals.h) is only remembered, so that the work can end at a good
+/// moment. The second ends the process at once with status 128 + its number. There are two exceptions: under torchrun,
+/// which forwards signals that Slurm has sent to every process already (and uses SIGKILL to insist), and for SIGHUP and
+/// SIGXCPU, which the shell and the kernel repeat. A signal that the parent ignores stays ignored (nohup).
 void catch_stop_signals();
 
-/// 0, or the stop signal that has come.
+/// The stop signal that has arrived; 0 for none.
 int stop_signal() noexcept;
 
-/// Throws igpt::Interrupted once a signal has come.
+/// Throws igpt::Interrupted once a stop signal has arrived.
 void throw_if_stopped();
 
 }  // namespace igpt::cli

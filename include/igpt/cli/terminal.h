@@ -9,16 +9,16 @@
 
 namespace igpt::cli {
 
-/// Long work on a terminal: notes and progress on stderr, ended by stop signals (signals.h).
+/// Connects long-running work to the terminal: notes and progress go to stderr, stop signals (signals.h) end the work.
 class Terminal {
  public:
   /// Progress is counted in `unit`s.
   Terminal(std::string unit, CommonOptions common);
 
-  /// Valid as long as the terminal.
+  /// Valid as long as this object.
   Hooks hooks();
 
-  /// Leaves the progress line. Call before results are printed.
+  /// Ends the progress line. To be called before results are printed.
   void finish() { progress_.reset(); }
 
  private:
