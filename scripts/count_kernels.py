@@ -135,7 +135,7 @@ def compile_for(nvcc, architecture, folder, counting):
     for source in SOURCES:
         cubin = os.path.join(folder, f"{source}.{architecture}{'.usual' if counting else ''}.cubin")
         flags = ["-DIGPT_COUNT_USUAL_PATH"] if counting else []
-        report = run(nvcc, "-std=c++17", "-O3", "-I", ROOT, f"-arch=sm_{architecture}", "-Xptxas", "-v", "-cubin", *flags,
+        report = run(nvcc, "-std=c++17", "-O3", "-I", ROOT, "-I", os.path.join(ROOT, "include"), f"-arch=sm_{architecture}", "-Xptxas", "-v", "-cubin", *flags,
                      "-o", cubin, os.path.join(ROOT, "src/ops/cuda", source)).stderr
         cubins.append(cubin)
         spills = {name: int(store) + int(load) for name, store, load in re.findall(
@@ -151,7 +151,7 @@ def geometry(folder):
     source, program = os.path.join(folder, "geometry.cc"), os.path.join(folder, "geometry")
     with open(source, "w") as file:
         file.write(GEOMETRY)
-    run("g++", "-std=c++20", "-O1", "-w", "-ffunction-sections", "-Wl,--gc-sections", "-I", ROOT, "-I", os.path.join(ROOT, "tests"), source, "-o", program)
+    run("g++", "-std=c++20", "-O1", "-w", "-ffunction-sections", "-Wl,--gc-sections", "-I", ROOT, "-I", os.path.join(ROOT, "include"), "-I", os.path.join(ROOT, "tests"), source, "-o", program)
     rows = (line.split() for line in run(program).stdout.splitlines())
     return {name: tuple(map(int, numbers)) for name, *numbers in rows}
 

@@ -1,7 +1,5 @@
 #include "src/model/kernel_shapes.h"
 
-#include "igpt/ops/neighbourhood.h"
-
 namespace igpt {
 
 ops::cpu::ModelShape cpu_shape(const ImageGPTOptions& options) {
@@ -16,25 +14,10 @@ ops::cpu::ModelShape cpu_shape(const ImageGPTOptions& options) {
           .final_norm = options.applies_final_norm()};
 }
 
-ops::cuda::ModelShape device_shape(const ImageGPTOptions& options) {
-  ops::cuda::ModelShape shape{.length = options.sequence_length(),
-                              .embed = options.embed_dim,
-                              .heads = options.num_heads,
-                              .layers = options.num_layers,
-                              .vocab = options.num_vocab,
-                              .classes = options.num_classes,
-                              .neighbours = {},
-                              .residual_from_normalised = !options.is_2d(),
-                              .final_norm = options.applies_final_norm()};
-  if (!options.is_2d()) return shape;
-  static_assert(ops::kMostNeighbours <= ops::cuda::kMostNeighbours);
-  shape.neighbours.side = static_cast<int>(options.num_pixels);
-  shape.neighbours.count = 0;
-  for (const ops::Neighbour& neighbour : ops::neighbourhood(options.neighbours)) {
-    shape.neighbours.down[shape.neighbours.count] = static_cast<int8_t>(neighbour.down);
-    shape.neighbours.right[shape.neighbours.count++] = static_cast<int8_t>(neighbour.right);
-  }
-  return shape;
+ops::ModelShape device_shape(const ImageGPTOptions& options) {
+  const auto s = cpu_shape(options);
+  return {s.embed_dim,   s.num_heads,  s.num_layers, s.sequence_length, s.num_vocab,
+          s.num_classes, s.neighbours, s.pre_norm,   s.final_norm};
 }
 
 }  // namespace igpt

@@ -31,8 +31,7 @@ void use_device_kernels(c10::DeviceType device, TriedKernels* kernels) {
   tried_kernels[device] = kernels;
 }
 
-ChosenKernels choose_kernels(c10::Device device, const cuda::ModelShape& shape, int64_t images, DeviceTask task,
-                             bool bf16) {
+ChosenKernels choose_kernels(c10::Device device, const ModelShape& shape, int64_t images, DeviceTask task, bool bf16) {
   using cuda::AttentionPrecision;
   TriedKernels* const kernels = tried_kernels[device.type()];
   if (!kernels || ops::kernels() != Kernels::fused || kernels->distrusted(task)) return {};

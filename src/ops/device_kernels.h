@@ -27,7 +27,7 @@ class DeviceWork {
 
 /// What a device's library computes of small models as a whole. Pointers are to memory of the device.
 struct DeviceKernels {
-  bool (*supports)(c10::Device device, const cuda::ModelShape& shape, int64_t images) = nullptr;
+  bool (*supports)(c10::Device device, const ModelShape& shape, int64_t images) = nullptr;
   bool (*has_precision)(c10::Device device, cuda::AttentionPrecision precision) = nullptr;
   std::unique_ptr<DeviceWork> (*update)(c10::Device device, const cuda::Update& update) = nullptr;
   std::unique_ptr<DeviceWork> (*evaluation)(c10::Device device, const cuda::Evaluation& evaluation) = nullptr;
@@ -68,12 +68,12 @@ void use_device_kernels(c10::DeviceType device, TriedKernels* kernels);
 /// where there are none, or none to use for the task, or ops::kernels() wants others.
 struct ChosenKernels {
   TriedKernels* kernels = nullptr;
-  cuda::ModelShape shape;
+  ModelShape shape;
   cuda::AttentionPrecision precision{};
 
   explicit operator bool() const { return kernels != nullptr; }
 };
-ChosenKernels choose_kernels(c10::Device device, const cuda::ModelShape& shape, int64_t images, DeviceTask task,
+ChosenKernels choose_kernels(c10::Device device, const ModelShape& shape, int64_t images, DeviceTask task,
                              bool bf16 = false);
 
 /// How far results of sound kernels may be from those of LibTorch's operations, relatively and by norm.

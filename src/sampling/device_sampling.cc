@@ -18,7 +18,7 @@ constexpr int64_t kTried = 16;     // of the first one, whose logits are kept an
 constexpr int64_t kCacheFloats = 1 << 27;
 
 /// Images that are drawn at a time: several for each multiprocessor, with keys and values that fit into memory.
-int64_t images_of_launch(const ops::cuda::ModelShape& shape) {
+int64_t images_of_launch(const ops::ModelShape& shape) {
   return std::clamp<int64_t>(kCacheFloats / ops::cuda::sampler_cache_floats(shape, 1), 1, kImages);
 }
 
@@ -36,7 +36,8 @@ DrawnOnDevice draw_on_device(const Generation& generation, const ImageGPT& model
   const auto on_device = torch::TensorOptions(model->device());
   DrawnOnDevice result;
   result.tokens = generation.tokens().narrow(0, first, count).to(on_device.dtype(torch::kUInt8)).contiguous();
-  if (keep_logits) result.logits = torch::empty({count, shape.length, shape.vocab}, on_device.dtype(torch::kFloat32));
+  if (keep_logits)
+    result.logits = torch::empty({count, shape.sequence_length, shape.num_vocab}, on_device.dtype(torch::kFloat32));
   auto streams = torch::empty({count}, torch::kInt64);
   for (int64_t i = 0; i < count; ++i)
     streams.data_ptr<int64_t>()[i] = static_cast<int64_t>(generation.stream(first + i));

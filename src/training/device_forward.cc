@@ -16,8 +16,8 @@ void DeviceForward::start() {
   const auto& shape = chosen_.shape;
   const auto on_device = torch::TensorOptions(device_);
   const int64_t size = options_.batch_size;
-  tokens_ = torch::zeros({size, shape.length}, on_device.dtype(torch::kUInt8));
-  result_ = options_.classify ? torch::zeros({size, shape.classes}, on_device.dtype(torch::kFloat32))
+  tokens_ = torch::zeros({size, shape.sequence_length}, on_device.dtype(torch::kUInt8));
+  result_ = options_.classify ? torch::zeros({size, shape.num_classes}, on_device.dtype(torch::kFloat32))
                               : torch::zeros({size}, on_device.dtype(torch::kFloat64));
   ops::cuda::Evaluation evaluation{shape, chosen_.precision, size, weights_.data_ptr<float>(),
                                    tokens_.data_ptr<uint8_t>()};

@@ -78,10 +78,10 @@ void add_arrays(KnownArrays& known, const ops::cuda::Update& u) {
 }
 
 void add_arrays(KnownArrays& known, const ops::cuda::Evaluation& e) {
-  known.add("weights", e.weights, ops::cuda::ParameterOffsets(e.shape).count);
-  known.add("tokens", e.tokens, e.images * e.shape.length);
+  known.add("weights", e.weights, ops::ParameterTable(e.shape).count);
+  known.add("tokens", e.tokens, e.images * e.shape.sequence_length);
   known.add("nats", e.nats, e.images);
-  known.add("class logits", e.class_logits, e.images * e.shape.classes);
+  known.add("class logits", e.class_logits, e.images * e.shape.num_classes);
 }
 
 void spoil(const ops::cuda::Update& update) {
@@ -145,7 +145,7 @@ class Work final : public ops::DeviceWork {
   int64_t repeated_ = 0;
 };
 
-bool supports(c10::Device, const ops::cuda::ModelShape& shape, int64_t images) {
+bool supports(c10::Device, const ops::ModelShape& shape, int64_t images) {
   return ops::cuda::model_supports(shape, images, limits());
 }
 
@@ -164,19 +164,19 @@ std::unique_ptr<ops::DeviceWork> evaluation(c10::Device, const ops::cuda::Evalua
 void sample(c10::Device, const ops::cuda::Sampler& s) {
   throw_if(present->refuses_sampling);
   ++present->samplings;
-  const int64_t pixels = s.images * s.shape.length;
+  const int64_t pixels = s.images * s.shape.sequence_length;
   KnownArrays known;
-  known.add("weights", s.weights, ops::cuda::ParameterOffsets(s.shape).count);
+  known.add("weights", s.weights, ops::ParameterTable(s.shape).count);
   known.add("streams", s.streams, s.images);
   known.add("tokens", s.tokens, pixels);
   known.add("cache", s.cache, ops::cuda::sampler_cache_floats(s.shape, s.images));
   known.add("faults", s.faults, s.images);
-  known.add("logits", s.logits, pixels * s.shape.vocab);
+  known.add("logits", s.logits, pixels * s.shape.num_vocab);
   choose_device();
   if (const char* const cause = ops::cuda::sample(s)) throw Error(cause);
   if (s.logits) s.logits[0] += present->wrong_logit;
   auto& last = s.tokens[pixels - 1];
-  last = static_cast<uint8_t>((last + present->wrong_token) % s.shape.vocab);
+  last = static_cast<uint8_t>((last + present->wrong_token) % s.shape.num_vocab);
 }
 
 }  // namespace

@@ -20,12 +20,17 @@ struct Case {
   int images, side, embed, vocab;
   bool two_dimensional;
 };
+ModelShape shape_of(const Case& c) {
+  return c.two_dimensional ? testing::plane_shape(c.side, c.embed, 1, 1, c.vocab)
+                           : testing::raster_shape(c.side, c.embed, 1, 1, c.vocab);
+}
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << (c.two_dimensional ? "Plane" : "Raster") << "_D" << c.embed << "_V" << c.vocab << "_B" << c.images
              << "_side" << c.side;
 }
 
 struct Embedding {
+  ModelShape shape;
   EmbeddingSizes sizes;
   std::vector<float> table_values, position_values, dx_values;
   std::vector<uint8_t> token_values;
@@ -34,8 +39,8 @@ struct Embedding {
   Buffer<float> x, sums, d_tables, d_positions, d_plane;
 
   explicit Embedding(const Case& c)
-      : sizes{c.images, c.side * c.side, c.embed, c.vocab,
-              c.two_dimensional ? testing::neighbours_2d(c.side) : Neighbourhood{}},
+      : shape(shape_of(c)),
+        sizes(shape, c.images),
         table_values(drawn(size(sizes.table_rows()), 1)),
         position_values(drawn(size(sizes.position_rows()), 2)),
         dx_values(drawn(size(rows()), 3)),
@@ -50,14 +55,14 @@ struct Embedding {
         d_positions("d_positions", size(sizes.position_rows())),
         d_plane("d_plane", size(sizes.length)) {}
 
-  int64_t rows() const { return sizes.images * sizes.length; }
+  int64_t rows() const { return sizes.tokens; }
   size_t size(int64_t rows) const { return static_cast<size_t>(rows * sizes.embed); }
 
   void run() {
     ASSERT_STREQ(embedding_forward({sizes, tables.data(), positions.data(), tokens.data(), x.data()}), nullptr);
     ASSERT_STREQ(embedding_backward({sizes, tokens.data(), dx.data(), sums.data()}), nullptr);
     const int64_t d = sizes.embed, table = sizes.table_rows() * d, plane = sizes.length * d,
-                  side = sizes.neighbours.side;
+                  side = sizes.neighbours > 0 ? sizes.side : 0;
     ASSERT_STREQ(add_parts({{.from = sums.data(),
                              .to = d_tables.data(),
                              .parts = embedding_parts(sizes),
@@ -65,7 +70,7 @@ struct Embedding {
                              .part_stride = table},
                             {.from = dx.data(),
                              .to = side ? d_plane.data() : d_positions.data(),
-                             .parts = sizes.images,
+                             .parts = sizes.tokens / sizes.length,
                              .count = plane,
                              .part_stride = plane}}),
                  nullptr);
@@ -104,7 +109,6 @@ TEST_P(CudaEmbedding, IsWithinTheLimitOfDoublePrecision) {
   Embedding e(GetParam());
   e.run();
   if (HasFatalFailure()) return;
-  const auto& n = e.sizes.neighbours;
   const int d = static_cast<int>(e.sizes.embed), vocab = static_cast<int>(e.sizes.vocab),
             length = static_cast<int>(e.sizes.length);
   Doubles x(e.size(e.rows())), d_tables(e.table_values.size()), d_positions(e.position_values.size());
@@ -116,11 +120,10 @@ TEST_P(CudaEmbedding, IsWithinTheLimitOfDoublePrecision) {
         x[at] += table[static_cast<size_t>(row * d + i)];
         d_table[static_cast<size_t>(row * d + i)] += e.dx_values[at];
       };
-      testing::for_position_rows(n, s, [&](int row) { visit(e.position_values, d_positions, row); });
-      for (int k = 0; k < n.count; ++k)
-        visit(
-            e.table_values, d_tables,
-            k * (vocab + 1) + testing::neighbour_row(n, &e.token_values[static_cast<size_t>(token - s)], s, k, vocab));
+      testing::for_position_rows(e.shape, s, [&](int row) { visit(e.position_values, d_positions, row); });
+      for (int k = 0; k < e.sizes.tables(); ++k)
+        visit(e.table_values, d_tables,
+              k * (vocab + 1) + testing::neighbour_row(e.shape, &e.token_values[static_cast<size_t>(token - s)], s, k));
     }
   EXPECT_EQ(e.x.unwritten() + e.sums.unwritten() + e.d_tables.unwritten() + e.d_positions.unwritten(), 0);
   EXPECT_LT(testing::relative_error(e.x.values(), x), 3e-7);
@@ -149,13 +152,14 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaEmbedding,
 
 TEST(CudaEmbeddingArguments, WhatHasNoKernelIsRefusedInWords) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
-  EXPECT_TRUE(embedding_supports({1, 25, 16, 16, testing::neighbours_2d(5)}));
-  auto later = testing::neighbours_2d(5);
-  later.down[2] = 0, later.right[2] = 0;  // the position itself
-  for (const EmbeddingSizes& sizes :
-       {EmbeddingSizes{0, 25, 16, 16}, EmbeddingSizes{1, 25, 18, 16}, EmbeddingSizes{1, 25, 16, 256},
-        EmbeddingSizes{1, 25, 68, 16}, EmbeddingSizes{1, 24, 16, 16, testing::neighbours_2d(5)},
-        EmbeddingSizes{1, 25, 16, 16, later}}) {
+  const auto sizes_of = [](int64_t length, int embed, int vocab, int neighbours) {
+    ModelShape shape;
+    shape.sequence_length = length, shape.embed_dim = embed, shape.num_vocab = vocab, shape.neighbours = neighbours;
+    return EmbeddingSizes(shape, /*images=*/1);
+  };
+  EXPECT_TRUE(embedding_supports(sizes_of(25, 16, 16, 5)));
+  for (const EmbeddingSizes& sizes : {sizes_of(0, 16, 16, 0), sizes_of(25, 18, 16, 0), sizes_of(25, 16, 256, 0),
+                                      sizes_of(25, 68, 16, 0), sizes_of(24, 16, 16, 5), sizes_of(25, 16, 16, 61)}) {
     EXPECT_THAT(embedding_forward({sizes}), ::testing::HasSubstr("sizes"));
     EXPECT_THAT(embedding_backward({sizes}), ::testing::HasSubstr("sizes"));
   }

@@ -11,7 +11,7 @@
 #include "simt/attention_reference.h"
 #include "src/ops/cuda/block.h"
 #include "src/ops/cuda/embedding.h"
-#include "src/ops/cuda/model_shape.h"
+#include "src/ops/cuda/model_sizes.h"
 
 namespace igpt::ops::cuda::testing {
 
@@ -127,50 +127,50 @@ inline void add(Doubles& to, const Doubles& from) {
 /// A block without its attention: what is before and what is after.
 struct BlockReference {
   int dim;
-  bool residual_from_normalised;
+  bool pre_norm;
   Doubles parameters, gradients = Doubles(parameters.size());
-  BlockParameters<const double> p{parameters.data(), dim};
-  BlockParameters<double> g{gradients.data(), dim};
+  BlockParameters<const double*> p = block_parameters<const double>(parameters.data(), dim);
+  BlockParameters<double*> g = block_parameters(gradients.data(), dim);
   LayerNorm ln_1{dim}, ln_2{dim};
   Doubles normed_1, normed_2, before_gelu, hidden, attended_, d_mid;
 
   template <class Values>
-  BlockReference(const Values& weights, int embed, bool from_normalised)
-      : dim(embed), residual_from_normalised(from_normalised), parameters(weights.begin(), weights.end()) {}
+  BlockReference(const Values& weights, int embed, bool pre_norm_)
+      : dim(embed), pre_norm(pre_norm_), parameters(weights.begin(), weights.end()) {}
   BlockReference(const BlockReference&) = delete;
 
   Doubles qkv(const Doubles& x) {
     normed_1 = ln_1.forward(x, p.ln_1_weight, p.ln_1_bias);
-    return linear(normed_1, p.in, p.in_bias, dim, 3 * dim);
+    return linear(normed_1, p.in_weight, p.in_bias, dim, 3 * dim);
   }
   Doubles mid(const Doubles& x, const Doubles& attended) {
     attended_ = attended;
-    Doubles y = linear(attended, p.out, p.out_bias, dim, dim);
-    add(y, residual_from_normalised ? normed_1 : x);
+    Doubles y = linear(attended, p.out_weight, p.out_bias, dim, dim);
+    add(y, pre_norm ? x : normed_1);
     return y;
   }
   Doubles out(const Doubles& mid) {
     normed_2 = ln_2.forward(mid, p.ln_2_weight, p.ln_2_bias);
-    hidden = before_gelu = linear(normed_2, p.up, p.up_bias, dim, 4 * dim);
+    hidden = before_gelu = linear(normed_2, p.up_weight, p.up_bias, dim, 4 * dim);
     for (double& a : hidden) a = gelu(a);
-    Doubles y = linear(hidden, p.down, p.down_bias, 4 * dim, dim);
+    Doubles y = linear(hidden, p.down_weight, p.down_bias, 4 * dim, dim);
     add(y, mid);
     return y;
   }
   /// Gradient of `attended`; leaves that of mid.
   Doubles d_attended(const Doubles& d_out) {
-    Doubles d_hidden = linear_backward(hidden, d_out, p.down, 4 * dim, dim, g.down, g.down_bias);
+    Doubles d_hidden = linear_backward(hidden, d_out, p.down_weight, 4 * dim, dim, g.down_weight, g.down_bias);
     for (size_t i = 0; i < d_hidden.size(); ++i) d_hidden[i] *= gelu_slope(before_gelu[i]);
-    const Doubles d_normed = linear_backward(normed_2, d_hidden, p.up, dim, 4 * dim, g.up, g.up_bias);
+    const Doubles d_normed = linear_backward(normed_2, d_hidden, p.up_weight, dim, 4 * dim, g.up_weight, g.up_bias);
     d_mid = ln_2.backward(d_normed, p.ln_2_weight, g.ln_2_weight, g.ln_2_bias);
     add(d_mid, d_out);
-    return linear_backward(attended_, d_mid, p.out, dim, dim, g.out, g.out_bias);
+    return linear_backward(attended_, d_mid, p.out_weight, dim, dim, g.out_weight, g.out_bias);
   }
   Doubles dx(const Doubles& d_qkv) {
-    Doubles d_normed = linear_backward(normed_1, d_qkv, p.in, dim, 3 * dim, g.in, g.in_bias);
-    if (residual_from_normalised) add(d_normed, d_mid);
+    Doubles d_normed = linear_backward(normed_1, d_qkv, p.in_weight, dim, 3 * dim, g.in_weight, g.in_bias);
+    if (!pre_norm) add(d_normed, d_mid);
     Doubles dx = ln_1.backward(d_normed, p.ln_1_weight, g.ln_1_weight, g.ln_1_bias);
-    if (!residual_from_normalised) add(dx, d_mid);
+    if (pre_norm) add(dx, d_mid);
     return dx;
   }
 };
@@ -201,30 +201,24 @@ inline std::vector<uint8_t> drawn_tokens(size_t count, int vocab, unsigned seed)
   return tokens;
 }
 
-/// Row of table k that is added at position s of an image: for `side` 0 the token before, from 1, or 0 for none; else
-/// the neighbour's token, or `vocab` outside the image.
-inline int neighbour_row(const Neighbourhood& n, const uint8_t* image, int s, int k, int vocab) {
-  if (n.side == 0) return s == 0 ? 0 : image[s - 1] + 1;
-  const int row = s / n.side + n.down[k], column = s % n.side + n.right[k];
-  if (row < 0 || row >= n.side || column < 0 || column >= n.side) return vocab;
-  return image[row * n.side + column];
+/// The row of table k that is added at position s of an image: without neighbours the token before, from 1, or 0 for
+/// none; else the neighbour's token, or V outside the image.
+inline int neighbour_row(const ModelShape& shape, const uint8_t* image, int s, int k) {
+  if (shape.neighbours == 0) return s == 0 ? 0 : image[s - 1] + 1;
+  const int side = static_cast<int>(shape.side());
+  const Neighbour at = neighbourhood(shape.neighbours)[static_cast<size_t>(k)];
+  const int row = s / side + static_cast<int>(at.down), column = s % side + static_cast<int>(at.right);
+  if (row < 0 || row >= side || column < 0 || column >= side) return static_cast<int>(shape.num_vocab);
+  return image[row * side + column];
 }
 
 /// Calls visit(row of the position tables) for what is added at position s.
 template <class Visit>
-void for_position_rows(const Neighbourhood& n, int s, Visit visit) {
-  if (n.side == 0) return visit(s);
-  visit(s / n.side);
-  visit(n.side + s % n.side);
-}
-
-/// The neighbours of a 2-d model: to the left, above, above left, above right, two to the left.
-inline Neighbourhood neighbours_2d(int side) {
-  Neighbourhood n{5, side};
-  const int8_t down[] = {0, -1, -1, -1, 0}, right[] = {-1, 0, -1, 1, -2};
-  std::copy(down, down + 5, n.down);
-  std::copy(right, right + 5, n.right);
-  return n;
+void for_position_rows(const ModelShape& shape, int s, Visit visit) {
+  if (shape.neighbours == 0) return visit(s);
+  const int side = static_cast<int>(shape.side());
+  visit(s / side);
+  visit(side + s % side);
 }
 
 /// The whole model on a batch.
@@ -236,33 +230,37 @@ struct ModelReference {
   double loss = 0;    // that mean
 
   ModelReference(const ModelShape& of, const std::vector<float>& weights, const std::vector<uint8_t>& tokens)
-      : shape(of), images(static_cast<int64_t>(tokens.size()) / of.length), gradients(weights.size()), at_(of) {
-    const int d = static_cast<int>(shape.embed), vocab = static_cast<int>(shape.vocab);
+      : shape(of),
+        images(static_cast<int64_t>(tokens.size()) / of.sequence_length),
+        gradients(weights.size()),
+        at_(of) {
+    const int d = static_cast<int>(shape.embed_dim), vocab = static_cast<int>(shape.num_vocab);
     const Doubles w(weights.begin(), weights.end());
     Doubles x(tokens.size() * static_cast<size_t>(d));
     for_embeddings(tokens, [&](int64_t to, int64_t from) { x[to] += w[from]; });
     std::vector<std::unique_ptr<BlockReference>> blocks;
     std::vector<Doubles> qkvs;
-    for (int64_t layer = 0; layer < shape.layers; ++layer) {
-      const auto first = weights.begin() + at_.blocks + layer * block_parameter_count(d);
-      const std::vector<float> of_block(first, first + block_parameter_count(d));
-      auto& block = *blocks.emplace_back(std::make_unique<BlockReference>(of_block, d, shape.residual_from_normalised));
+    for (int64_t layer = 0; layer < shape.num_layers; ++layer) {
+      const auto first = weights.begin() + at_.blocks[static_cast<size_t>(layer)].ln_1_weight;
+      const std::vector<float> of_block(first, first + at_.block_count());
+      auto& block = *blocks.emplace_back(std::make_unique<BlockReference>(of_block, d, shape.pre_norm));
       qkvs.push_back(block.qkv(x));
       x = block.out(block.mid(x, attention(qkvs.back(), {}).first));
     }
     LayerNorm norm(d);
-    const Doubles features = shape.final_norm ? norm.forward(x, &w[at_.norm], &w[at_.norm + d]) : x;
+    const Doubles features = shape.final_norm ? norm.forward(x, &w[at_.ln_f_weight], &w[at_.ln_f_bias]) : x;
     logits = linear(features, &w[at_.head], nullptr, d, vocab);
     const CrossEntropy entropy(logits, tokens, vocab, 1.0 / static_cast<double>(tokens.size()));
     for (const double nats : entropy.nats) loss += nats / static_cast<double>(tokens.size());
     Doubles dx = linear_backward(features, entropy.d_logits, &w[at_.head], d, vocab, &gradients[at_.head], nullptr);
-    if (shape.final_norm) dx = norm.backward(dx, &w[at_.norm], &gradients[at_.norm], &gradients[at_.norm + d]);
-    for (int64_t layer = shape.layers - 1; layer >= 0; --layer) {
+    if (shape.final_norm)
+      dx = norm.backward(dx, &w[at_.ln_f_weight], &gradients[at_.ln_f_weight], &gradients[at_.ln_f_bias]);
+    for (int64_t layer = shape.num_layers - 1; layer >= 0; --layer) {
       auto& block = *blocks[layer];
       const Doubles d_attended = block.d_attended(dx);
       dx = block.dx(attention(qkvs[layer], d_attended).second);
       std::copy(block.gradients.begin(), block.gradients.end(),
-                gradients.begin() + at_.blocks + layer * block_parameter_count(d));
+                gradients.begin() + at_.blocks[static_cast<size_t>(layer)].ln_1_weight);
     }
     for_embeddings(tokens, [&](int64_t from, int64_t to) { gradients[to] += dx[from]; });
   }
@@ -271,22 +269,23 @@ struct ModelReference {
   /// visit(element of x, element of the weights) for everything that is embedded.
   template <class Visit>
   void for_embeddings(const std::vector<uint8_t>& tokens, Visit visit) const {
-    const int64_t d = shape.embed;
+    const int64_t d = shape.embed_dim;
     for (int64_t token = 0; token < static_cast<int64_t>(tokens.size()); ++token) {
-      const int s = static_cast<int>(token % shape.length);
+      const int s = static_cast<int>(token % shape.sequence_length);
       const auto row = [&](int64_t first, int64_t r) {
         for (int64_t i = 0; i < d; ++i) visit(token * d + i, first + r * d + i);
       };
-      for_position_rows(shape.neighbours, s, [&](int r) { row(at_.positions, r); });
-      for (int k = 0; k < shape.neighbours.count; ++k)
-        row(at_.tables, k * (shape.vocab + 1) + neighbour_row(shape.neighbours, &tokens[static_cast<size_t>(token - s)],
-                                                              s, k, static_cast<int>(shape.vocab)));
+      for_position_rows(shape, s, [&](int r) { row(at_.position_embeddings, r); });
+      const EmbeddingSizes sizes(shape, images);
+      for (int k = 0; k < sizes.tables(); ++k)
+        row(sizes.first_table(at_),
+            k * (shape.num_vocab + 1) + neighbour_row(shape, &tokens[static_cast<size_t>(token - s)], s, k));
     }
   }
 
   /// qkv (B, S, 3, H, d) -> out (B, S, H, d) and, with its gradient, that of qkv.
   std::pair<Doubles, Doubles> attention(const Doubles& qkv, const Doubles& d_out) const {
-    const int64_t heads = shape.heads, dim = shape.head_dim(), d = shape.embed, length = shape.length;
+    const int64_t heads = shape.num_heads, dim = shape.head_dim(), d = shape.embed_dim, length = shape.sequence_length;
     Doubles out(qkv.size() / 3), d_qkv(qkv.size());
     for (int64_t b = 0; b < images; ++b)
       for (int64_t h = 0; h < heads; ++h) {
@@ -311,40 +310,40 @@ struct ModelReference {
     return {out, d_qkv};
   }
 
-  ParameterOffsets at_;
+  ParameterTable at_;
 };
 
 /// Weights as after some training: not so small that nothing depends on them.
 inline std::vector<float> drawn_weights(const ModelShape& shape, unsigned seed) {
-  const ParameterOffsets at(shape);
-  auto weights = drawn(static_cast<size_t>(at.count), seed, 1.0 / std::sqrt(static_cast<double>(shape.embed)));
+  const ParameterTable at(shape);
+  auto weights = drawn(static_cast<size_t>(at.count), seed, 1.0 / std::sqrt(static_cast<double>(shape.embed_dim)));
   const auto add_one = [&](int64_t first) {
-    for (int64_t i = 0; i < shape.embed; ++i) weights[static_cast<size_t>(first + i)] += 1.0f;
+    for (int64_t i = 0; i < shape.embed_dim; ++i) weights[static_cast<size_t>(first + i)] += 1.0f;
   };
-  add_one(at.norm);
-  for (int64_t layer = 0; layer < shape.layers; ++layer) {
-    add_one(at.blocks + layer * block_parameter_count(shape.embed));
-    add_one(at.blocks + layer * block_parameter_count(shape.embed) + 2 * shape.embed);
+  add_one(at.ln_f_weight);
+  for (const auto& block : at.blocks) {
+    add_one(block.ln_1_weight);
+    add_one(block.ln_2_weight);
   }
-  for (int64_t i = 0; i < at.blocks; ++i) weights[static_cast<size_t>(i)] *= 2.0f;
+  for (int64_t i = 0; i < at.blocks.front().ln_1_weight; ++i) weights[static_cast<size_t>(i)] *= 2.0f;
   return weights;
 }
 
-/// The architectures: the original, and that with two-dimensional neighbours, residuals from the unnormalised stream
-/// and a norm before the head.
+/// The architectures: the original, and that with neighbours (to the left, above, above left, above right, two to the
+/// left), residuals from the stream before the norm and a norm before the head.
 inline ModelShape raster_shape(int side, int embed, int heads, int layers, int vocab) {
   ModelShape shape;
-  shape.length = side * side;
-  shape.embed = embed;
-  shape.heads = heads;
-  shape.layers = layers;
-  shape.vocab = vocab;
+  shape.sequence_length = side * side;
+  shape.embed_dim = embed;
+  shape.num_heads = heads;
+  shape.num_layers = layers;
+  shape.num_vocab = vocab;
   return shape;
 }
-inline ModelShape plane_shape(int side, int embed, int heads, int layers, int vocab) {
+inline ModelShape plane_shape(int side, int embed, int heads, int layers, int vocab, int neighbours = 5) {
   ModelShape shape = raster_shape(side, embed, heads, layers, vocab);
-  shape.neighbours = neighbours_2d(side);
-  shape.residual_from_normalised = false;
+  shape.neighbours = neighbours;
+  shape.pre_norm = true;
   shape.final_norm = true;
   return shape;
 }

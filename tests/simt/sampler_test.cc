@@ -10,6 +10,7 @@
 #include "igpt/sampling/philox.h"
 #include "simt/device_memory.h"
 #include "simt/model_reference.h"
+#include "src/ops/cuda/model_sizes.h"
 
 namespace igpt::ops::cuda {
 namespace {
@@ -41,12 +42,12 @@ struct Samples {
         weight_values(testing::drawn_weights(c.shape, 1)),
         weights("weights", weight_values),
         cache("cache", static_cast<size_t>(sampler_cache_floats(c.shape, c.images))),
-        logits("logits", pixels() * static_cast<size_t>(c.shape.vocab)),
+        logits("logits", pixels() * static_cast<size_t>(c.shape.num_vocab)),
         streams("streams", first_streams(c.images)),
         tokens("tokens", context()),
         faults("faults", static_cast<size_t>(c.images)) {}
 
-  size_t pixels() const { return static_cast<size_t>(c.images * c.shape.length); }
+  size_t pixels() const { return static_cast<size_t>(c.images * c.shape.sequence_length); }
   static std::vector<uint64_t> first_streams(int images) {
     std::vector<uint64_t> streams;
     for (int i = 0; i < images; ++i) streams.push_back(kFirstStream + static_cast<uint64_t>(i));
@@ -54,9 +55,9 @@ struct Samples {
   }
   /// What is not given is no token.
   std::vector<uint8_t> context() const {
-    auto drawn = testing::drawn_tokens(pixels(), static_cast<int>(c.shape.vocab), 9);
+    auto drawn = testing::drawn_tokens(pixels(), static_cast<int>(c.shape.num_vocab), 9);
     for (size_t i = 0; i < drawn.size(); ++i)
-      if (static_cast<int64_t>(i) % c.shape.length >= c.given) drawn[i] = 255;
+      if (static_cast<int64_t>(i) % c.shape.sequence_length >= c.given) drawn[i] = 255;
     return drawn;
   }
   void run(bool with_logits = true) {
@@ -83,9 +84,10 @@ int other_draws(Samples& samples, const std::vector<uint8_t>& tokens) {
                                           static_cast<int64_t>(c.options.seed)};
   int others = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const uint64_t at = i % static_cast<size_t>(c.shape.length), image = i / static_cast<size_t>(c.shape.length);
+    const uint64_t at = i % static_cast<size_t>(c.shape.sequence_length),
+                   image = i / static_cast<size_t>(c.shape.sequence_length);
     if (static_cast<int64_t>(at) < c.given) continue;
-    const auto vocab = static_cast<size_t>(c.shape.vocab);
+    const auto vocab = static_cast<size_t>(c.shape.num_vocab);
     const double u = sampling::uniform(c.options.seed, kFirstStream + image, at);
     others += tokens[i] != sampling::draw({logits.data() + i * vocab, vocab}, options, u);
   }
@@ -99,10 +101,10 @@ TEST_P(CudaSampler, DrawsFromTheModelAsTheCpuDoes) {
   const Case& c = samples.c;
   const auto tokens = samples.tokens.values(), context = samples.context();
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (static_cast<int64_t>(i) % c.shape.length < c.given)
+    if (static_cast<int64_t>(i) % c.shape.sequence_length < c.given)
       ASSERT_EQ(tokens[i], context[i]);
     else
-      ASSERT_LT(tokens[i], c.shape.vocab);
+      ASSERT_LT(tokens[i], c.shape.num_vocab);
   }
   const testing::ModelReference expected(c.shape, samples.weight_values, tokens);
   const double error = testing::relative_error(samples.logits.values(), expected.logits);
@@ -150,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaSampler, ::testing::ValuesIn(cases()), ::tes
 TEST(CudaSamplerLogits, ThatAreNotFiniteAreReported) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   Samples samples({"", testing::raster_shape(3, 16, 2, 1, 16), 2, 0});
-  const ParameterOffsets at(samples.c.shape);
+  const ParameterTable at(samples.c.shape);
   samples.weight_values[static_cast<size_t>(at.head + 5)] = std::numeric_limits<float>::quiet_NaN();
   Buffer<float> weights("weights", samples.weight_values);
   ASSERT_STREQ(sample({samples.c.shape,
@@ -170,7 +172,7 @@ TEST(CudaSamplerLogits, ThatAreNotFiniteAreReported) {
 TEST(CudaSamplerDraws, OfEquallyLikelyTokensTheLowerOnesAreMoreLikely) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   Samples samples({"", testing::raster_shape(3, 16, 2, 1, 16), 2, 0, {1, 3, 1, 18}});
-  const ParameterOffsets at(samples.c.shape);
+  const ParameterTable at(samples.c.shape);
   std::fill_n(samples.weight_values.begin() + at.head, 16 * 16, 0.0f);
   Buffer<float> weights("weights", samples.weight_values);
   ASSERT_STREQ(sample({samples.c.shape, 2, 0, samples.c.options, weights.data(), samples.streams.data(),
@@ -186,9 +188,9 @@ TEST(CudaSamplerArguments, WhatHasNoKernelIsRefusedInWords) {
   const ModelShape good = testing::raster_shape(3, 16, 2, 1, 16);
   EXPECT_TRUE(has_kernels(good, 1));
   ModelShape odd_head = good, no_layers = good, odd_side = testing::plane_shape(3, 16, 2, 1, 16);
-  odd_head.heads = 4;
-  no_layers.layers = 0;
-  odd_side.length = 8;
+  odd_head.num_heads = 4;
+  no_layers.num_layers = 0;
+  odd_side.sequence_length = 8;
   for (const ModelShape& shape : {odd_head, no_layers, odd_side}) {
     EXPECT_FALSE(has_kernels(shape, 1));
     EXPECT_FALSE(model_supports(shape, 1, simt::limits()));

@@ -9,7 +9,6 @@
 #include <span>
 
 #include "igpt/ops/cpu/fused_step.h"
-#include "igpt/ops/neighbourhood.h"
 #include "simt/device_memory.h"
 #include "simt/model_reference.h"
 #include "src/ops/cuda/adam.h"
@@ -44,8 +43,8 @@ struct Step {
   explicit Step(const Case& of)
       : c(of),
         weight_values(testing::drawn_weights(c.shape, 3)),
-        token_values(
-            testing::drawn_tokens(static_cast<size_t>(c.images * c.shape.length), static_cast<int>(c.shape.vocab), 4)),
+        token_values(testing::drawn_tokens(static_cast<size_t>(c.images * c.shape.sequence_length),
+                                           static_cast<int>(c.shape.num_vocab), 4)),
         weights("weights", weight_values),
         gradients("gradients", std::vector<float>(weight_values.size())),
         tokens("tokens", token_values),
@@ -55,7 +54,7 @@ struct Step {
 
   std::vector<int64_t> label_values() const {
     std::vector<int64_t> values;
-    for (int i = 0; i < c.images; ++i) values.push_back((i * 7 + 3) % c.shape.classes);
+    for (int i = 0; i < c.images; ++i) values.push_back((i * 7 + 3) % c.shape.num_classes);
     return values;
   }
   void* allocate(const char* name, int64_t count, int64_t element_bytes) {
@@ -72,16 +71,9 @@ struct Step {
   double loss() { return doubles["loss"]->values()[0]; }
 
   cpu::ModelShape cpu_shape() const {
-    const bool plane = c.shape.neighbours.side > 0;
-    return {c.shape.embed,
-            c.shape.heads,
-            c.shape.layers,
-            c.shape.length,
-            c.shape.vocab,
-            c.shape.classes,
-            plane ? c.shape.neighbours.count : 0,
-            !c.shape.residual_from_normalised,
-            c.shape.final_norm};
+    const ModelShape& s = c.shape;
+    return {s.embed_dim,   s.num_heads,  s.num_layers, s.sequence_length, s.num_vocab,
+            s.num_classes, s.neighbours, s.pre_norm,   s.final_norm};
   }
 };
 
@@ -91,21 +83,14 @@ double limit(const Case& c) {
 }
 
 void expect_gradients(Step& step, const testing::Doubles& expected) {
-  const ParameterOffsets at(step.c.shape);
   const auto gradients = step.gradients.values();
   ASSERT_EQ(gradients.size(), expected.size());
-  std::vector<int64_t> borders = {0, at.positions, at.blocks};
-  for (int64_t l = 0; l < step.c.shape.layers; ++l) {
-    const int64_t first = at.blocks + l * block_parameter_count(step.c.shape.embed), d = step.c.shape.embed;
-    for (const int64_t count : {4 * d, 3 * d * d, 3 * d, d * d, d, 4 * d * d, 4 * d, 4 * d * d, d})
-      borders.push_back(borders.back() + count);
-    ASSERT_EQ(borders.back(), first + block_parameter_count(d));
-  }
-  borders.insert(borders.end(), {at.head, at.classifier, at.count});
-  for (size_t i = 0; i + 1 < borders.size(); ++i) {
-    const testing::Doubles part(expected.begin() + borders[i], expected.begin() + borders[i + 1]);
-    EXPECT_LT(testing::relative_error(gradients, part, static_cast<size_t>(borders[i])), limit(step.c))
-        << "parameters " << borders[i] << " to " << borders[i + 1];
+  for (const Parameter& parameter : ParameterTable(step.c.shape).parameters) {
+    const auto first = expected.begin() + parameter.offset;
+    EXPECT_LT(
+        testing::relative_error(gradients, {first, first + parameter.count()}, static_cast<size_t>(parameter.offset)),
+        limit(step.c))
+        << parameter.name;
   }
 }
 
@@ -154,16 +139,6 @@ std::vector<Case> cases() {
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStep, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
 
-/// With the neighbours of image-gpt-2d.
-ModelShape nearest(int count, ModelShape shape) {
-  shape.neighbours.count = 0;
-  for (const Neighbour& at : neighbourhood(count)) {
-    shape.neighbours.down[shape.neighbours.count] = static_cast<int8_t>(at.down);
-    shape.neighbours.right[shape.neighbours.count++] = static_cast<int8_t>(at.right);
-  }
-  return shape;
-}
-
 class CudaTrainStepBesideTheCpu : public CudaTrainStep {};
 
 TEST_P(CudaTrainStepBesideTheCpu, AddsTheSameGradientsTwice) {
@@ -210,7 +185,7 @@ TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
   Step step(GetParam());
   cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
   std::vector<double> nats(static_cast<size_t>(step.c.images));
-  std::vector<float> logits(step.token_values.size() * static_cast<size_t>(step.c.shape.vocab));
+  std::vector<float> logits(step.token_values.size() * static_cast<size_t>(step.c.shape.num_vocab));
   on_cpu.nats(step.token_values, step.weight_values, nats);
   on_cpu.logits(step.token_values, step.weight_values, logits);
   Buffer<float> computed("logits", logits.size());
@@ -229,9 +204,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2},
                       Case{"FinalNorm_S25_D16", testing::with_final_norm(testing::raster_shape(5, 16, 2, 2, 16)), 2},
                       Case{"PlaneWithoutFinalNorm_S16_D16",
-                           testing::with_final_norm(nearest(12, testing::plane_shape(4, 16, 2, 1, 7)), false), 2},
-                      Case{"Plane_S36_D16", nearest(12, testing::plane_shape(6, 16, 2, 2, 16)), 2},
-                      Case{"Plane_S16_D24", nearest(60, testing::plane_shape(4, 24, 3, 1, 7)), 3}),
+                           testing::with_final_norm(testing::plane_shape(4, 16, 2, 1, 7, 12), false), 2},
+                      Case{"Plane_S36_D16", testing::plane_shape(6, 16, 2, 2, 16, 12), 2},
+                      Case{"Plane_S16_D24", testing::plane_shape(4, 24, 3, 1, 7, 60), 3}),
     ::testing::PrintToStringParamName());
 
 #ifndef IGPT_ON_GPU
@@ -245,7 +220,8 @@ TEST(EmulatedTrainStep, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
       int least = 0;
       for (int step = 1 << 17; step > 0; step /= 2) least += supported(least + step - 1) ? 0 : step;
       ASSERT_TRUE(supported(least) && !supported(least - 1));
-      SCOPED_TRACE(::testing::Message() << "D " << shape.embed << ", V " << shape.vocab << ": " << least << " bytes");
+      SCOPED_TRACE(::testing::Message() << "D " << shape.embed_dim << ", V " << shape.num_vocab << ": " << least
+                                        << " bytes");
       Step step({"", shape, 1, tensor_cores ? AttentionPrecision::split_bf16 : AttentionPrecision::fp32});
       const auto cause = [&](int bytes) {
         simt::device().shared_bytes = bytes;

@@ -38,9 +38,9 @@ constexpr int64_t kData = 9, kUpdates = 3, kImages = 2;
 struct Training {
   Case c;
   ModelShape shape = testing::with_final_norm(testing::raster_shape(4, 16, 2, 1, 6), c.final_norm);
-  size_t count = static_cast<size_t>(ParameterOffsets(shape).count);
+  size_t count = static_cast<size_t>(ParameterTable(shape).count);
   std::vector<float> weight_values = testing::drawn_weights(shape, 3);
-  std::vector<uint8_t> token_values = testing::drawn_tokens(static_cast<size_t>(kData * shape.length), 6, 4);
+  std::vector<uint8_t> token_values = testing::drawn_tokens(static_cast<size_t>(kData * shape.sequence_length), 6, 4);
   std::vector<int64_t> label_values, chosen;
   Buffer<uint8_t> tokens{"images", token_values};
   Buffer<float> weights{"weights", weight_values}, gradients{"gradients", count},
@@ -53,13 +53,13 @@ struct Training {
   std::unique_ptr<UpdateStep> update;
 
   explicit Training(const Case& of, bool gradients_only = false) : c(of) {
-    for (int64_t i = 0; i < kData; ++i) label_values.push_back((i * 7 + 3) % shape.classes);
+    for (int64_t i = 0; i < kData; ++i) label_values.push_back((i * 7 + 3) % shape.num_classes);
     for (int64_t i = 0; i < kUpdates * c.batches * kImages; ++i) chosen.push_back(i * 5 % kData);
     labels = std::make_unique<Buffer<int64_t>>("labels", label_values);
     plan = std::make_unique<Buffer<int64_t>>("plan", chosen);
     next = std::make_unique<Buffer<int64_t>>("next", std::vector<int64_t>{0, 0});
     Update u{shape};
-    u.data = {kData, shape.length, tokens.data(), labels->data()};
+    u.data = {kData, shape.sequence_length, tokens.data(), labels->data()};
     u.plan = {kUpdates, plan->data(), rates.data(), next->data()};
     u.images = kImages;
     u.batch_size = 2 * kImages;  // another process has the others
@@ -102,8 +102,8 @@ struct Training {
       std::vector<int64_t> batch_labels;
       for (int64_t b = 0; b < kImages; ++b) {
         const int64_t image = chosen[static_cast<size_t>((n * c.batches + i) * kImages + b)];
-        batch.insert(batch.end(), token_values.begin() + image * shape.length,
-                     token_values.begin() + (image + 1) * shape.length);
+        batch.insert(batch.end(), token_values.begin() + image * shape.sequence_length,
+                     token_values.begin() + (image + 1) * shape.sequence_length);
         batch_labels.push_back(label_values[static_cast<size_t>(image)]);
       }
       const double share = 0.5, scale = share / static_cast<double>(c.batches);

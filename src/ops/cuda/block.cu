@@ -12,18 +12,8 @@
 namespace igpt::ops::cuda {
 namespace {
 
-template <class T>
-DeviceBlock<T> on_device(T* first, int64_t embed) {
-  const BlockParameters<T> p(first, embed);
-  return {simt::device_ptr(p.ln_1_weight), simt::device_ptr(p.ln_1_bias), simt::device_ptr(p.ln_2_weight),
-          simt::device_ptr(p.ln_2_bias),   simt::device_ptr(p.in),        simt::device_ptr(p.in_bias),
-          simt::device_ptr(p.out),         simt::device_ptr(p.out_bias),  simt::device_ptr(p.up),
-          simt::device_ptr(p.up_bias),     simt::device_ptr(p.down),      simt::device_ptr(p.down_bias)};
-}
-
 DeviceSizes on_device(const BlockSizes& sizes, int64_t tiles_of_block) {
-  return {sizes.tokens, static_cast<int>(sizes.embed), sizes.residual_from_normalised, static_cast<int>(tiles_of_block),
-          block_parameter_count(sizes.embed)};
+  return {sizes.tokens, sizes.embed, sizes.pre_norm, static_cast<int>(tiles_of_block), block_floats(sizes.embed)};
 }
 
 Parts parts(const BlockSizes& sizes) {
@@ -34,7 +24,7 @@ Parts parts(const BlockSizes& sizes) {
 template <class Kernel, class Arguments>
 const char* launch(const BlockSizes& sizes, int64_t blocks, int (*bytes)(int, int), int tokens, void* stream,
                    Kernel kernel, const Arguments& arguments) {
-  const simt::Config config{{blocks}, kDenseThreads, bytes(tokens, static_cast<int>(sizes.embed)), stream};
+  const simt::Config config{{blocks}, kDenseThreads, bytes(tokens, sizes.embed), stream};
   return simt::launch(config, kernel, arguments);
 }
 
@@ -42,23 +32,31 @@ constexpr const char* kNoKernel = "there is no kernel for these sizes";
 
 }  // namespace
 
+int64_t block_floats(int64_t embed) {
+  int64_t count = 0;
+  BlockParameters<char> block;
+  for_each_parameter(block, embed, [&](const char*, char&, int64_t rows, int64_t columns) {
+    count += rows * std::max<int64_t>(columns, 1);
+  });
+  return count;
+}
+
 int64_t block_parts(const BlockSizes& sizes) {
   return parts(sizes).count;
 }
 
 int block_shared_bytes(const BlockSizes& sizes) {
-  const int width = static_cast<int>(sizes.embed);
   return with_embed(sizes.embed, [&](auto embed) {
     constexpr int kTokens = tokens_of_tile<embed()>;
-    return std::max({qkv_forward_bytes(kTokens, width), mlp_forward_bytes(kTokens, width),
-                     mlp_backward_bytes(kTokens, width), qkv_backward_bytes(kTokens, width)});
+    return std::max({qkv_forward_bytes(kTokens, sizes.embed), mlp_forward_bytes(kTokens, sizes.embed),
+                     mlp_backward_bytes(kTokens, sizes.embed), qkv_backward_bytes(kTokens, sizes.embed)});
   });
 }
 
 const char* qkv_forward(const QkvForward& a, void* stream) {
   if (!block_supports(a.sizes)) return kNoKernel;
-  const QkvForwardArguments arguments{on_device(a.sizes, 1), on_device(a.weights, a.sizes.embed), simt::device_ptr(a.x),
-                                      simt::device_ptr(a.qkv)};
+  const QkvForwardArguments arguments{on_device(a.sizes, 1), block_on_device(a.weights, a.sizes.embed),
+                                      simt::device_ptr(a.x), simt::device_ptr(a.qkv)};
   return with_embed(a.sizes.embed, [&](auto embed) {
     constexpr int kTokens = tokens_of_tile<embed()>;
     return launch(a.sizes, (a.sizes.tokens + kTokens - 1) / kTokens, qkv_forward_bytes, kTokens, stream,
@@ -68,7 +66,7 @@ const char* qkv_forward(const QkvForward& a, void* stream) {
 
 const char* mlp_forward(const MlpForward& a, void* stream) {
   if (!block_supports(a.sizes)) return kNoKernel;
-  const MlpForwardArguments arguments{on_device(a.sizes, 1),   on_device(a.weights, a.sizes.embed),
+  const MlpForwardArguments arguments{on_device(a.sizes, 1),   block_on_device(a.weights, a.sizes.embed),
                                       simt::device_ptr(a.x),   simt::device_ptr(a.attended),
                                       simt::device_ptr(a.mid), simt::device_ptr(a.out)};
   return with_embed(a.sizes.embed, [&](auto embed) {
@@ -82,8 +80,8 @@ const char* mlp_backward(const MlpBackward& a, void* stream) {
   if (!block_supports(a.sizes)) return kNoKernel;
   const Parts part = parts(a.sizes);
   const MlpBackwardArguments arguments{on_device(a.sizes, part.tiles_of_block),
-                                       on_device(a.weights, a.sizes.embed),
-                                       on_device(a.sums, a.sizes.embed),
+                                       block_on_device(a.weights, a.sizes.embed),
+                                       block_on_device(a.sums, a.sizes.embed),
                                        simt::device_ptr(a.mid),
                                        simt::device_ptr(a.attended),
                                        simt::device_ptr(a.d_out),
@@ -99,8 +97,8 @@ const char* qkv_backward(const QkvBackward& a, void* stream) {
   if (!block_supports(a.sizes)) return kNoKernel;
   const Parts part = parts(a.sizes);
   const QkvBackwardArguments arguments{on_device(a.sizes, part.tiles_of_block),
-                                       on_device(a.weights, a.sizes.embed),
-                                       on_device(a.sums, a.sizes.embed),
+                                       block_on_device(a.weights, a.sizes.embed),
+                                       block_on_device(a.sums, a.sizes.embed),
                                        simt::device_ptr(a.x),
                                        simt::device_ptr(a.d_qkv),
                                        simt::device_ptr(a.d_mid),

@@ -2,44 +2,18 @@
 
 #include <cstdint>
 
+#include "igpt/ops/model_shape.h"
+
 namespace igpt::ops::cuda {
 
-/// Where a transformer block's parameters, or their gradients, lie one after the other, in the order of
-/// igpt::parameter_shapes.
-template <class T>
-struct BlockParameters {
-  T *ln_1_weight, *ln_1_bias, *ln_2_weight, *ln_2_bias;  // (D)
-  T *in, *in_bias;                                       // (3D, D): q, k, v
-  T *out, *out_bias;                                     // (D, D)
-  T *up, *up_bias;                                       // mlp.0 (4D, D)
-  T *down, *down_bias;                                   // mlp.2 (D, 4D)
-
-  BlockParameters(T* first, int64_t d)
-      : ln_1_weight(first),
-        ln_1_bias(ln_1_weight + d),
-        ln_2_weight(ln_1_bias + d),
-        ln_2_bias(ln_2_weight + d),
-        in(ln_2_bias + d),
-        in_bias(in + 3 * d * d),
-        out(in_bias + 3 * d),
-        out_bias(out + d * d),
-        up(out_bias + d),
-        up_bias(up + 4 * d * d),
-        down(up_bias + 4 * d),
-        down_bias(down + 4 * d * d) {}
-};
-constexpr int64_t block_parameter_count(int64_t d) {
-  return 12 * d * d + 13 * d;
-}
-
 struct BlockSizes {
-  int64_t tokens = 0;                    ///< T: of all images together
-  int64_t embed = 0;                     ///< D: a multiple of 4, up to 64
-  bool residual_from_normalised = true;  ///< attention is added to ln_1's output (the original), or to its input
+  int64_t tokens = 0;     ///< T: of all images together
+  int embed = 0;          ///< D: a multiple of 4, up to 64
+  bool pre_norm = false;  ///< the residual branch continues from ln_1's input, not from its output
 };
 
 /// What surrounds attention in a block, each a launch. All arrays are fp32 in device memory, at multiples of 16 bytes;
-/// `weights` and `sums` point to ln_1.weight. `sums` is (block_parts(sizes), block_parameter_count(D)): each backward
+/// `weights` and `sums` point to ln_1.weight. `sums` is (block_parts(sizes), block_floats(D)): each backward
 /// kernel writes its own columns of all rows, and the sum of the rows is the gradient.
 struct QkvForward {
   BlockSizes sizes;
@@ -66,6 +40,8 @@ constexpr bool block_supports(const BlockSizes& sizes) {
   return sizes.embed >= 4 && sizes.embed <= 64 && sizes.embed % 4 == 0 && sizes.tokens > 0 &&
          sizes.tokens <= (int64_t{1} << 31);
 }
+/// Floats of a block's parameters.
+int64_t block_floats(int64_t embed);
 int64_t block_parts(const BlockSizes& sizes);
 int block_shared_bytes(const BlockSizes& sizes);  ///< of the kernel that needs most of a block's shared memory
 

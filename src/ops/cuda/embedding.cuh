@@ -9,7 +9,7 @@
 namespace igpt::ops::cuda {
 
 struct EmbeddingForwardArguments {
-  DeviceEmbedding sizes;
+  EmbeddingSizes sizes;
   simt::ptr<const float> tables, positions;
   simt::ptr<const uint8_t> tokens;
   simt::ptr<float> x;
@@ -27,14 +27,14 @@ embedding_forward_of(SIMT_ARGUMENT EmbeddingForwardArguments in) {
 }
 
 struct EmbeddingBackwardArguments {
-  DeviceEmbedding sizes;
-  int tokens_of_block, slices;
+  EmbeddingSizes sizes;
+  int tokens_of_block, slices, tables;
   simt::ptr<const uint8_t> tokens;
   simt::ptr<const float> dx;
   simt::ptr<float> sums;
 };
 
-/// Grid (parts, K). A thread owns one column of one of `slices` tables of the block.
+/// Grid (parts, tables). A thread owns one column of one of `slices` tables of the block.
 SIMT_KERNEL(kDenseThreads)
 embedding_backward_of(SIMT_ARGUMENT EmbeddingBackwardArguments in) {
   const int embed = in.sizes.embed, table = (in.sizes.vocab + 1) * embed, k = simt::block_y();
@@ -42,7 +42,7 @@ embedding_backward_of(SIMT_ARGUMENT EmbeddingBackwardArguments in) {
   const auto tables = arena.take<float>(in.slices * table, "tables");
   for (int i = simt::thread(); i < in.slices * table; i += kDenseThreads) tables[i] = 0.0f;
   simt::sync_threads();
-  const int down = in.sizes.neighbours.down[k], right = in.sizes.neighbours.right[k];
+  const int down = in.sizes.down[k], right = in.sizes.right[k];
   const int column = simt::thread() % embed, slice = simt::thread() / embed;
   const int64_t first = int64_t{simt::block()} * in.tokens_of_block;
   for (int n = slice; n < in.tokens_of_block && first + n < in.sizes.tokens && slice < in.slices; n += in.slices) {
@@ -52,7 +52,7 @@ embedding_backward_of(SIMT_ARGUMENT EmbeddingBackwardArguments in) {
     tables[slice * table + row * embed + column] += static_cast<float>(in.dx[token * embed + column]);
   }
   simt::sync_threads();
-  const auto sums = in.sums + (int64_t{simt::block()} * in.sizes.neighbours.count + k) * table;
+  const auto sums = in.sums + (int64_t{simt::block()} * in.tables + k) * table;
   for (int i = simt::thread(); i < table; i += kDenseThreads) {
     float sum = 0.0f;
     for (int s = 0; s < in.slices; ++s) sum += tables[s * table + i];

@@ -2,38 +2,43 @@
 
 #include <cstdint>
 
+#include "igpt/ops/model_shape.h"
+#include "igpt/ops/neighbourhood.h"
+
 namespace igpt::ops::cuda {
 
-constexpr int kMostNeighbours = 60;
-
-/// What is embedded before a position: the tokens of K positions that come before it in raster order, each from a table
-/// of its own, and the position itself.
-struct Neighbourhood {
-  int count = 1;  ///< K
-  int side = 0;   ///< of the image; 0: K = 1, the token before in raster order
-  int8_t down[kMostNeighbours]{}, right[kMostNeighbours]{};  ///< from the position to the neighbour, where side > 0
-};
-
+/// The embedding of a position is the sum of a row of each token table and of the rows of the position itself.
+///
+/// Without neighbours there is one token table, whose row 0 (sos) stands before the image and whose row v + 1 is token
+/// v, as sos and token_embeddings lie in the flat buffer; and a row for each position. With K neighbours each has a
+/// table of its own, in which row v is token v and the last row stands for what is outside the image; positions are the
+/// rows of the image, then its columns.
 struct EmbeddingSizes {
-  int64_t images = 0, length = 0;  ///< B, S
-  int64_t embed = 0, vocab = 0;    ///< D: a multiple of 4, up to 64; V: up to 255
-  Neighbourhood neighbours;
+  int64_t tokens = 0;                                        ///< B S
+  int length = 0;                                            ///< S
+  int embed = 0;                                             ///< D: a multiple of 4, up to 64
+  int vocab = 0;                                             ///< V: up to 255
+  int neighbours = 0, side = 0;                              ///< K; of the square image
+  int8_t down[kMostNeighbours]{}, right[kMostNeighbours]{};  ///< from the position to each neighbour
 
-  int64_t table_rows() const { return neighbours.count * (vocab + 1); }
-  /// Of the position tables: S, or the rows and the columns of the image.
-  int64_t position_rows() const { return neighbours.side > 0 ? 2 * int64_t{neighbours.side} : length; }
+  EmbeddingSizes() = default;
+  EmbeddingSizes(const ModelShape& shape, int64_t images);
+
+  int tables() const { return neighbours > 0 ? neighbours : 1; }
+  int64_t table_rows() const { return int64_t{tables()} * (vocab + 1); }
+  int64_t position_rows() const { return neighbours > 0 ? 2 * side : length; }
+  /// Where the tables begin in the flat buffer of parameters.
+  int64_t first_table(const ParameterTable& at) const { return neighbours > 0 ? at.token_embeddings : at.sos; }
 };
 
-/// tables (K, V + 1, D): with side 0 the first row (sos) stands before the image and token v is row v + 1, as sos and
-/// token_embeddings lie in the flat buffer; else token v is row v, and the last row stands for what is outside the
-/// image. positions (S, D), or rows and columns (2 side, D). tokens (B, S) < V. x (B, S, D).
+/// tables (table_rows, D), positions (position_rows, D), tokens (B, S) < V, x (B, S, D).
 struct EmbeddingForward {
   EmbeddingSizes sizes;
   const float *tables, *positions;
   const uint8_t* tokens;
   float* x;
 };
-/// `sums` (embedding_parts(sizes), K (V + 1), D): the sum over the first dimension is the gradient of the tables.
+/// `sums` (embedding_parts(sizes), table_rows, D): the sum over the first dimension is the gradient of the tables.
 struct EmbeddingBackward {
   EmbeddingSizes sizes;
   const uint8_t* tokens;

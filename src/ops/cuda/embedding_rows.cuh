@@ -5,35 +5,29 @@
 
 namespace igpt::ops::cuda {
 
-struct DeviceEmbedding {
-  int64_t tokens;  // B S
-  int length, embed, vocab;
-  Neighbourhood neighbours;
-};
-
-/// Row of a table for what is before position `at` of an image: the neighbour `down` and `right` of it, or where side
-/// is 0 the token before. `tokens` are the image's, of any type.
+/// The row of a token table for position `at` of an image: that of the neighbour `down` and `right` of it or, without
+/// neighbours, of the token before. `tokens` are the image's, of any type.
 template <class Tokens>
-SIMT_DEVICE int embedding_row(const DeviceEmbedding& in, Tokens tokens, int at, int down, int right) {
-  const int side = in.neighbours.side;
-  if (side == 0) return at == 0 ? 0 : 1 + static_cast<int>(tokens[at - 1]);
-  const int row = at / side + down, column = at % side + right;
-  const bool inside = row >= 0 && column >= 0 && column < side;
-  return inside ? static_cast<int>(tokens[row * side + column]) : in.vocab;
+SIMT_DEVICE int embedding_row(const EmbeddingSizes& in, Tokens tokens, int at, int down, int right) {
+  if (in.neighbours == 0) return at == 0 ? 0 : 1 + static_cast<int>(tokens[at - 1]);
+  const int row = at / in.side + down, column = at % in.side + right;
+  const bool inside = row >= 0 && column >= 0 && column < in.side;
+  return inside ? static_cast<int>(tokens[row * in.side + column]) : in.vocab;
 }
 
 /// Four columns of a position's embedding.
 template <class Tokens>
-SIMT_DEVICE Four embedded(const DeviceEmbedding& in, simt::ptr<const float> tables, simt::ptr<const float> positions,
+SIMT_DEVICE Four embedded(const EmbeddingSizes& in, simt::ptr<const float> tables, simt::ptr<const float> positions,
                           Tokens tokens, int at, int column) {
-  const Neighbourhood& n = in.neighbours;
-  Four sum = load_four(positions + ((n.side > 0 ? at / n.side : at) * in.embed + column));
-  if (n.side > 0) sum = sum + load_four(positions + ((n.side + at % n.side) * in.embed + column));
+  const bool plane = in.neighbours > 0;
+  Four sum = load_four(positions + ((plane ? at / in.side : at) * in.embed + column));
+  if (plane) sum = sum + load_four(positions + ((in.side + at % in.side) * in.embed + column));
+  int k = 0;
 #pragma unroll 1
-  for (int k = 0; k < n.count; ++k) {
-    const int neighbour = embedding_row(in, tokens, at, n.down[k], n.right[k]);
-    sum = sum + load_four(tables + ((k * (in.vocab + 1) + neighbour) * in.embed + column));
-  }
+  do {
+    const int row = embedding_row(in, tokens, at, in.down[k], in.right[k]);
+    sum = sum + load_four(tables + ((k * (in.vocab + 1) + row) * in.embed + column));
+  } while (++k < in.neighbours);
   return sum;
 }
 

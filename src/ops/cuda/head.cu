@@ -17,13 +17,11 @@ int64_t head_parts(const HeadSizes& sizes) {
 }
 
 int head_shared_bytes(const HeadSizes& s) {
-  return with_embed(s.embed, [&](auto embed) {
-    return head_bytes(tokens_of_tile<embed()>, static_cast<int>(s.embed), static_cast<int>(s.outputs));
-  });
+  return with_embed(s.embed, [&](auto embed) { return head_bytes(tokens_of_tile<embed()>, s.embed, s.outputs); });
 }
 
 int classifier_shared_bytes(const HeadSizes& s) {
-  return classifier_bytes(static_cast<int>(s.embed), static_cast<int>(s.outputs));
+  return classifier_bytes(s.embed, s.outputs);
 }
 
 const char* head(const Head& a, void* stream) {
@@ -31,7 +29,7 @@ const char* head(const Head& a, void* stream) {
   const auto norm = simt::device_ptr(a.sizes.final_norm ? a.norm : nullptr);
   const auto norm_sums = simt::device_ptr(a.sizes.final_norm ? a.sums : nullptr);
   const Parts part = parts(a.sizes);
-  const int embed = static_cast<int>(a.sizes.embed), vocab = static_cast<int>(a.sizes.outputs);
+  const int embed = a.sizes.embed, vocab = a.sizes.outputs;
   const HeadArguments arguments{a.sizes.tokens(),
                                 embed,
                                 vocab,
@@ -60,9 +58,9 @@ const char* classifier(const Classifier& a, void* stream) {
   if (!head_supports(a.sizes, kMostClasses)) return "there is no kernel for these sizes";
   const auto norm = simt::device_ptr(a.sizes.final_norm ? a.norm : nullptr);
   const auto norm_sums = simt::device_ptr(a.sizes.final_norm ? a.sums : nullptr);
-  const int embed = static_cast<int>(a.sizes.embed), classes = static_cast<int>(a.sizes.outputs);
+  const int embed = a.sizes.embed, classes = a.sizes.outputs;
   float* const weight_sums = a.sums && a.sizes.final_norm ? a.sums + 2 * embed : a.sums;
-  const ClassifierArguments arguments{static_cast<int>(a.sizes.length),
+  const ClassifierArguments arguments{a.sizes.length,
                                       embed,
                                       classes,
                                       a.sizes.final_norm,

@@ -5,10 +5,11 @@
 namespace igpt::ops::cuda {
 
 struct HeadSizes {
-  int64_t images = 0, length = 0;  ///< B, S
-  int64_t embed = 0;               ///< D: a multiple of 4, up to 64
-  int64_t outputs = 0;             ///< V, up to 256, or C
-  bool final_norm = false;         ///< whether ln_f is applied before the head
+  int64_t images = 0;       ///< B
+  int length = 0;           ///< S
+  int embed = 0;            ///< D: a multiple of 4, up to 64
+  int outputs = 0;          ///< V, up to 256, or C
+  bool final_norm = false;  ///< whether ln_f is applied before the head
 
   int64_t tokens() const { return images * length; }
 };
@@ -41,17 +42,17 @@ struct Classifier {
   bool add_to_dx = false;             ///< dx grows by the gradient instead of becoming it
 };
 
-constexpr bool head_supports(const HeadSizes& s, int64_t most_outputs) {
+constexpr bool head_supports(const HeadSizes& s, int most_outputs) {
   return s.images > 0 && s.length > 0 && s.tokens() <= (int64_t{1} << 31) && s.embed >= 4 && s.embed <= 64 &&
          s.embed % 4 == 0 && s.outputs > 0 && s.outputs <= most_outputs;
 }
-constexpr int64_t kMostTokens = 256, kMostClasses = 1024;
+constexpr int kMostTokens = 256, kMostClasses = 1024;
 
 int64_t head_parts(const HeadSizes& sizes);
 int head_shared_bytes(const HeadSizes& sizes);  ///< of a block
 int classifier_shared_bytes(const HeadSizes& sizes);
 constexpr int64_t head_sums(const HeadSizes& s) {
-  return (s.final_norm ? 2 * s.embed : 0) + s.outputs * s.embed;
+  return (s.final_norm ? 2 * s.embed : 0) + int64_t{s.outputs} * s.embed;
 }
 constexpr int64_t classifier_sums(const HeadSizes& s) {
   return head_sums(s) + s.outputs;

@@ -10,15 +10,15 @@ namespace igpt::ops::cuda {
 
 struct QkvForwardArguments {
   DeviceSizes sizes;
-  DeviceBlock<const float> weights;
+  BlockParameters<simt::ptr<const float>> weights;
   simt::ptr<const float> x;
   simt::ptr<float> qkv;
 };
 
 struct QkvBackwardArguments {
   DeviceSizes sizes;
-  DeviceBlock<const float> weights;
-  DeviceBlock<float> sums;  // of block 0
+  BlockParameters<simt::ptr<const float>> weights;
+  BlockParameters<simt::ptr<float>> sums;  // of block 0
   simt::ptr<const float> x, d_qkv, d_mid;
   simt::ptr<float> dx;
 };
@@ -43,7 +43,7 @@ layer_norm_qkv_forward(QkvForwardArguments in) {
   own.normalise(normed);
   own.scale(normed, normed, in.weights.ln_1_weight, in.weights.ln_1_bias);
   simt::sync_threads();
-  multiply<kTokens>(normed, embed, {in.weights.in, embed}, 3 * embed, [&](int token, int column, const Four& y) {
+  multiply<kTokens>(normed, embed, {in.weights.in_weight, embed}, 3 * embed, [&](int token, int column, const Four& y) {
     if (first + token < in.sizes.tokens)
       store_four(in.qkv + ((first + token) * 3 * embed + column), y + load_four(in.weights.in_bias + column));
   });
@@ -66,22 +66,23 @@ layer_norm_qkv_backward(QkvBackwardArguments in) {
     own.load(normalised, in.x, first, in.sizes.tokens);
     const float inverse_sigma = own.normalise(normalised);
     own.scale(normed, normalised, in.weights.ln_1_weight, in.weights.ln_1_bias);
-    own.load(d_normed, in.d_mid, first, in.sizes.residual_from_normalised ? in.sizes.tokens : 0);
+    own.load(d_normed, in.d_mid, first, in.sizes.pre_norm ? 0 : in.sizes.tokens);
     own_of_qkv.load(d_qkv, in.d_qkv, first, in.sizes.tokens);
     simt::sync_threads();
     add_rows<kTokens>(d_qkv, 3 * embed, in.sums.in_bias + sums, tile == 0);
-    add_outer_product<kTokens>(d_qkv, 3 * embed, normed, embed, in.sums.in + sums, embed, tile == 0);
-    multiply_back<kTokens>(d_qkv, 3 * embed, {in.weights.in, embed}, embed, [&](int token, int column, const Four& y) {
-      const auto to = d_normed[token] + column;
-      store_four(to, load_four(to) + y);
-    });
+    add_outer_product<kTokens>(d_qkv, 3 * embed, normed, embed, in.sums.in_weight + sums, embed, tile == 0);
+    multiply_back<kTokens>(d_qkv, 3 * embed, {in.weights.in_weight, embed}, embed,
+                           [&](int token, int column, const Four& y) {
+                             const auto to = d_normed[token] + column;
+                             store_four(to, load_four(to) + y);
+                           });
     simt::sync_threads();
     add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sums.ln_1_weight + sums, in.sums.ln_1_bias + sums,
                                 tile == 0);
     own.normalise_backward(d_normed, normalised, in.weights.ln_1_weight, inverse_sigma, [&](int column, Four dx) {
       const int64_t at = (first + own.token) * embed + column;
       if (!inside) return;
-      if (!in.sizes.residual_from_normalised) dx = dx + load_four(in.d_mid + at);
+      if (in.sizes.pre_norm) dx = dx + load_four(in.d_mid + at);
       store_four(in.dx + at, dx);
     });
     simt::sync_threads();

@@ -12,15 +12,15 @@ namespace igpt::ops::cuda {
 
 struct MlpForwardArguments {
   DeviceSizes sizes;
-  DeviceBlock<const float> weights;
+  BlockParameters<simt::ptr<const float>> weights;
   simt::ptr<const float> x, attended;
   simt::ptr<float> mid, out;
 };
 
 struct MlpBackwardArguments {
   DeviceSizes sizes;
-  DeviceBlock<const float> weights;
-  DeviceBlock<float> sums;  // of block 0
+  BlockParameters<simt::ptr<const float>> weights;
+  BlockParameters<simt::ptr<float>> sums;  // of block 0
   simt::ptr<const float> mid, attended, d_out;
   simt::ptr<float> d_mid, d_attended;
 };
@@ -43,7 +43,7 @@ mlp_block_forward(MlpForwardArguments in) {
       normed(arena, kTokens, embed, "normed"), hidden(arena, kTokens, kHiddenChunk, "hidden");
   const OwnColumns<kTokens> own(embed);
   own.load(x, in.x, first, in.sizes.tokens);
-  if (in.sizes.residual_from_normalised) {
+  if (!in.sizes.pre_norm) {
     own.normalise(x);
     own.scale(x, x, in.weights.ln_1_weight, in.weights.ln_1_bias);
   }
@@ -53,7 +53,7 @@ mlp_block_forward(MlpForwardArguments in) {
     const auto to = x[token] + column;
     store_four(to, load_four(to) + y);
   };
-  multiply<kTokens>(attended, embed, {in.weights.out, embed}, embed, [&](int token, int column, const Four& y) {
+  multiply<kTokens>(attended, embed, {in.weights.out_weight, embed}, embed, [&](int token, int column, const Four& y) {
     add_to_x(token, column, y + load_four(in.weights.out_bias + column));
   });
   simt::sync_threads();
@@ -64,7 +64,7 @@ mlp_block_forward(MlpForwardArguments in) {
   for (int chunk = 0; chunk < hidden_units; chunk += kHiddenChunk) {
     const int units = hidden_units - chunk < kHiddenChunk ? hidden_units - chunk : kHiddenChunk;
     simt::sync_threads();
-    multiply<kTokens>(normed, embed, {in.weights.up + chunk * embed, embed}, units,
+    multiply<kTokens>(normed, embed, {in.weights.up_weight + chunk * embed, embed}, units,
                       [&](int token, int column, const Four& y) {
                         Four a = y + load_four(in.weights.up_bias + (chunk + column));
 #pragma unroll
@@ -72,7 +72,7 @@ mlp_block_forward(MlpForwardArguments in) {
                         store_four(hidden[token] + column, a);
                       });
     simt::sync_threads();
-    multiply<kTokens>(hidden, units, {in.weights.down + chunk, hidden_units}, embed,
+    multiply<kTokens>(hidden, units, {in.weights.down_weight + chunk, hidden_units}, embed,
                       [&](int token, int column, const Four& y) {
                         add_to_x(token, column, chunk == 0 ? y + load_four(in.weights.down_bias + column) : y);
                       });
@@ -105,7 +105,7 @@ mlp_block_backward(MlpBackwardArguments in) {
     add_rows<kTokens>(d, embed, in.sums.down_bias + sums, tile == 0);
     for (int chunk = 0; chunk < hidden_units; chunk += kHiddenChunk) {
       const int units = hidden_units - chunk < kHiddenChunk ? hidden_units - chunk : kHiddenChunk;
-      const Matrix up{in.weights.up + chunk * embed, embed}, down{in.weights.down + chunk, hidden_units};
+      const Matrix up{in.weights.up_weight + chunk * embed, embed}, down{in.weights.down_weight + chunk, hidden_units};
       multiply<kTokens>(normed, embed, up, units, [&](int token, int column, const Four& y) {
         const Four a = y + load_four(in.weights.up_bias + (chunk + column));
         Four gelu, slope;
@@ -126,8 +126,10 @@ mlp_block_backward(MlpBackwardArguments in) {
         store_four(d_hidden[token] + column, slope);
       });
       simt::sync_threads();
-      add_outer_product<kTokens>(d, embed, hidden, units, in.sums.down + (sums + chunk), hidden_units, tile == 0);
-      add_outer_product<kTokens>(d_hidden, units, normed, embed, in.sums.up + (sums + chunk * embed), embed, tile == 0);
+      add_outer_product<kTokens>(d, embed, hidden, units, in.sums.down_weight + (sums + chunk), hidden_units,
+                                 tile == 0);
+      add_outer_product<kTokens>(d_hidden, units, normed, embed, in.sums.up_weight + (sums + chunk * embed), embed,
+                                 tile == 0);
       add_rows<kTokens>(d_hidden, units, in.sums.up_bias + (sums + chunk), tile == 0);
       multiply_back<kTokens>(d_hidden, units, up, embed, [&](int token, int column, const Four& y) {
         const auto to = d_normed[token] + column;
@@ -144,8 +146,8 @@ mlp_block_backward(MlpBackwardArguments in) {
     own.store(in.d_mid, d, first, in.sizes.tokens);
     simt::sync_threads();
     add_rows<kTokens>(d, embed, in.sums.out_bias + sums, tile == 0);
-    add_outer_product<kTokens>(d, embed, attended, embed, in.sums.out + sums, embed, tile == 0);
-    multiply_back<kTokens>(d, embed, {in.weights.out, embed}, embed, [&](int token, int column, const Four& y) {
+    add_outer_product<kTokens>(d, embed, attended, embed, in.sums.out_weight + sums, embed, tile == 0);
+    multiply_back<kTokens>(d, embed, {in.weights.out_weight, embed}, embed, [&](int token, int column, const Four& y) {
       if (first + token < in.sizes.tokens) store_four(in.d_attended + ((first + token) * embed + column), y);
     });
     simt::sync_threads();

@@ -1,5 +1,7 @@
 #include "src/ops/cuda/sampler.h"
 
+#include "src/ops/cuda/block_arguments.cuh"
+#include "src/ops/cuda/model_sizes.h"
 #include "src/ops/cuda/sampler.cuh"
 
 namespace igpt::ops::cuda {
@@ -20,29 +22,30 @@ const char* launch(SamplerArguments arguments, int64_t images, void* stream) {
 }  // namespace
 
 int sampler_shared_bytes(const ModelShape& s) {
-  return sampler_bytes(static_cast<int>(s.embed), static_cast<int>(s.vocab), static_cast<int>(s.head_dim()));
+  return sampler_bytes(static_cast<int>(s.embed_dim), static_cast<int>(s.num_vocab), static_cast<int>(s.head_dim()));
 }
 
 const char* sample(const Sampler& a, void* stream) {
   const ModelShape& s = a.shape;
   if (!has_kernels(s, a.images)) return "there is no kernel for these sizes";
-  const ParameterOffsets at(s);
-  const SamplerArguments arguments{{a.images * s.length, static_cast<int>(s.length), static_cast<int>(s.embed),
-                                    static_cast<int>(s.vocab), s.neighbours},
-                                   static_cast<int>(s.heads),
-                                   static_cast<int>(s.layers),
+  const ParameterTable at(s);
+  const EmbeddingSizes embedding(s, a.images);
+  const SamplerArguments arguments{embedding,
+                                   static_cast<int>(s.num_heads),
+                                   static_cast<int>(s.num_layers),
                                    static_cast<int>(a.given),
-                                   s.residual_from_normalised,
+                                   s.pre_norm,
                                    s.final_norm,
                                    /*cache_in_shared=*/false,
                                    1.0 / a.options.temperature,
                                    a.options.top_p,
                                    a.options.top_k,
                                    a.options.seed,
-                                   simt::device_ptr(a.weights + at.tables),
-                                   simt::device_ptr(a.weights + at.positions),
-                                   simt::device_ptr(a.weights + at.blocks),
-                                   simt::device_ptr(a.weights + at.norm),
+                                   simt::device_ptr(a.weights + embedding.first_table(at)),
+                                   simt::device_ptr(a.weights + at.position_embeddings),
+                                   block_on_device(a.weights + at.blocks.front().ln_1_weight, s.embed_dim),
+                                   at.block_count(),
+                                   simt::device_ptr(a.weights + at.ln_f_weight),
                                    simt::device_ptr(a.weights + at.head),
                                    simt::device_ptr(a.streams),
                                    simt::device_ptr(a.tokens),

@@ -4,6 +4,7 @@
 // the first-level cache. Four neighbouring lanes compute an output and normalise its inputs for themselves: five
 // barriers for a layer. For each position of the default model 26,000 multiply-adds, and up to 25,000 of attention.
 
+#include "igpt/ops/model_shape.h"
 #include "src/ops/cuda/embedding_rows.cuh"
 #include "src/ops/cuda/gelu.cuh"
 #include "src/ops/cuda/logarithms.cuh"
@@ -16,13 +17,16 @@ constexpr int kOutputLanes = 4;
 constexpr int kMostFours = 4;  // of a lane's share of D
 
 struct SamplerArguments {
-  DeviceEmbedding sizes;
+  EmbeddingSizes sizes;
   int heads, layers, given;
-  bool residual_from_normalised, final_norm, cache_in_shared;
+  bool pre_norm, final_norm, cache_in_shared;
   double inverse_temperature, top_p;
   int64_t top_k;
   uint64_t seed;
-  simt::ptr<const float> tables, positions, blocks, norm, head;
+  simt::ptr<const float> tables, positions;
+  BlockParameters<simt::ptr<const float>> first_block;
+  int64_t floats_of_block;
+  simt::ptr<const float> norm, head;
   simt::ptr<const uint64_t> streams;
   simt::ptr<uint8_t> tokens;
   simt::ptr<float> cache;
@@ -198,28 +202,21 @@ struct SamplerMemory {
 
 /// A block of the model at position `at`: `memory.h` in and out.
 template <int kHeadDim>
-SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& memory, simt::ptr<const float> weights,
+SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& memory, int layer,
                               simt::ptr<float> cache, int at) {
   const int embed = in.sizes.embed, row = cache_row(embed, in.cache_in_shared);
-  const auto take = [&](int floats) {
-    const auto first = weights;
-    weights = weights + floats;
-    return first;
-  };
-  const auto ln_1_weight = take(embed), ln_1_bias = take(embed), ln_2_weight = take(embed), ln_2_bias = take(embed),
-             w_in = take(3 * embed * embed), in_bias = take(3 * embed), w_out = take(embed * embed),
-             out_bias = take(embed), up = take(4 * embed * embed), up_bias = take(4 * embed),
-             down = take(4 * embed * embed), down_bias = take(embed);
+  const BlockParameters<simt::ptr<const float>>& first = in.first_block;
+  const int64_t to_layer = layer * in.floats_of_block;
   const float scale = simt::inverse_sqrt(static_cast<float>(kHeadDim)) * kLog2E;
   {
     Share x(memory.h, embed);
-    if (simt::thread() < kOutputLanes && !in.residual_from_normalised) x.store(memory.residual, embed);
-    x.layer_norm(ln_1_weight, ln_1_bias, embed);
-    if (simt::thread() < kOutputLanes && in.residual_from_normalised) x.store(memory.residual, embed);
+    if (simt::thread() < kOutputLanes && in.pre_norm) x.store(memory.residual, embed);
+    x.layer_norm(first.ln_1_weight + to_layer, first.ln_1_bias + to_layer, embed);
+    if (simt::thread() < kOutputLanes && !in.pre_norm) x.store(memory.residual, embed);
     for_outputs(
-        3 * embed, [&](int o) { return x.dot(w_in + o * embed, embed); },
+        3 * embed, [&](int o) { return x.dot(first.in_weight + (to_layer + o * embed), embed); },
         [&](int o, float y) {
-          y += in_bias[o];
+          y += first.in_bias[to_layer + o];
           if (o < embed)
             memory.q[o] = y * scale;
           else
@@ -235,17 +232,17 @@ SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& m
     for (int k = 0; k < kMostFours; ++k)
       if (Share::column(k) < embed) x.four[k] = attended<kHeadDim>(memory.parts, in.heads, Share::column(k));
     for_outputs(
-        embed, [&](int o) { return x.dot(w_out + o * embed, embed); },
-        [&](int o, float y) { memory.residual[o] += y + out_bias[o]; });
+        embed, [&](int o) { return x.dot(first.out_weight + (to_layer + o * embed), embed); },
+        [&](int o, float y) { memory.residual[o] += y + first.out_bias[to_layer + o]; });
   }
   simt::sync_threads();
   {
     Share x(memory.residual, embed);
-    x.layer_norm(ln_2_weight, ln_2_bias, embed);
+    x.layer_norm(first.ln_2_weight + to_layer, first.ln_2_bias + to_layer, embed);
     for_outputs(
-        4 * embed, [&](int o) { return x.dot(up + o * embed, embed); },
+        4 * embed, [&](int o) { return x.dot(first.up_weight + (to_layer + o * embed), embed); },
         [&](int o, float y) {
-          y += up_bias[o];
+          y += first.up_bias[to_layer + o];
           memory.hidden[o] = y * Normal(y).cdf;
         });
   }
@@ -255,13 +252,14 @@ SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& m
       [&](int o) {
         float sum = 0.0f;
         for (int i = simt::thread() % kOutputLanes * 4; i < 4 * embed; i += kOutputLanes * 4) {
-          const Four a = load_four(memory.hidden + i), w = load_four(down + (o * 4 * embed + i));
+          const Four a = load_four(memory.hidden + i),
+                     w = load_four(first.down_weight + (to_layer + o * 4 * embed + i));
 #pragma unroll
           for (int j = 0; j < 4; ++j) sum = fmaf(a.x[j], w.x[j], sum);
         }
         return sum;
       },
-      [&](int o, float y) { memory.h[o] = memory.residual[o] + (y + down_bias[o]); });
+      [&](int o, float y) { memory.h[o] = memory.residual[o] + (y + first.down_bias[to_layer + o]); });
   simt::sync_threads();
 }
 
@@ -333,8 +331,7 @@ sample_images(SIMT_ARGUMENT SamplerArguments in) {
       store_four(memory.h + column, embedded(in.sizes, in.tables, in.positions, tokens, at, column));
     simt::sync_threads();
     for (int layer = 0; layer < in.layers; ++layer)
-      decode_block<kHeadDim>(in, memory, in.blocks + int64_t{layer} * (12 * embed * embed + 13 * embed),
-                             cache + int64_t{layer} * layer_rows, at);
+      decode_block<kHeadDim>(in, memory, layer, cache + int64_t{layer} * layer_rows, at);
     if (at < in.given && !in.logits) continue;
     Share x(memory.h, embed);
     if (in.final_norm) x.layer_norm(in.norm, in.norm + embed, embed);

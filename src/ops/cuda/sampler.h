@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "src/ops/cuda/model_shape.h"
+#include "igpt/ops/model_shape.h"
 
 namespace igpt::ops::cuda {
 
@@ -21,7 +21,7 @@ struct Sampler {
   int64_t images = 0;  ///< B
   int64_t given = 0;   ///< tokens of each image that are there
   DrawOptions options;
-  const float* weights;     ///< flat (ParameterOffsets)
+  const float* weights;     ///< flat (ParameterTable)
   const uint64_t* streams;  ///< (B)
   uint8_t* tokens;          ///< (B, S): from `given` on, they are written
   float* cache;             ///< (cache_floats); not touched where keys and values fit into shared memory
@@ -31,7 +31,7 @@ struct Sampler {
 
 /// Keys and values of all images.
 constexpr int64_t sampler_cache_floats(const ModelShape& s, int64_t images) {
-  return images * s.layers * s.length * 2 * s.embed;
+  return images * s.num_layers * s.sequence_length * 2 * s.embed_dim;
 }
 
 int sampler_shared_bytes(const ModelShape& shape);  ///< of a block, without keys and values

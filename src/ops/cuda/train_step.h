@@ -3,10 +3,7 @@
 #include <functional>
 #include <vector>
 
-#include "src/ops/cuda/attention.h"
-#include "src/ops/cuda/embedding.h"
-#include "src/ops/cuda/head.h"
-#include "src/ops/cuda/model_shape.h"
+#include "src/ops/cuda/model_sizes.h"
 
 namespace igpt::ops::cuda {
 
@@ -14,7 +11,7 @@ namespace igpt::ops::cuda {
 /// All arrays are allocated once and all launches depend on nothing but their contents, so that a graph can be made of
 /// a call. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
 ///
-/// `weights` and `gradients` are flat buffers (ParameterOffsets) in device memory, `tokens` (B, S) < V, `labels` (B) <
+/// `weights` and `gradients` are flat buffers (ParameterTable) in device memory, `tokens` (B, S) < V, `labels` (B) <
 /// C; nobody checks them. Results are the same bits in every run. Functions launch on `stream` (cudaStream_t) of the
 /// current device and return at once: null, or one line with the cause why not.
 class TrainStep {
@@ -58,15 +55,12 @@ class TrainStep {
   const char* attend(const Layer& layer, void* stream) const;
   const char* attend_backward(const Layer& layer, void* stream) const;
   const char* add_position_gradients(float* gradients, void* stream) const;
-  AttentionSizes attention_sizes() const;
-  HeadSizes head_sizes(int64_t outputs) const;
 
   const ModelShape shape_;
-  const ParameterOffsets at_;
+  const ParameterTable at_;
   const int64_t images_, tokens_;
   const AttentionPrecision precision_;
-  const EmbeddingSizes embedding_;
-  const BlockSizes block_;
+  const ModelSizes sizes_;
 
   std::vector<Layer> layers_;
   float* out_;                                    // (T, D): of the last block

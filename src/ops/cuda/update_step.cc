@@ -4,7 +4,7 @@ namespace igpt::ops::cuda {
 
 UpdateStep::UpdateStep(const Update& update, const TrainStep::Allocate& allocate)
     : update_(update), step_(update.shape, update.images, update.precision, allocate), adam_(update.adam) {
-  tokens_ = static_cast<uint8_t*>(allocate("tokens", update.images * update.shape.length, 1));
+  tokens_ = static_cast<uint8_t*>(allocate("tokens", update.images * update.shape.sequence_length, 1));
   if (update.classify) labels_ = static_cast<int64_t*>(allocate("labels", update.images, sizeof(int64_t)));
   rate_ = static_cast<float*>(allocate("rate", 1, sizeof(float)));
   adam_.learning_rate = rate_;

@@ -1,4 +1,4 @@
-#include "src/ops/cuda/model_shape.h"
+#include "src/ops/cuda/model_sizes.h"
 
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ namespace {
 using testing::plane_shape;
 using testing::raster_shape;
 
-TEST(CudaModelShape, IsSupportedWhereEachKernelFitsTheDevicesSharedMemory) {
+TEST(CudaModelSizes, IsSupportedWhereEachKernelFitsTheDevicesSharedMemory) {
   const simt::Limits turing{64 * 1024, false}, ada{99 * 1024, true}, hopper{227 * 1024, true};  // sm_75, 89 and 90
   const auto model = [](int embed, int vocab) { return raster_shape(28, embed, embed / 8, 8, vocab); };
   for (const auto& device : {turing, ada, hopper}) {
@@ -43,7 +43,7 @@ void expect_no_error_left() {}
 
 /// Of a head that wants 94 KB of shared memory for a block, or little.
 const char* logits_of(simt::Buffer<float>& weight, simt::Buffer<float>& x, simt::Buffer<float>& logits,
-                      int64_t outputs) {
+                      int outputs) {
   Head head{{1, 1, 32, outputs}, nullptr, weight.data(), x.data(), nullptr};
   head.logits = logits.data();
   return cuda::head(head);
