@@ -30,7 +30,7 @@ cli::Options declare(GifCommand& gif) {
   add_sampling_options(options, drawing.sampling, gif.common);
   options.group("Output");
   options.add("o,output", drawing.output, "the animation");
-  options.add("fps", drawing.animation.fps, "frames a second", frame_rates);
+  options.add("fps", drawing.animation.fps, "frames per second", frame_rates);
   options.add("scale", drawing.animation.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
   options.add("downsample", drawing.animation.downsample, "pixels drawn from one frame to the next", at_least(1));
   cli::add_json_option(options, gif.common);

@@ -1,11 +1,10 @@
 #include <cstdio>
-#include <memory>
 #include <string>
 
 #include "igpt/cli/options.h"
 #include "igpt/cli/program.h"
-#include "igpt/cli/progress.h"
 #include "igpt/cli/signals.h"
+#include "igpt/cli/terminal.h"
 #include "igpt/commands.h"
 #include "igpt/data/datasets.h"
 #include "igpt/data/prepare.h"
@@ -14,35 +13,6 @@
 namespace {
 
 using namespace igpt;
-
-// A progress bar for each download, with lines of log between them.
-class Report {
- public:
-  explicit Report(const cli::CommonOptions& common) : common_(common) {}
-
-  void note(const std::string& line) {
-    finish();
-    if (!common_.quiet) std::fprintf(stderr, "%s\n", cli::single_line(line).c_str());
-  }
-
-  void progress(const std::string& file, uint64_t done, uint64_t total) {
-    cli::throw_if_stopped();
-    if (total == 0) return;
-    if (!bar_ || file != file_) {
-      bar_ = std::make_unique<cli::Progress>(static_cast<int64_t>(total) / 1000, "kB", common_.quiet);
-      bar_->start_at(static_cast<int64_t>(done) / 1000);
-      file_ = file;
-    }
-    bar_->update(static_cast<int64_t>(done) / 1000, file);
-  }
-
-  void finish() { bar_.reset(); }
-
- private:
-  const cli::CommonOptions& common_;
-  std::unique_ptr<cli::Progress> bar_;
-  std::string file_;
-};
 
 void print(const data::DatasetSource& dataset, const std::string& folder, const data::PrepareResult& result) {
   std::printf("%s is %sin %s\n", dataset.title.c_str(), result.already_there ? "already " : "",
@@ -67,10 +37,10 @@ int prepare_data(int argc, char** argv) {
   options.add("dataset", dataset_name, "which dataset", one_of(data::dataset_names()));
   options.add("source", prepare.source, "folder with its IDX files, plain or .gz, or the URL of a mirror");
   options.group("Output");
-  options.add("palette", palette, "grey (16 of them), or a checkpoint whose palette the images are to have");
+  options.add("palette", palette, "grey (16 levels), or a checkpoint whose palette the images get");
   options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy");
-  options.add("dtype", prepare.dtype, "integer type; auto is the smallest that fits", one_of({"auto", "int64"}));
-  options.add("force", prepare.force, "make the files anew even if they are there");
+  options.add("dtype", prepare.dtype, "integer type; auto: the smallest that fits", one_of({"auto", "int64"}));
+  options.add("force", prepare.force, "write the files again even if they exist");
   cli::add_log_options(options, common);
   if (!options.parse(cli::arguments_of(argc, argv))) return 0;
 
@@ -79,7 +49,8 @@ int prepare_data(int argc, char** argv) {
   if (palette.empty()) throw UsageError("--palette: is empty; give grey, or the path of a checkpoint");
   if (data_dir.empty()) throw UsageError("--data_dir: is empty; give the name of a folder");
   const data::DatasetSource& dataset = data::find_dataset(fashion ? "fashion" : dataset_name);
-  Report report(common);
+  cli::Terminal terminal("kB", common);
+  const Hooks hooks = terminal.hooks();
   const std::string version = cli::version_text();
   prepare.data_dir = data_dir;
   if (palette != "grey") {
@@ -87,12 +58,17 @@ int prepare_data(int argc, char** argv) {
     prepare.palette_file = palette;
   }
   prepare.made_by = version.substr(0, version.find('\n'));
-  prepare.note = [&](const std::string& line) { report.note(line); };
+  prepare.note = hooks.note;
+  std::string current;  // each download has a bar of its own
   prepare.progress = [&](const std::string& file, uint64_t done, uint64_t total) {
-    report.progress(file, done, total);
+    cli::throw_if_stopped();
+    if (total == 0) return;
+    if (file != current) terminal.finish();
+    current = file;
+    hooks.progress(static_cast<int64_t>(total) / 1000, static_cast<int64_t>(done) / 1000, file);
   };
   const data::PrepareResult result = data::prepare(dataset, prepare);
-  report.finish();
+  terminal.finish();
   print(dataset, data_dir, result);
   return 0;
 }

@@ -104,18 +104,31 @@ struct TestCommand {
     auto& o = options;
     o.positional("CKPT", evaluate.checkpoint, "checkpoint of this project or the original");
     o.group("Test");
-    o.add("classify", classify, "test the class logits, whatever the checkpoint was trained for");
-    o.add("limit", evaluate.limit, "first images only (all)", at_least(1));
-    o.add("per_image", evaluate.per_image, ".npy for the nats of each image, or a classifier's logits");
-    o.add("batch_size", evaluate.batch_size, "images at a time", between(1, 1 << 20));
-    o.add("precision", evaluate.precision, "of matrix products; bf16 on a CPU takes AMX, else small models use fp32",
-          one_of({"fp32", "bf16"}));
+    o.add("classify", classify, "test the class logits even if the checkpoint was trained as a generative model");
+    o.add("limit", evaluate.limit, "only the first images", at_least(1), {.shown_default = "all"});
+    o.add("per_image", evaluate.per_image, "also write the nats of each image, or a classifier's logits, to this .npy");
+    o.add("batch_size", evaluate.batch_size, "images in a batch", between(1, 1 << 20));
+    o.add("precision", evaluate.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
     o.add("test_x", evaluate.test_x, "test images");
     o.add("test_y", evaluate.test_y, "test labels, for a classifier");
     o.group("Program");
     add_device_options(o, common);
     add_log_options(o, common);
     add_json_option(o, common);
+  }
+};
+
+struct CheckCommand {
+  CheckOptions check;
+  cli::CommonOptions common;
+  cli::Options options{"run check", "Compares this build's kernels for a device with LibTorch's operations.",
+                       "run check --device cuda:0"};
+
+  CheckCommand() {
+    options.group("Program");
+    cli::add_device_options(options, common);
+    cli::add_log_options(options, common);
+    cli::add_json_option(options, common);
   }
 };
 
@@ -168,6 +181,40 @@ int run_test(TestCommand& command) {
   return 0;
 }
 
+std::string in_words(const CheckRow& row) {
+  char numbers[128];
+  if (!row.failure.empty()) return row.failure;
+  std::snprintf(numbers, sizeof numbers, "error %.1e, allowed %.1e, %.3g ms, LibTorch %.3g ms%s", row.error,
+                row.allowed, row.milliseconds, row.of_libtorch, row.passed() ? "" : ": differs");
+  return numbers;
+}
+
+// One line for each comparison; with --quiet only those that failed.
+int run_check(CheckCommand& command) {
+  const auto& common = command.common;
+  command.check.device = common.device;
+  command.check.threads = common.threads;
+  cli::Terminal terminal("comparisons", common);
+  const auto print = [&](const CheckRow& row) {
+    if (common.json || (common.quiet && row.passed())) return;
+    std::printf("%-26s %-48s %s\n", row.work.c_str(), row.shape.c_str(), in_words(row).c_str());
+    (void)std::fflush(stdout);
+  };
+  const auto result = commands().check(command.check, print, terminal.hooks());
+  terminal.finish();
+  if (common.json) {
+    cli::JsonObject json;
+    json.add("device", result.device).add("kernels", result.kernels);
+    json.add("comparisons", result.rows).add("failed", result.failed);
+    std::printf("%s\n", json.text().c_str());
+  } else if (!common.quiet) {
+    const auto rows = static_cast<long long>(result.rows), failed = static_cast<long long>(result.failed);
+    std::printf("%s, %s: %lld of %lld comparisons failed\n", result.device.c_str(), result.kernels.c_str(), failed,
+                rows);
+  }
+  return result.failed == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -177,13 +224,15 @@ int main(int argc, char** argv) {
       [&] {
         TrainCommand train;
         TestCommand test;
+        CheckCommand check;
         auto arguments = cli::arguments_of(argc, argv);
-        const auto* chosen =
-            cli::choose_command("run", arguments, {{"train", &train.options}, {"test", &test.options}});
+        const auto* chosen = cli::choose_command(
+            "run", arguments, {{"train", &train.options}, {"test", &test.options}, {"check", &check.options}});
         if (!chosen) return 0;
-        name += chosen == &train.options ? " train" : " test";  // so that an error names its --help
+        name = chosen->command();  // so that an error names its --help
         if (chosen == &train.options) return train.options.parse(arguments) ? run_train(train) : 0;
-        return test.options.parse(arguments) ? run_test(test) : 0;
+        if (chosen == &test.options) return test.options.parse(arguments) ? run_test(test) : 0;
+        return check.options.parse(arguments) ? run_check(check) : 0;
       },
       "try a smaller model or --batch_size");
 }

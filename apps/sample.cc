@@ -20,15 +20,17 @@ struct SampleCommand {
 
 cli::Options declare(SampleCommand& sample) {
   auto& completion = sample.completion;
-  cli::Options options("sample", "Completes test images: a figure with a row for each, context, samples and original.",
+  cli::Options options("sample", "Completes test images. The figure has a row for each: context, samples and original.",
                        "sample models/fmnist_gen.ckpt --indices 3,17 --temperature 0.9 -o figure.png");
-  options.positional("CKPT", completion.checkpoint, "the checkpoint of a trained model");
+  options.positional("CKPT", completion.checkpoint, "checkpoint of a trained model");
   options.group("Images");
-  options.add("num_examples", completion.num_examples, "test images to complete, random by seed", between(1, 1000));
-  options.add("num_samples", completion.num_samples, "samples of each", between(1, 1000));
+  options.add("num_examples", completion.num_examples, "test images to complete, chosen at random by the seed",
+              between(1, 1000));
+  options.add("num_samples", completion.num_samples, "samples of each image", between(1, 1000));
   options.add("indices", completion.indices, "these test images instead of random ones", at_least(0));
-  options.add("context_rows", completion.context_rows, "pixel rows that are given (half of them)", at_least(0));
-  options.add("test_x", completion.test_x, "the test images");
+  options.add("context_rows", completion.context_rows, "pixel rows that are given", at_least(0),
+              {.shown_default = "half of them"});
+  options.add("test_x", completion.test_x, "test images");
   add_sampling_options(options, completion.sampling, sample.common);
   options.group("Output");
   options.add("o,output", completion.output, "the figure, a PNG");

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the programs side by side with PyTorch, in one run, and prints a table in Markdown. On a machine that does
-# nothing else, about 15 minutes; `--quick` 2 minutes. Other options: scripts/benchmark.sh --help
+# Measures the programs beside PyTorch in one run and prints a table in Markdown. Takes about 15 minutes on an idle
+# machine, or 2 minutes with `--quick`. Other options: scripts/benchmark.sh --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests the CUDA kernels on this machine's GPU, then measures the programs beside PyTorch, in one run, and prints a table
-# in Markdown: about 15 minutes, `--quick` 5. `--dry-run` goes the same way on a CPU, with the smallest sizes, and prints
-# no figures. Other options: scripts/benchmark_gpu.sh --help
+# Tests the CUDA kernels on this machine's GPU, then measures the programs beside PyTorch in one run and prints a table
+# in Markdown. Takes about 15 minutes, or 5 with `--quick`. `--dry-run` takes the same steps on a CPU with the smallest
+# sizes and prints no figures. Other options: scripts/benchmark_gpu.sh --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

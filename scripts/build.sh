@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds one of the CMake presets (release, dev, asan, tsan), setting up what is missing first.
+# Builds one of the CMake presets (release, dev, asan, tsan) after setting up what is missing.
 #   scripts/build.sh [preset]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzes the readers with libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer: installs clang if it is missing,
-# builds the preset `fuzz`, makes the seed corpus and runs one target after the other.
-#   scripts/fuzz.sh [format|all] [seconds for each] [folder for corpora, logs and what is found]
-# Prints what each did. An input that breaks a promise stops its target; it is then in FOLDER/FORMAT/found.
+# Fuzzes the readers with libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer: installs clang if it is
+# missing, builds the preset `fuzz`, makes the seed corpus and runs one target after the other.
+#   scripts/fuzz.sh [format|all] [seconds for each] [folder for corpora, logs and findings]
+# Prints a summary of each target. An input that breaks a promise ends its target and is kept in FOLDER/FORMAT/found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,20 +15,21 @@ if ! command -v clang++ >/dev/null; then
   as_root=()
   [ "$(id -u)" -eq 0 ] || as_root=(sudo)
   "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang >/dev/null  # with what it recommends: the run-time libraries
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang >/dev/null  # with the packages that it recommends: the run-time libraries
 fi
 cmake --preset fuzz --log-level=WARNING
 cmake --build --preset fuzz -- --quiet
 seeds=build/fuzz/seeds
 rm -rf "$seeds"
-python3 scripts/make_hostile_corpus.py "$seeds"
+python3 tests/hostile/make_hostile_corpus.py "$seeds"
 cp tests/golden/checkpoints/*.pt "$seeds/torch_file"
+cp -r "$seeds/dataset" "$seeds/yaml"
 
 failed=0
 for format in $formats; do
   place=$folder/$format
   mkdir -p "$place/corpus" "$place/found"
-  # 8 KiB: small inputs reach everything and run often. What only large ones show, the seeds do in the tests.
+  # At most 8 KiB: small inputs reach all of the code and run fast. The tests replay the large ones of the corpus.
   if ! "build/fuzz/bin/${format}_fuzz" -max_total_time="$seconds" -max_len=8192 -timeout=2 -rss_limit_mb=1024 \
     -malloc_limit_mb=256 -print_final_stats=1 -artifact_prefix="$place/found/" \
     "$place/corpus" "$seeds/$format" >"$place/log" 2>&1; then

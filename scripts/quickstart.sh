@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to pictures: sets up, builds, prepares Fashion-MNIST, trains for some minutes, draws figure.png and
-# out.gif. Options go to `run train`: scripts/quickstart.sh --steps 5000
+# out.gif. Options are passed on to `run train`: scripts/quickstart.sh --steps 5000
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains the checkpoints of models/ again, all or those named, and tests them beside the ones that are there:
+# Trains all models of models/ again, or those that are named, and tests each beside the published one:
 #   scripts/reproduce_models.sh [fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best]
-# What it makes is in reproduced/; a second start goes on where the first was cut off. On two cores of a Zen 4 processor
-# all of them take about six hours, as computed from their steps per second (models/README.md has each). MNIST's files
-# come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind of processor;
-# others round differently.
+# The results are in reproduced/. When started again, it goes on where it was cut off. All models together take about
+# six hours on two cores of a Zen 4 processor, as computed from their steps per second (models/README.md has each).
+# MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind
+# of processor; others round differently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,7 +40,7 @@ train() {
       "$bin/run" train --config "scripts/configs/$name.yaml" --log_dir $out/logs --checkpoint_interval 250 \
         --train_x $data/train_x.npy --train_y $data/train_y.npy "${data_options[@]}" ${start[@]+"${start[@]}"}
     fi
-    # This one has a second part: the rate rises again, and falls to the end of a longer schedule.
+    # mnist_gen is trained in two parts: the rate rises again and falls to zero at the end of a longer schedule.
     [ "$name" != mnist_gen ] || "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps 17500
     "$python" scripts/publish_model.py "$(ls -td "$runs"/version_* | head -n 1)" "$out/$name"
   fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings what building and running needs, and nothing that is there already: Debian or Ubuntu packages through apt-get,
-# and LibTorch. A second run takes a second.
+# Installs what building and running need, unless it is there already: Debian or Ubuntu packages through apt-get, and
+# LibTorch. A second run takes a second.
 #
 # LibTorch is taken from CMAKE_PREFIX_PATH, Torch_DIR or the active Python environment (2.11 or newer), else PyPI's
 # torch==2.11.0 goes into .venv in the checkout.
@@ -20,7 +20,7 @@ die() { say "$*"; exit 1; }
 
 install_packages() {
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    # No apt here: check the compilers and leave the libraries to CMake, which names what it misses.
+    # Without apt: check for the compilers and leave the libraries to CMake, which names those that are missing.
     local missing=()
     for tool in c++ cmake ninja python3; do command -v "$tool" >/dev/null || missing+=("$tool"); done
     [ ${#missing[@]} -eq 0 ] ||
@@ -43,39 +43,10 @@ install_packages() {
   "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# Prints the folder of a LibTorch that is new enough, if `$1/version.py` or the CMake package in it says so.
-new_enough() {
-  [ -f "$1/include/torch/headeronly/version.h" ] || return 1
-  local major minor
-  major=$(sed -n 's/#define TORCH_VERSION_MAJOR //p' "$1/include/torch/headeronly/version.h")
-  minor=$(sed -n 's/#define TORCH_VERSION_MINOR //p' "$1/include/torch/headeronly/version.h")
-  [ "$major" -gt 2 ] || { [ "$major" -eq 2 ] && [ "$minor" -ge 11 ]; }
-}
-
-python_torch() {
-  "$1" -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')" 2>/dev/null
-}
-
-find_libtorch() {
-  local folder python
-  IFS=':;' read -ra prefixes <<<"${CMAKE_PREFIX_PATH:-}"
-  for folder in ${Torch_DIR:+"$Torch_DIR/../../.."} ${prefixes[@]+"${prefixes[@]}"}; do
-    for folder in "$folder" "$folder/../.." "$folder/torch"; do
-      if new_enough "$folder"; then printf '%s\n' "$folder"; return; fi
-    done
-  done
-  for python in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" python3 .venv/bin/python; do
-    [ -n "$python" ] || continue
-    folder=$(python_torch "$python") || continue
-    if [ -n "$folder" ] && new_enough "$folder"; then printf '%s\n' "$folder"; return; fi
-  done
-  return 1
-}
-
 install_libtorch() {
-  local folder
-  if folder=$(find_libtorch); then
-    say "LibTorch in $folder"
+  local found
+  if found=$(cmake -P scripts/cmake/FindLibTorch.cmake 2>/dev/null); then
+    say "${found##*-- }"
     return
   fi
   say "installing PyPI's torch==$torch_version into .venv (about 4 GB with its CUDA libraries)"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Sets up, builds the developer preset and runs all tests. Arguments go to ctest: scripts/test.sh -R Checkpoint
+# Sets up, builds the developer preset and runs all tests. Arguments are passed on to ctest: scripts/test.sh -R core_test
 #   scripts/test.sh --sanitize   instead: the layers that read files, take options and compute on threads (formats, data,
-#                                cli, kernels) with their tests and fuzzers under AddressSanitizer and
-#                                UndefinedBehaviorSanitizer, then under ThreadSanitizer; and clang-tidy over them
+#                                cli, kernels), with their tests and fuzzers, under AddressSanitizer and
+#                                UndefinedBehaviorSanitizer, then without fuzzers under ThreadSanitizer; and clang-tidy
+#                                over formats, data and cli
 #   scripts/test.sh --sanitize all   every test under the first two sanitizers as well
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +30,7 @@ sanitize() {
 }
 
 tidy() {
-  # Highway's targets are pasted together by macros that only the compiler follows: without ops/cpu.
+  # Without ops/cpu: clang-tidy cannot follow the macros by which Highway compiles a file for each kind of vectors.
   printf '%s\0' src/{formats,data,cli}/*.cc | xargs -0 -n 4 -P "$(nproc)" clang-tidy -p build/asan --quiet
 }
 

@@ -8,17 +8,18 @@
 #include <string>
 #include <vector>
 
+#include "igpt/checkpoint/to_torch.h"
 #include "igpt/formats/torch_file.h"
 #include "igpt/libtorch.h"
 #include "igpt/model/image_gpt.h"
 
 namespace igpt::testing {
 
-/// tests/golden/model/NAME.pt: what PyTorch computes (scripts/make_golden_model.py).
+/// tests/golden/model/NAME.pt: what PyTorch computes (tests/golden/make_golden_model.py).
 class Golden {
  public:
   explicit Golden(const std::string& name)
-      : root_(formats::read_torch_file(std::filesystem::path(IGPT_GOLDEN) / "model" / (name + ".pt")).root) {}
+      : root_(formats::read_torch_file(std::filesystem::path(IGPT_GOLDEN) / "model" / (name + ".pt"))) {}
 
   ImageGPTOptions options() const {
     const auto& dict = at("options");
@@ -30,7 +31,7 @@ class Golden {
                             .num_vocab = get("num_vocab"),
                             .num_classes = get("num_classes")};
     if (const auto* arch = dict.find("arch")) options.arch = *arch->as_string();
-    if (options.is_2d()) options.neighbours = get("neighbours");
+    if (shape_of(options).is_plane()) options.neighbours = get("neighbours");
     if (const auto* final_norm = dict.find("final_norm")) options.final_norm = final_norm->as_bool().value();
     return options;
   }
@@ -53,20 +54,19 @@ class Golden {
   }
 
  private:
-  const formats::Value& at(const char* name) const {
+  const formats::PickleValue& at(const char* name) const {
     const auto* value = root_.find(name);
     if (!value) throw std::runtime_error(std::string("no golden value ") + name);
     return *value;
   }
 
-  static torch::Tensor to_torch(const formats::Value& value) {
+  static torch::Tensor to_torch(const formats::PickleValue& value) {
     const auto& stored = *value.as_tensor();
-    if (formats::dtype_name(stored.dtype).starts_with("float"))
-      return torch::tensor(formats::to_vector<double>(stored), torch::kFloat64).reshape(stored.sizes);
-    return torch::tensor(formats::to_vector<int64_t>(stored), torch::kInt64).reshape(stored.sizes);
+    const bool is_float = formats::dtype_name(stored.dtype).starts_with("float");
+    return igpt::to_torch(stored, is_float ? torch::kFloat64 : torch::kInt64);
   }
 
-  formats::Value root_;
+  formats::PickleValue root_;
 };
 
 /// Largest difference of two tensors, relative to the largest entry of `expected`.

@@ -12,11 +12,11 @@ namespace igpt::testing {
 /// (V, C) in the state dict where they are defined.
 inline void write_as_original(const std::filesystem::path& path, const Checkpoint& checkpoint,
                               const torch::Tensor& centroids = {}) {
-  using formats::Value;
+  using Value = formats::PickleValue;
   const auto value_of = [](const torch::Tensor& tensor) {
-    const auto dense = tensor.to(torch::kFloat32).contiguous();
-    const auto* begin = static_cast<const std::byte*>(dense.const_data_ptr());
-    return Value::tensor(formats::DType::float32, dense.sizes().vec(), {begin, begin + dense.nbytes()});
+    const auto owner = std::make_shared<torch::Tensor>(tensor.to(torch::kFloat32).contiguous());
+    const std::span bytes(static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes());
+    return Value::tensor(formats::DType::float32, owner->sizes().vec(), bytes, owner);
   };
   auto state_dict = Value::ordered_dict();
   if (centroids.defined()) state_dict.insert("centroids", value_of(centroids));

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "igpt/formats/npy.h"
-#include "igpt/training/options.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt::testing {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "igpt/training/options.h"
+#include "igpt/training/train_options.h"
 #include "temporary_folder.h"
 #include "tiny_dataset.h"
 

@@ -1,8 +1,11 @@
 #pragma once
 
-#include "igpt/checkpoint/palette.h"
-#include "igpt/sampling/options.h"
-#include "igpt/training/options.h"
+#include "igpt/check/check.h"
+#include "igpt/checkpoint/checkpoint_palette.h"
+#include "igpt/sampling/animate.h"
+#include "igpt/sampling/complete.h"
+#include "igpt/training/evaluate.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt {
 
@@ -13,6 +16,7 @@ struct Commands {
   decltype(&training::train) train;
   decltype(&training::settings_of_run) settings_of_run;
   decltype(&training::evaluate) evaluate;
+  decltype(&igpt::check_kernels) check;
   decltype(&sampling::complete) complete;
   decltype(&sampling::animate) animate;
   decltype(&igpt::palette_of) palette_of;

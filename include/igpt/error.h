@@ -20,10 +20,24 @@ class InputError : public Error {
   using Error::Error;
 };
 
+/// A model's logits are infinite or not a number.
+class LogitsNotFinite : public InputError {
+ public:
+  LogitsNotFinite()
+      : InputError("the model's logits are not finite; its weights are damaged, take an earlier checkpoint") {}
+};
+
 /// The command line (or a configuration file) asks for something that does not exist. Exit status 2.
 class UsageError : public Error {
  public:
   using Error::Error;
+};
+
+/// A device failed at its work, or reports that it did so earlier.
+class DeviceError : public Error {
+ public:
+  explicit DeviceError(const std::string& cause)
+      : Error(cause + "; IGPT_KERNELS=libtorch computes with LibTorch's operations alone") {}
 };
 
 /// The user stopped the work. Exit status 128 + signal.

@@ -4,14 +4,15 @@
 # Torch's own CMake package is not used: it demands a CUDA toolkit for every build against a CUDA wheel, and its targets
 # link libtorch_cuda into every program, which costs each start 0.2 s and 350 MB.
 
+string(REPLACE ":" ";" _prefixes "$ENV{CMAKE_PREFIX_PATH}")
 set(_libtorch_hints)
-if(Torch_DIR)
-  list(APPEND _libtorch_hints "${Torch_DIR}/../../..")
-endif()
-foreach(_prefix IN LISTS CMAKE_PREFIX_PATH)
+foreach(_folder ${Torch_DIR} $ENV{Torch_DIR})
+  list(APPEND _libtorch_hints "${_folder}/../../..")
+endforeach()
+foreach(_prefix IN LISTS CMAKE_PREFIX_PATH _prefixes)
   list(APPEND _libtorch_hints "${_prefix}" "${_prefix}/../.." "${_prefix}/torch")
 endforeach()
-foreach(_python "$ENV{VIRTUAL_ENV}/bin/python" "$ENV{CONDA_PREFIX}/bin/python" python3 "${PROJECT_SOURCE_DIR}/.venv/bin/python")
+foreach(_python "$ENV{VIRTUAL_ENV}/bin/python" "$ENV{CONDA_PREFIX}/bin/python" python3 "${CMAKE_CURRENT_LIST_DIR}/../../.venv/bin/python")
   execute_process(
     COMMAND "${_python}" -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
     OUTPUT_VARIABLE _location OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE _status)
@@ -34,6 +35,14 @@ foreach(_hint IN LISTS _libtorch_hints)
     message(STATUS "LibTorch ${LibTorch_VERSION} in ${_hint} is older than ${LibTorch_MINIMUM}; looking on")
   endif()
 endforeach()
+
+if(CMAKE_SCRIPT_MODE_FILE)  # scripts/setup.sh asks whether there is one
+  if(NOT LibTorch_ROOT_DIR)
+    message(FATAL_ERROR "no LibTorch ${LibTorch_MINIMUM} or newer")
+  endif()
+  message(STATUS "LibTorch ${LibTorch_VERSION} in ${LibTorch_ROOT_DIR}")
+  return()
+endif()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch

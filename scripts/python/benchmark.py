@@ -90,9 +90,9 @@ class Benchmark:
         ran = run([sys.executable, peers, *options, "--threads", self.arguments.threads], self.folder, variables)
         return [float(line) for line in ran.out.split()], ran.megabytes
 
-    def train(self, steps, precision="fp32", variables=()):
+    def train(self, steps, variables=()):
         return self.program("run", "train", "--name", f"steps{steps}", "--steps", steps, "--val_interval", 1000000,
-                            "--precision", precision, "--seed", 1, *DATA, *self.device, variables=variables)
+                            "--seed", 1, *DATA, *self.device, variables=variables)
 
     def checkpoint(self):
         found = sorted(self.folder.glob("logs/*/version_0/checkpoints/last.ckpt"))
@@ -103,14 +103,14 @@ class Benchmark:
 
     # What is measured: each returns a list of seconds and the peak in MB.
 
-    def our_step(self, precision="fp32", variables=()):
+    def our_step(self, variables=()):
         few, steps = 4, self.arguments.steps
-        short, long = self.train(few, precision, variables), self.train(few + steps, precision, variables)
+        short, long = self.train(few, variables), self.train(few + steps, variables)
         return [(long.seconds - short.seconds) / steps], long.megabytes
 
-    def our_test(self, precision="fp32"):
+    def our_test(self):
         def test(limit):
-            return self.program("run", "test", self.checkpoint(), "--limit", limit, "--precision", precision, *DATA[2:],
+            return self.program("run", "test", self.checkpoint(), "--limit", limit, *DATA[2:],
                                 *self.device)
         short, long = test(64), test(64 + self.arguments.images)
         return [long.seconds - short.seconds], long.megabytes
@@ -144,10 +144,6 @@ class Benchmark:
         avx2 = {"IGPT_VECTORS": "avx2", "ATEN_CPU_CAPABILITY": "avx2"}.items()
         self.measure("avx2 step", "training step with AVX2 only", lambda: self.our_step(variables=avx2),
                      lambda: self.peer("step", "--repeat", a.repeat, variables=avx2))
-        if cpu_has("amx_bf16"):  # elsewhere --precision bf16 is fp32; PyTorch's fp32 is faster than its bf16
-            self.measure("bf16 step", "training step, `--precision bf16` on AMX", lambda: self.our_step("bf16"),
-                         lambda: self.peer("step", "--repeat", a.repeat),
-                         lambda: self.peer("step", "--form", "original", "--repeat", a.repeat))
         self.measure("evaluation", f"evaluation of {a.images} images", self.our_test,
                      lambda: self.peer("evaluate", "--images", a.images),
                      slow and (lambda: self.peer("evaluate", "--form", "original", "--images", a.images)))
@@ -197,7 +193,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer runs, without the slowest of PyTorch's")
     parser.add_argument("--only", nargs="+", metavar="WORD",
-                        help="only the works whose names begin with one of these: step, avx2, bf16, evaluation, "
+                        help="only the works whose names begin with one of these: step, avx2, evaluation, "
                         "'sampling 25', gif, ...")
     parser.add_argument("--repetitions", type=int, help="runs of each work (5, quick 2)")
     parser.add_argument("--repeat", type=int, default=3, help="training steps of PyTorch in each run")

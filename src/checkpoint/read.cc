@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/checkpoint/to_torch.h"
 #include "igpt/error.h"
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/torch_file.h"
@@ -12,13 +13,13 @@
 namespace igpt {
 namespace {
 
-using formats::Value;
+using Value = formats::PickleValue;
 using torch::Tensor;
 
 constexpr const char* kPrefix = "gpt.";
 constexpr uint64_t kStorageAllowance = uint64_t{64} << 20, kStorageShare = 64;
 
-// A checkpoint file's root with its path, which starts every message.
+// The root of a checkpoint file, with the file's path, which starts every message.
 struct Source {
   std::string path;
   Value root;
@@ -47,7 +48,7 @@ int64_t integer(const Source& source, const Value& dict, const std::string& name
   return *number;
 }
 
-// A number of things that were done, or `least` for none.
+// A counter, such as the steps that were done. `least` stands for none.
 int64_t count(const Source& source, const Value& dict, const std::string& name, std::optional<int64_t> missing,
               int64_t least = 0) {
   const int64_t number = integer(source, dict, name, missing);
@@ -62,7 +63,7 @@ bool boolean(const Value& dict, const std::string& name) {
   return value && (value->as_bool().value_or(false) || value->as_int().value_or(0) != 0);
 }
 
-// Without those that members of Checkpoint hold (src/checkpoint/write.cc).
+// Leaves out what other members of Checkpoint hold (see src/checkpoint/write.cc).
 FieldValues hyper_parameters_of(const Value& dict) {
   const std::set<std::string> elsewhere{"dataset", "train_sha256", "channels", "final_norm"};
   FieldValues result;
@@ -84,14 +85,14 @@ FieldValues hyper_parameters_of(const Value& dict) {
   return result;
 }
 
-// Two lines of Python on one.
+// Two statements of Python in one line.
 std::string how_to_save(const std::string& state_dict) {
   return "checkpoint = {\"state_dict\": " + state_dict +
          ", \"hyper_parameters\": dict(embed_dim=16, num_heads=2, num_layers=8, num_pixels=28, num_vocab=16)}; "
          "torch.save(checkpoint, \"model.ckpt\") (with your model's numbers)";
 }
 
-// Lightning's hyper_parameters, or hparams as some scripts have it: of the model itself or one level below, where
+// Lightning writes hyper_parameters, some scripts write hparams. The model's lie in it, or one level below, where
 // save_hyperparameters(args) puts them.
 const Value& find_hyper_parameters(const Source& source) {
   const auto is_dict = [](const Value* value) { return value && value->kind() == Value::Kind::dict; };
@@ -158,7 +159,7 @@ ImageGPTOptions model_options(const Source& source, const Value& hyper_parameter
 
 Tensor load_float32(const Source& source, const std::string& name, const Value& value,
                     const std::vector<int64_t>& sizes) {
-  const formats::Tensor* stored = value.as_tensor();
+  const formats::StoredTensor* stored = value.as_tensor();
   if (!stored) source.fail(name + " is " + std::string(value.kind_name()) + ", not a tensor");
   if (stored->sizes != sizes)
     source.fail(name + " has shape " + shape_text(stored->sizes) + ", the model of its hyper_parameters needs " +
@@ -170,15 +171,14 @@ Tensor load_float32(const Source& source, const std::string& name, const Value& 
   if (stored->storage->size() > kStorageAllowance + kStorageShare * stored->nbytes())
     source.fail(name + " is a small part of a storage of " + std::to_string(stored->storage->size()) +
                 " bytes; save a clone() of it with PyTorch");
-  const std::vector<float> numbers = formats::to_vector<float>(*stored);
-  for (const float number : numbers)
-    if (!std::isfinite(number))
-      source.fail(name + " has an entry that is not finite; the training diverged, take an earlier checkpoint");
-  return torch::tensor(numbers, torch::kFloat32).reshape(sizes);
+  const Tensor numbers = to_torch(*stored, torch::kFloat32);
+  if (!torch::isfinite(numbers).all().item<bool>())
+    source.fail(name + " has an entry that is not finite; the training diverged, take an earlier checkpoint");
+  return numbers;
 }
 
-// Modules that wrap others and put their own name before those of the parameters inside: torch.compile, DDP and SWA,
-// Lightning's strategies, FSDP (of PyTorch and of fairscale), activation checkpointing.
+// Whether the component is the name that a wrapping module puts before the names of the parameters inside: of
+// torch.compile, DDP and SWA, Lightning's strategies, FSDP (of PyTorch and of fairscale), activation checkpointing.
 bool is_wrapper(std::string_view component) {
   constexpr std::string_view wrappers[] = {
       "_orig_mod", "module", "_forward_module", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"};
@@ -191,7 +191,7 @@ struct StateEntry {
   Value value;
 };
 
-// The entries of a state dict by their names without wrappers: gpt.layers.0.ln_1.weight.
+// The entries of a state dict, by their names without wrappers: gpt.layers.0.ln_1.weight.
 using StateEntries = std::multimap<std::string, StateEntry>;
 
 std::string without_wrappers(std::string_view name) {
@@ -208,8 +208,8 @@ std::string without_wrappers(std::string_view name) {
   return plain;
 }
 
-// Of gpt.head.weight and the plain prefix "gpt.", in a file that has module.gpt._orig_mod.head.weight:
-// module.gpt._orig_mod.
+// The part of `name` that corresponds to the plain prefix: module.gpt._orig_mod. where the file has
+// module.gpt._orig_mod.head.weight and the plain prefix is "gpt.".
 std::string wrapping_of(std::string_view name, const std::string& plain_prefix) {
   auto left = std::ranges::count(plain_prefix, '.');
   size_t begin = 0;
@@ -230,8 +230,8 @@ std::string first_names(const StateEntries& entries) {
   return text;
 }
 
-// What precedes the model's names in all of them: "gpt." in most files, "" where the state dict is that of the model
-// itself, "model.gpt." where a module holds it. Other modules may lie beside it.
+// The common prefix of all names of the model: "gpt." in most files, "" where the state dict is that of the model
+// itself, "model.gpt." where a module contains it. There may be other modules beside it.
 std::string prefix_of_model(const Source& source, const StateEntries& entries,
                             const std::vector<ops::Parameter>& parameters) {
   const std::string& first = parameters.front().name;
@@ -272,8 +272,8 @@ struct ModelEntries {
   const Value* centroids = nullptr;              // the palette of the original's last version, beside or in the model
 };
 
-// An entry of the state dict belongs to the model when it has the model's prefix; without one, when it starts as the
-// model's parameters do. The number of averaged models is SWA's.
+// An entry of the state dict belongs to the model when it has the model's prefix or, where that is empty, when its
+// first component is that of a parameter. n_averaged is the number of models that SWA has averaged.
 ModelEntries take_model(const Source& source, const StateEntries& entries, const std::vector<ops::Parameter>& shapes) {
   const std::string prefix = prefix_of_model(source, entries, shapes);
   std::set<std::string> beginnings;
@@ -316,7 +316,7 @@ StateEntries state_entries(const Source& source) {
   return entries;
 }
 
-// Returns the centroids that lie beside the model, if any.
+// Returns the centroids in the state dict, if any.
 std::optional<Value> read_weights(const Source& source, Checkpoint& checkpoint) {
   const auto shapes = parameters_of(checkpoint.model);
   const auto entries = state_entries(source);
@@ -350,9 +350,9 @@ data::Palette palette_of_centroids(const Source& source, const Tensor& centroids
   }
 }
 
-// The last versions of the original keep the centroids (V, C) of its k-means in the state dict.
+// The last versions of the original store the centroids (V, C) of their k-means in the state dict.
 void read_centroids(const Source& source, const Value& centroids, ImageGPTOptions& model) {
-  const formats::Tensor* stored = centroids.as_tensor();
+  const formats::StoredTensor* stored = centroids.as_tensor();
   const std::vector<int64_t> grey{model.num_vocab, 1}, rgb{model.num_vocab, 3};
   const auto& sizes = stored && stored->sizes == rgb ? rgb : grey;
   const auto palette = palette_of_centroids(source, load_float32(source, "centroids", centroids, sizes));
@@ -363,7 +363,7 @@ void read_centroids(const Source& source, const Value& centroids, ImageGPTOption
   model.centroids = palette.centroids;
 }
 
-// "mnist" of "data/mnist_train_x.npy", whose end is given; empty for names that the original does not give.
+// "mnist" for "data/mnist_train_x.npy" with the given end; empty for names that the original does not use.
 std::string dataset_of_file(const std::string& path, std::string_view end) {
   const std::string name = path.substr(path.find_last_of("/\\") + 1);
   for (const char* dataset : {"mnist", "fmnist", "cifar10"})
@@ -371,8 +371,8 @@ std::string dataset_of_file(const std::string& path, std::string_view end) {
   return "";
 }
 
-// The images that trained the model, and their palette. Since the original clusters, it names the centroids' file or a
-// data set's images; its first version names train_x.npy.
+// Which images the model was trained on, and their palette. The versions of the original that cluster colours name the
+// file of the centroids or the images of a data set; its first version names train_x.npy.
 void read_origin(const Source& source, const Value& hyper_parameters, const std::optional<Value>& centroids,
                  Checkpoint& checkpoint) {
   ImageGPTOptions& model = checkpoint.model;
@@ -394,7 +394,7 @@ void read_origin(const Source& source, const Value& hyper_parameters, const std:
     checkpoint.palette = data::Palette::grey(16);
 }
 
-// The original does not write whether ln_f was applied: where it was, training has moved it.
+// The original does not store whether ln_f was applied. Where it was, training has changed its weights.
 bool is_trained_norm(const Checkpoint& checkpoint) {
   for (const auto& [name, tensor] : checkpoint.state_dict) {
     if (name == "ln_f.weight" && !(tensor == 1).all().item<bool>()) return true;
@@ -404,7 +404,7 @@ bool is_trained_norm(const Checkpoint& checkpoint) {
 }
 
 void read_final_norm(const Source& source, const Value& hyper_parameters, Checkpoint& checkpoint) {
-  const bool usual = find_architecture(checkpoint.model.arch).final_norm;
+  const bool usual = find_architecture(checkpoint.model.arch).properties.final_norm;
   bool applied = usual;
   if (const Value* value = hyper_parameters.find("final_norm")) {
     if (!value->as_bool()) source.fail("its final_norm is " + std::string(value->kind_name()) + ", not a bool");
@@ -465,8 +465,8 @@ std::vector<Tensor> read_trained_weights(const Source& source, const Value& stor
   return result;
 }
 
-// Until version 0.1 the training state held the settings, as text. There they are exact; in the hyper-parameters a name
-// such as 1e5 had become a number.
+// Older files have the settings in the training state, too, as text. There they are exact, whereas in their
+// hyper-parameters a name such as 1e5 has become a number.
 void take_settings(const Value& progress, FieldValues& hyper_parameters) {
   const Value* settings = progress.find("settings");
   if (!settings) return;
@@ -491,7 +491,7 @@ TrainingProgress read_progress(const Source& source, const Value& stored, const 
 }  // namespace
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  const Source source{path.string(), formats::read_torch_file(path).root};
+  const Source source{path.string(), formats::read_torch_file(path)};
   const Value* hyper_parameters = &find_hyper_parameters(source);
   Checkpoint checkpoint;
   checkpoint.model = model_options(source, *hyper_parameters);

@@ -5,10 +5,10 @@
 namespace igpt {
 namespace {
 
-using formats::Value;
+using Value = formats::PickleValue;
 using torch::Tensor;
 
-// Whose checkpoint layout this is; Lightning migrates older ones.
+// The version of Lightning whose checkpoint layout this is. Later ones migrate it.
 constexpr const char* kLightningVersion = "2.0.0";
 
 Value stored(const Tensor& tensor) {
@@ -48,7 +48,7 @@ Value hyper_parameters_value(const Checkpoint& checkpoint) {
   for (const auto& [name, value] : checkpoint.hyper_parameters) dict.insert(name, stored(value));
   const auto& model = checkpoint.model;
   for (const auto& [name, value] : values_of(model)) dict.insert(name, stored(value));
-  if (model.final_norm && *model.final_norm != find_architecture(model.arch).final_norm)
+  if (model.final_norm && *model.final_norm != find_architecture(model.arch).properties.final_norm)
     dict.insert("final_norm", *model.final_norm);
   dict.insert("classify", checkpoint.classify);
   if (!checkpoint.dataset.empty()) dict.insert("dataset", checkpoint.dataset);
@@ -92,7 +92,7 @@ Value adam_value(const AdamState& adam) {
   return dict;
 }
 
-// What torch.optim.lr_scheduler.CosineAnnealingLR.state_dict() returns when it is stepped with every update.
+// What torch.optim.lr_scheduler.CosineAnnealingLR.state_dict() returns when it is stepped after every update.
 Value scheduler_value(const Checkpoint& checkpoint) {
   auto dict = Value::dict();
   dict.insert("T_max", checkpoint.progress->total_steps);

@@ -1,5 +1,6 @@
 #include "igpt/cli/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -295,7 +296,13 @@ bool Options::parse(const std::vector<std::string>& arguments) {
   const auto separate = separate_values({arguments.begin(), end_of_options});
   std::vector<const char*> argv{command_.c_str()};
   for (const std::string& argument : separate) argv.push_back(argument.c_str());
-  const auto parsed = parser.parse(static_cast<int>(argv.size()), argv.data());
+  const auto parsed = [&] {
+    try {
+      return parser.parse(static_cast<int>(argv.size()), argv.data());
+    } catch (const cxxopts::exceptions::exception& error) {  // "-hn", whose n takes a value
+      throw UsageError(error.what());
+    }
+  }();
 
   if (parsed.count("help")) return std::fputs(help().c_str(), stdout), false;
   if (parsed.count("version")) return std::fputs(version_text().c_str(), stdout), false;
@@ -351,19 +358,16 @@ std::string Options::help() const {
   std::string text = usage() + "\n\n" + wrapped(summary_, 0);
   if (!positionals_.empty()) text += "\nArguments:\n";
   for (const Positional& positional : positionals_) text += help_line(positional.name, positional.help);
-  std::vector<std::string> headings;
-  for (const Option& option : options_)
-    if (option.target.empty() && std::find(headings.begin(), headings.end(), option.heading) == headings.end())
-      headings.push_back(option.heading);
-  for (const std::string& heading : headings) {
-    text += "\n" + heading + ":\n";
-    for (const Option& option : options_) {
-      if (!option.target.empty() || option.heading != heading) continue;
-      std::string left = (option.short_name.empty() ? "    " : "-" + option.short_name + ", ") + "--" + option.name;
-      if (!option.placeholder.empty()) left += " " + option.placeholder;
-      text += help_line(left, option.help);
-    }
+  std::vector<std::pair<std::string, std::string>> groups;  // heading, lines
+  for (const Option& option : options_) {
+    if (!option.target.empty()) continue;
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == option.heading; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {option.heading, ""});
+    const std::string names =
+        (option.short_name.empty() ? "    " : "-" + option.short_name + ", ") + "--" + option.name;
+    group->second += help_line(names + (option.is_flag() ? "" : " " + option.placeholder), option.help);
   }
+  for (const auto& [heading, lines] : groups) text += "\n" + heading + ":\n" + lines;
   text += "\nHelp:\n" + help_line("-h, --help", "this text") +
           help_line("    --version", "versions of igpt, LibTorch and CUDA");
   return text + "\nExample:\n  " + example_ + "\n";

@@ -31,62 +31,52 @@ class FlatMapping : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { refuse(mark, "an alias is not supported here"); }
+  void OnAnchor(const YAML::Mark& mark, const std::string&) override {
+    refuse(mark, "an anchor is not supported here");
+  }
 
-  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
-    refuse_anchor(mark, anchor);
-    if (state_ != State::start) refuse(mark, kValues);
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    expect(mark, State::start, kValues);
     state_ = State::key;
   }
   void OnMapEnd() override { state_ = State::end; }
 
-  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
-                       YAML::EmitterStyle::value) override {
-    refuse_anchor(mark, anchor);
-    if (state_ == State::start) refuse(mark, "must be lines such as `steps: 1000`");
-    if (state_ != State::value) refuse(mark, kValues);
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    expect(mark, State::value, state_ == State::start ? kLines : kValues);
     list_.clear();
     state_ = State::list;
   }
   void OnSequenceEnd() override { take_value(list_, Entry::Style::list); }
 
   // The parser gives an unquoted scalar the tag "?".
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                const std::string& value) override {
-    refuse_anchor(mark, anchor);
-    switch (state_) {
-      case State::key:
-        key_ = value;
-        state_ = State::value;
-        break;
-      case State::value:
-        take_value(value, tag == "?" ? Entry::Style::plain : Entry::Style::quoted);
-        break;
-      case State::list:
-        list_ += (list_.empty() ? "" : ",") + value;
-        break;
-      default:
-        refuse(mark, "must be lines such as `steps: 1000`");
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
+    if (state_ == State::list) {
+      list_ += (list_.empty() ? "" : ",") + value;
+    } else if (state_ == State::key) {
+      key_ = value;
+      state_ = State::value;
+    } else {
+      expect(mark, State::value, kLines);
+      take_value(value, tag == "?" ? Entry::Style::plain : Entry::Style::quoted);
     }
   }
 
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    refuse_anchor(mark, anchor);
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override {
     if (state_ == State::start) return;  // an empty file
-    if (state_ == State::key) refuse(mark, "an option's name is missing");
-    if (state_ == State::list) refuse(mark, kValues);
+    expect(mark, State::value, state_ == State::key ? "an option's name is missing" : kValues);
     take_value("", Entry::Style::null);
   }
 
  private:
   enum class State { start, key, value, list, end };
-  static constexpr const char* kValues = "a value must be a single one or a list of whole numbers";
+  static constexpr const char *kValues = "a value must be a single one or a list of whole numbers",
+                              *kLines = "must be lines such as `steps: 1000`";
 
   [[noreturn]] static void refuse(const YAML::Mark& mark, const std::string& what) {
     throw UsageError("line " + std::to_string(mark.line + 1) + ": " + what);
   }
-  static void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
-    if (anchor != YAML::NullAnchor) refuse(mark, "an anchor is not supported here");
+  void expect(const YAML::Mark& mark, State state, const char* otherwise) const {
+    if (state_ != state) refuse(mark, otherwise);
   }
   void take_value(std::string value, Entry::Style style) {
     entries.push_back({std::move(key_), std::move(value), style});

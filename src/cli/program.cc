@@ -58,42 +58,35 @@ void complain_of_failure(const std::string& name, std::string_view message) {
                      std::string(message) + ")");
 }
 
-// LibTorch reports it in a message of its own instead of std::bad_alloc.
-bool is_out_of_memory(std::string_view message) {
-  return message.find("DefaultCPUAllocator") != std::string_view::npos;
-}
-
-// The message is prepared while there is memory, and printed when there is none.
+// Messages for when there is no memory to make them. `name` is that of run_program.
 struct LastWords {
   const std::string* name = nullptr;
-  std::string out_of_memory;
+  std::string out_of_memory, no_thread;
   std::terminate_handler otherwise = nullptr;
 } last_words;
 
-void prepare_last_words(const std::string& name, const std::string& less_memory) {
-  last_words.name = &name;
-  last_words.out_of_memory = "out of memory" + more_memory() + ", or " + less_memory;
-}
-
-std::string no_thread() {
-  return "cannot start a thread: " + why_no_thread() + "; raise it or stop other programs";
-}
-
-[[noreturn]] void say_and_exit(const std::string& message) {
-  for (const std::string_view part :
-       {std::string_view(*last_words.name), std::string_view(": "), std::string_view(message), std::string_view("\n")})
-    (void)!::write(STDERR_FILENO, part.data(), part.size());
-  ::_exit(1);
+// What to say of an error that means that a limit of the system was reached; null for other errors. Where memory runs
+// out, LibTorch throws an error of its own.
+const std::string* limit_reached(const std::exception& error) {
+  const bool of_libtorch = std::string_view(error.what()).find("DefaultCPUAllocator") != std::string_view::npos;
+  if (of_libtorch || dynamic_cast<const std::bad_alloc*>(&error)) return &last_words.out_of_memory;
+  const auto* system_error = dynamic_cast<const std::system_error*>(&error);
+  if (!system_error || system_error->code() != std::errc::resource_unavailable_try_again) return nullptr;
+  last_words.no_thread = "cannot start a thread: " + why_no_thread() + "; raise it or stop other programs";
+  return &last_words.no_thread;
 }
 
 // The terminate handler: nobody can catch what LibTorch throws while it is loaded or in its own threads.
 void end_with_last_words() {
   try {
     if (std::current_exception()) throw;
-  } catch (const std::bad_alloc&) {
-    say_and_exit(last_words.out_of_memory);
-  } catch (const std::system_error& error) {
-    if (error.code() == std::errc::resource_unavailable_try_again) say_and_exit(no_thread());
+  } catch (const std::exception& error) {
+    if (const std::string* const limit = limit_reached(error)) {
+      for (const std::string_view part : {std::string_view(*last_words.name), std::string_view(": "),
+                                          std::string_view(*limit), std::string_view("\n")})
+        (void)!::write(STDERR_FILENO, part.data(), part.size());
+      ::_exit(1);
+    }
   } catch (...) {
   }
   last_words.otherwise();
@@ -110,16 +103,9 @@ int status_of(const std::string& name, const std::function<int()>& body) {
     return 128 + error.signal;
   } catch (const Error& error) {
     complain_of_failure(name, error.what());
-  } catch (const std::bad_alloc&) {
-    complain(name, last_words.out_of_memory);
-  } catch (const std::system_error& error) {
-    if (error.code() == std::errc::resource_unavailable_try_again)
-      complain(name, no_thread());
-    else
-      complain_of_failure(name, first_line(error.what()));
   } catch (const std::exception& error) {
-    if (is_out_of_memory(error.what()))
-      complain(name, last_words.out_of_memory);
+    if (const std::string* const limit = limit_reached(error))
+      complain(name, *limit);
     else
       complain_of_failure(name, first_line(error.what()));
   } catch (...) {
@@ -193,7 +179,8 @@ int run_program(const std::string& name, const std::function<int()>& body, const
   catch_stop_signals();
   (void)::signal(SIGXFSZ, SIG_IGN);  // writing beyond `ulimit -f` is then an error like any other
   (void)::signal(SIGPIPE, SIG_IGN);  // and so is a reader that has gone away: fatal for the result, not for the log
-  prepare_last_words(name, less_memory);
+  last_words.name = &name;
+  last_words.out_of_memory = "out of memory" + more_memory() + ", or " + less_memory;
   last_words.otherwise = std::set_terminate(end_with_last_words);
   int status = status_of(name, body);
   if (!flush_output() && status == 0) {

@@ -13,7 +13,7 @@ Hooks Terminal::hooks() {
   hooks.stop_signal = stop_signal;
   hooks.note = [this](const std::string& line) {
     if (progress_)
-      progress_->message(line);
+      progress_->message(single_line(line));
     else
       igpt::cli::note(common_, line);
   };

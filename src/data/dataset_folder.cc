@@ -16,6 +16,7 @@
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
+#include "igpt/formats/file_descriptor.h"
 #include "igpt/formats/input_file.h"
 
 namespace igpt::data {
@@ -27,24 +28,17 @@ constexpr const char* kLock = ".lock";
 constexpr const char* kIncoming = ".incoming";
 constexpr const char* kReady = ".ready";
 constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
-constexpr uint64_t kMaximumYaml = uint64_t{64} << 10;  // yaml-cpp takes some hundred times as much memory
+constexpr uint64_t kMaximumYaml = uint64_t{64} << 10;  // yaml-cpp takes some hundred times that in memory
 
 [[noreturn]] void fail(const fs::path& path, const std::string& action, int error) {
   throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) +
               "; check that you may write to its folder");
 }
 
-// Unlike std::filesystem's, this one never throws: what cannot be seen is not there.
+// Unlike std::filesystem::exists, never throws: what cannot be accessed counts as missing.
 bool is_there(const fs::path& path) {
   std::error_code error;
   return fs::exists(path, error);
-}
-
-void flush_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  ::fsync(descriptor);  // some file systems cannot, which loses nothing here
-  ::close(descriptor);
 }
 
 void remove_folder(const fs::path& folder) {
@@ -68,8 +62,8 @@ formats::AtomicFile copied(const fs::path& from, const fs::path& to) {
   return copy;
 }
 
-// A folder from a stranger may hold a set that is .ready, and links to anywhere: what is moved without being asked for
-// never leads out to a file that is not one of a dataset.
+// A stranger's folder may hold a set that is .ready, together with links to anywhere. A set that nobody asked to move
+// must not overwrite, through such a link, a file that is not one of a data set.
 void expect_dataset_file(const fs::path& link, const fs::path& ready) {
   const fs::path target = formats::place_of(link);
   if (target.extension() == ".npy" || target.filename() == link.filename()) return;
@@ -77,8 +71,8 @@ void expect_dataset_file(const fs::path& link, const fs::path& ready) {
               " holds a set that was not moved to its place; remove " + ready.string() + " and run prepare_data again");
 }
 
-// Moves a complete set to its place; of those places that are links, `copies` may hold the new files, complete. Whoever
-// calls holds the exclusive lock.
+// Moves a complete set to its place. For places that are links, `copies` may hold the new files, already complete. The
+// caller holds the exclusive lock.
 void roll_forward(const fs::path& folder, std::map<std::string, formats::AtomicFile> copies = {}) {
   const fs::path ready = folder / kReady;
   if (!is_there(ready)) return;
@@ -87,7 +81,7 @@ void roll_forward(const fs::path& folder, std::map<std::string, formats::AtomicF
     if (const auto copy = copies.find(name); copy != copies.end()) {
       copy->second.publish();
     } else if (!is_there(from)) {
-      continue;  // was moved before
+      continue;  // has been moved already
     } else if (is_link(to)) {
       expect_dataset_file(to, ready);
       copied(from, to).publish();
@@ -95,9 +89,9 @@ void roll_forward(const fs::path& folder, std::map<std::string, formats::AtomicF
       fail(to, "replace", errno);
     }
   }
-  flush_folder(folder);
+  formats::flush_folder(folder);
   remove_folder(ready);
-  flush_folder(folder);
+  formats::flush_folder(folder);
 }
 
 bool is_whole(const Palette& palette) try {
@@ -120,26 +114,18 @@ fs::path made(fs::path folder) {
 
 }  // namespace
 
-FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting, const NoteCallback& note) {
-  const int flags = kind == Kind::kExclusive ? O_RDWR | O_CREAT : O_RDONLY;
-  descriptor_ = ::open(file.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-  if (descriptor_ < 0 && errno == ELOOP)
+FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting, const NoteCallback& note)
+    : file_(::open(file.c_str(),
+                   (kind == Kind::kExclusive ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                   0666)) {
+  if (!file_ && errno == ELOOP)
     throw Error(file.string() + ": is a symbolic link, and locks are files of their own; remove the link");
-  if (descriptor_ < 0) fail(file, kind == Kind::kExclusive ? "create" : "open", errno);
-  // Not a blocking flock: a signal handler's flag has to be seen while waiting.
-  try {
-    while (!formats::take_lock(descriptor_, kind, file, note)) {
-      if (waiting) waiting();
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-  } catch (...) {
-    ::close(descriptor_);
-    throw;
+  if (!file_) fail(file, kind == Kind::kExclusive ? "create" : "open", errno);
+  // Polled, because a blocking flock would not see the flag that a signal handler sets.
+  while (!formats::take_lock(file_.get(), kind, file, note)) {
+    if (waiting) waiting();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-}
-
-FileLock::~FileLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiting, const NoteCallback& note) {
@@ -161,7 +147,7 @@ ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiti
       }
       if (!is_there(folder / kLock)) break;
       FileLock lock(folder / kLock, FileLock::Kind::kShared, waiting, note);
-      if (is_there(folder / kReady)) continue;  // its writer died while we waited
+      if (is_there(folder / kReady)) continue;  // its writer died meanwhile
       locks_.push_back(std::move(lock));
       break;
     }
@@ -169,7 +155,7 @@ ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiti
 }
 
 void expect_replaceable(const fs::path& folder) {
-  std::map<fs::path, const char*> names;  // by the files that they lead to
+  std::map<fs::path, const char*> names;  // by the files to which they lead
   for (const char* name : kNames) {
     std::error_code ignored;
     if (fs::is_directory(folder / name, ignored))
@@ -207,9 +193,9 @@ void DatasetWriter::publish() {
       throw Error((incoming() / name).string() + ": was not written");
     if (is_link(folder_ / name)) copies.emplace(name, copied(incoming() / name, folder_ / name));
   }
-  flush_folder(incoming());
+  formats::flush_folder(incoming());
   if (::rename(incoming().c_str(), (folder_ / kReady).c_str()) != 0) fail(folder_ / kReady, "create", errno);
-  flush_folder(folder_);
+  formats::flush_folder(folder_);
   roll_forward(folder_, std::move(copies));
 }
 

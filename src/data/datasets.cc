@@ -22,6 +22,11 @@ std::array<RawFile, 4> mnist_like(const std::array<const char*, 4>& sha256) {
            {"t10k-labels-idx1-ubyte", label_file(10'000), sha256[3]}}};
 }
 
+const DatasetSource* lookup(const std::string& name) {
+  const auto found = std::ranges::find(known_datasets(), name, &DatasetSource::name);
+  return found == known_datasets().end() ? nullptr : &*found;
+}
+
 }  // namespace
 
 const std::vector<DatasetSource>& known_datasets() {
@@ -36,7 +41,7 @@ const std::vector<DatasetSource>& known_datasets() {
                    "https://storage.googleapis.com/cvdf-datasets/mnist"},
        .folders = {},
        .classes = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}},
-      // The authors serve theirs without TLS; SHA-256 tells whether the bytes are right.
+      // Its authors serve it without TLS; the SHA-256 tells whether the bytes are right.
       {.name = "fashion",
        .title = "Fashion-MNIST",
        .files = mnist_like({"c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -58,8 +63,8 @@ std::vector<std::string> dataset_names() {
 }
 
 std::string title_of(const std::string& dataset) {
-  const auto found = std::ranges::find(known_datasets(), dataset, &DatasetSource::name);
-  return found == known_datasets().end() ? formats::printable(dataset) : found->title;
+  const DatasetSource* found = lookup(dataset);
+  return found ? found->title : formats::printable(dataset);
 }
 
 std::string shell_quoted(const std::string& word) {
@@ -72,7 +77,7 @@ std::string shell_quoted(const std::string& word) {
 
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
                                  const std::string& checkpoint) {
-  if (std::ranges::find(known_datasets(), dataset, &DatasetSource::name) == known_datasets().end()) return "";
+  if (!lookup(dataset)) return "";
   std::string command = "prepare_data";
   if (dataset != "mnist") command += " --" + std::string(dataset == "fashion" ? "fashion" : "dataset " + dataset);
   if (!checkpoint.empty()) command += " --palette " + shell_quoted(checkpoint);
@@ -81,11 +86,9 @@ std::string prepare_data_command(const std::string& dataset, const std::filesyst
 }
 
 const DatasetSource& find_dataset(const std::string& name) {
+  if (const DatasetSource* found = lookup(name)) return *found;
   std::string known;
-  for (const DatasetSource& dataset : known_datasets()) {
-    if (dataset.name == name) return dataset;
-    known += (known.empty() ? "" : ", ") + dataset.name;
-  }
+  for (const std::string& other : dataset_names()) known += (known.empty() ? "" : ", ") + other;
   throw UsageError("--dataset " + name + ": there is no such dataset; known are " + known);
 }
 

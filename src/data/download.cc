@@ -2,7 +2,6 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,8 @@
 #include <optional>
 #include <string_view>
 
+#include "igpt/formats/append_file.h"
+
 namespace igpt::data {
 namespace {
 
@@ -21,64 +22,27 @@ namespace fs = std::filesystem;
 
 enum class Outcome {
   kDone,
-  kBroken,   // worth continuing
-  kRestart,  // what is there cannot be continued
+  kBroken,   // what arrived can be continued
+  kRestart,  // what arrived cannot be continued
 };
 
-// The file that a transfer fills.
-class PartFile {
- public:
-  explicit PartFile(fs::path path) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    struct stat status = {};
-    if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) fail("create");
-    size_ = static_cast<uint64_t>(status.st_size);
-  }
-  PartFile(const PartFile&) = delete;
-  PartFile& operator=(const PartFile&) = delete;
-  ~PartFile() { ::close(descriptor_); }
+formats::AppendFile open_part(const fs::path& path) {
+  constexpr int flags = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  formats::FileDescriptor file(::open(path.c_str(), flags, 0666));
+  if (!file)
+    throw Error(path.string() + ": cannot create: " + std::strerror(errno) + "; choose a folder that you may write to");
+  return {path, std::move(file)};
+}
 
-  uint64_t size() const { return size_; }
-
-  void clear() {
-    if (::ftruncate(descriptor_, 0) != 0) fail("shorten");
-    size_ = 0;
-  }
-  void append(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(size_));
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail("write");
-      size_ += static_cast<uint64_t>(written);
-      bytes.remove_prefix(static_cast<size_t>(written));
-    }
-  }
-  void flush() {
-    if (::fsync(descriptor_) != 0) fail("write");
-  }
-  void remove() { ::unlink(path_.c_str()); }
-
- private:
-  [[noreturn]] void fail(const char* action) const {
-    const int error = errno;
-    throw Error(path_.string() + ": cannot " + action + ": " + std::strerror(error) +
-                (error == ENOSPC || error == EDQUOT ? "; free some space and try again"
-                                                    : "; choose a folder that you may write to"));
-  }
-
-  fs::path path_;
-  int descriptor_ = -1;
-  uint64_t size_ = 0;
-};
-
-// The first byte and the whole size in "bytes 100-199/200".
+// The first byte in "bytes 100-199/200".
 std::optional<uint64_t> first_byte(std::string_view content_range) {
-  if (!content_range.starts_with("bytes ")) return std::nullopt;
-  content_range.remove_prefix(6);
+  constexpr std::string_view unit = "bytes ";
+  if (!content_range.starts_with(unit)) return std::nullopt;
   uint64_t first = 0;
-  const auto [end, error] = std::from_chars(content_range.data(), content_range.data() + content_range.size(), first);
-  if (error != std::errc() || end == content_range.data() + content_range.size() || *end != '-') return std::nullopt;
-  return first;
+  const char* const end = content_range.data() + content_range.size();
+  const auto parsed = std::from_chars(content_range.data() + unit.size(), end, first);
+  const bool is_range = parsed.ec == std::errc() && parsed.ptr != end && *parsed.ptr == '-';
+  return is_range ? std::optional(first) : std::nullopt;
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -93,10 +57,10 @@ bool is_header(std::string_view line, std::string_view name) {
                             [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; });
 }
 
-// One connection. libcurl is C: what the callbacks throw is kept and thrown again when libcurl has returned.
+// One connection. libcurl is C: an exception of a callback is kept, and thrown again when libcurl has returned.
 class Transfer {
  public:
-  Transfer(const std::string& url, PartFile& file, const DownloadOptions& options)
+  Transfer(const std::string& url, formats::AppendFile& file, const DownloadOptions& options)
       : url_(url), file_(file), options_(options), start_(file.size()), curl_(curl_easy_init(), curl_easy_cleanup) {
     if (!curl_) throw Error("libcurl does not start; check its installation");
     set_up();
@@ -169,7 +133,7 @@ class Transfer {
     set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.stall_timeout.count()));
     set(CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(options_.min_bytes_per_second));
     set(CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options_.max_bytes));
-    // Not CURLOPT_RESUME_FROM: whether the answer continues the file is for start_body to judge.
+    // Not CURLOPT_RESUME_FROM: start_body decides whether the answer continues the file.
     if (start_ > 0) set(CURLOPT_RANGE, (std::to_string(start_) + "-").c_str());
     set(CURLOPT_NOPROGRESS, 0L);
     set(CURLOPT_XFERINFOFUNCTION, &Transfer::on_progress);
@@ -240,7 +204,7 @@ class Transfer {
   }
 
   const std::string& url_;
-  PartFile& file_;
+  formats::AppendFile& file_;
   const DownloadOptions& options_;
   const uint64_t start_;
   std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl_;
@@ -255,7 +219,7 @@ class Transfer {
 void download(const std::string& url, const fs::path& part, const DownloadOptions& options) {
   static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (ready != CURLE_OK) throw Error("libcurl does not start; check its installation");
-  PartFile file(part);
+  formats::AppendFile file = open_part(part);
   if (file.size() > options.max_bytes) file.clear();
   try {
     for (int attempt = 1; attempt <= options.max_attempts; ++attempt) {
@@ -271,7 +235,7 @@ void download(const std::string& url, const fs::path& part, const DownloadOption
     }
     throw DownloadError(url + ": the connection broke " + std::to_string(options.max_attempts) + " times");
   } catch (...) {
-    if (file.size() == 0) file.remove();
+    if (file.size() == 0) ::unlink(part.c_str());
     throw;
   }
 }

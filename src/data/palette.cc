@@ -11,7 +11,7 @@
 namespace igpt::data {
 namespace {
 
-constexpr int64_t kMaximumColours = 256;  // encode() makes a byte of a pixel
+constexpr int64_t kMaximumColours = 256;  // a token is a byte
 
 void check(const Palette& palette) {
   const bool whole = (palette.channels == 1 || palette.channels == 3) &&
@@ -24,45 +24,32 @@ void check(const Palette& palette) {
                      std::to_string(palette.centroids.size()) + " of centroids");
 }
 
-uint8_t nearest_centroid(const Palette& palette, const uint8_t* pixel) {
+// Squared distance of a pixel to colour k. The sum of at most three squares of bytes is exact in single precision.
+float distance(const Palette& palette, size_t k, const uint8_t* pixel) {
   const auto channels = static_cast<size_t>(palette.channels);
-  float best = std::numeric_limits<float>::infinity();
-  uint8_t token = 0;
-  for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k) {
-    float aa = 0, ab = 0, bb = 0;
-    for (size_t c = 0; c < channels; ++c) {
-      const float a = static_cast<float>(pixel[c]) / 255, b = palette.centroids[k * channels + c];
-      aa += a * a, ab += a * b, bb += b * b;
-    }
-    const float distance = aa - 2 * ab + bb;
-    if (distance < best) {
-      best = distance;
-      token = static_cast<uint8_t>(k);
-    }
+  float aa = 0, ab = 0, bb = 0, sum = 0;
+  for (size_t c = 0; c < channels; ++c) {
+    const auto difference = static_cast<float>(pixel[c] - palette.colours[k * channels + c]);
+    sum += difference * difference;
+    if (palette.centroids.empty()) continue;
+    const float a = static_cast<float>(pixel[c]) / 255, b = palette.centroids[k * channels + c];
+    aa += a * a, ab += a * b, bb += b * b;
   }
-  return token;
+  return palette.centroids.empty() ? sum : aa - 2 * ab + bb;
 }
 
 uint8_t nearest(const Palette& palette, const uint8_t* pixel) {
-  if (!palette.centroids.empty()) return nearest_centroid(palette, pixel);
-  const auto channels = static_cast<size_t>(palette.channels);
-  int best = std::numeric_limits<int>::max();
+  float best = std::numeric_limits<float>::infinity();
   uint8_t token = 0;
-  for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k) {
-    int distance = 0;
-    for (size_t c = 0; c < channels; ++c) {
-      const int difference = pixel[c] - palette.colours[k * channels + c];
-      distance += difference * difference;
-    }
-    if (distance < best) {
-      best = distance;
+  for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k)
+    if (const float candidate = distance(palette, k, pixel); candidate < best) {
+      best = candidate;
       token = static_cast<uint8_t>(k);
     }
-  }
   return token;
 }
 
-// The token of every byte.
+// The token of every grey value.
 std::array<uint8_t, 256> grey_table(const Palette& palette) {
   const bool original = palette == Palette::grey(16);
   std::array<uint8_t, 256> table = {};
@@ -87,7 +74,7 @@ Palette Palette::grey(int64_t size) {
 Palette Palette::of_centroids(std::vector<float> centroids, int64_t channels) {
   Palette palette;
   palette.channels = channels;
-  constexpr float rounding = 1e-4f;  // of means
+  constexpr float rounding = 1e-4f;  // error of a mean of pixels
   for (const float value : centroids) {
     if (!(value >= -rounding && value <= 1 + rounding))
       throw InputError("a centroid of the palette has the value " + std::to_string(value) + ", which is not in [0, 1]");
@@ -113,21 +100,6 @@ void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<u
     return;
   }
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = nearest(palette, pixels.data() + i * channels);
-}
-
-std::vector<uint8_t> decode(const Palette& palette, std::span<const uint8_t> tokens) {
-  check(palette);
-  const auto channels = static_cast<size_t>(palette.channels);
-  std::vector<uint8_t> pixels;
-  pixels.reserve(tokens.size() * channels);
-  for (const uint8_t token : tokens) {
-    if (token >= palette.size())
-      throw InputError("token " + std::to_string(token) + " is outside the palette of " +
-                       std::to_string(palette.size()) + " colours");
-    const uint8_t* colour = palette.colours.data() + token * channels;
-    pixels.insert(pixels.end(), colour, colour + channels);
-  }
-  return pixels;
 }
 
 }  // namespace igpt::data

@@ -27,7 +27,7 @@ bool is_url(const std::string& source) {
   return source.find("://") != std::string::npos;
 }
 
-// The decompressed bytes of one IDX file. Throws InputError unless they are exactly the right ones.
+// The decompressed bytes of one IDX file. Throws InputError unless they are exactly the expected ones.
 std::string read_raw(const fs::path& path, const RawFile& file) {
   std::string bytes = formats::read_plain_or_gzip(path, file.size);
   if (bytes.size() != file.size || sha256(bytes) != file.sha256)
@@ -36,8 +36,8 @@ std::string read_raw(const fs::path& path, const RawFile& file) {
   return bytes;
 }
 
-// Where a file may lie in a folder: plain or .gz, under its name or as Kaggle's archives have it, with a dot for the
-// hyphen before `idx` or in a folder of that name.
+// The places in a folder where a file exists: plain or .gz, under its own name or as in Kaggle's archives, with a dot
+// instead of the hyphen before `idx` or in a folder of that name.
 std::vector<fs::path> places_of(const fs::path& folder, const std::string& name) {
   std::vector<std::string> names = {name};
   if (const size_t hyphen = name.rfind("-idx"); hyphen != std::string::npos)
@@ -52,20 +52,20 @@ std::vector<fs::path> places_of(const fs::path& folder, const std::string& name)
   return places;
 }
 
-// A file of a data set, whatever it was given as.
+// The file of a data set that some bytes are.
 struct Identity {
   const DatasetSource* dataset;
   const RawFile* file;
 };
 
-// `options` outlives it.
+// `options` must outlive the result.
 WaitCallback waiting_of(const PrepareOptions& options) {
   return [&options] {
     if (options.progress) options.progress("", 0, 0);
   };
 }
 
-// Finds one IDX file after the other.
+// Finds or downloads the four IDX files of a data set.
 class RawFiles {
  public:
   RawFiles(const DatasetSource& dataset, const PrepareOptions& options)
@@ -73,15 +73,15 @@ class RawFiles {
 
   std::array<std::string, 4> read() {
     if (!options_.source.empty() && !is_url(options_.source)) return read_source_folder(options_.source);
-    // What is here already is read in parallel, the rest comes over one connection after the other.
+    // Files that are here already are read in parallel; the others are downloaded one after the other.
     std::array<std::future<std::optional<std::string>>, 4> local;
     for (size_t i = 0; i < local.size(); ++i)
       local[i] = std::async(std::launch::async, [this, i] { return read_local(dataset_.files[i]); });
-    std::array<std::optional<std::string>, 4> found;
-    for (size_t i = 0; i < local.size(); ++i) found[i] = local[i].get();
-
     std::array<std::string, 4> bytes;
-    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = found[i] ? std::move(*found[i]) : fetch(dataset_.files[i]);
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      auto found = local[i].get();
+      bytes[i] = found ? *std::move(found) : fetch(dataset_.files[i]);
+    }
     return bytes;
   }
 
@@ -118,7 +118,7 @@ class RawFiles {
       }
     }
     if (!failure) return bytes;
-    bytes = {};  // not in memory beside the one that is looked at
+    bytes = {};  // frees memory for the file that is examined
     if (const auto identity = identify(places[failed][0])) {
       const bool mixed = failures < bytes.size() && identity->dataset->name != dataset_.name;
       throw InputError(
@@ -128,7 +128,7 @@ class RawFiles {
     std::rethrow_exception(failure);
   }
 
-  // Which known file it is by its bytes.
+  // The known file that has these bytes.
   std::optional<Identity> identify(const fs::path& path) const {
     std::vector<Identity> candidates;
     uint64_t largest = 0;
@@ -161,8 +161,8 @@ class RawFiles {
     return "for " + identity.dataset->title + " type: " + command;
   }
 
-  // What lies in data/raw or a distribution's folder; nothing when no good file does.
-  // `damaged` is told of files with wrong bytes.
+  // A file of data/raw or of a distribution's folder; nothing when there is no good one. Files with wrong bytes are
+  // added to `damaged`.
   std::optional<std::string> read_local(const RawFile& file, std::vector<fs::path>* damaged = nullptr) const {
     std::vector<fs::path> folders = {folder_};
     if (options_.source.empty()) folders.insert(folders.end(), dataset_.folders.begin(), dataset_.folders.end());
@@ -171,7 +171,7 @@ class RawFiles {
         try {
           return read_raw(path, file);
         } catch (const InputError&) {
-          // No reason to stop: the next place may have the right ones.
+          // The next place may have the right bytes.
           if (damaged) damaged->push_back(path);
         }
       }
@@ -183,7 +183,7 @@ class RawFiles {
     fs::create_directories(folder_);
     const FileLock lock(folder_ / ".lock", FileLock::Kind::kExclusive, waiting_of(options_), options_.note);
     const fs::path complete = folder_ / (file.name + ".gz"), part = folder_ / (file.name + ".gz.part");
-    // Another program may have downloaded it while we waited, or died after the last byte.
+    // Another program may have downloaded it meanwhile, or died after the last byte.
     std::vector<fs::path> damaged;
     if (auto bytes = read_local(file, &damaged)) return *std::move(bytes);
     for (const fs::path& path : damaged) {
@@ -210,12 +210,12 @@ class RawFiles {
                 "try again later, or give a folder that holds the files with --source");
   }
 
-  // Nothing when the server's bytes are wrong; `served` then says what they are, where that is known. A continued
-  // download gets a second chance from its start: what was there may have come from elsewhere.
+  // Nothing when the server's bytes are wrong; `served` then says what they are, if that is known. A download that
+  // continued an older one is tried again from the start, since the older bytes may have come from elsewhere.
   std::optional<std::string> fetch_from(const std::string& url, const fs::path& part, const RawFile& file,
                                         std::optional<Identity>& served) {
     DownloadOptions download_options = options_.download;
-    download_options.max_bytes = file.size + file.size / 100 + 4096;  // what does not compress grows a little
+    download_options.max_bytes = file.size + file.size / 100 + 4096;  // incompressible data grows a little
     if (options_.progress)
       download_options.progress = [&](uint64_t done, uint64_t total) { options_.progress(file.name, done, total); };
     for (bool again = fs::exists(part);; again = false) {
@@ -246,7 +246,7 @@ class RawFiles {
   fs::path folder_;
 };
 
-// Images or labels, in the bytes of their IDX file.
+// Images or labels, inside the bytes of their IDX file.
 struct Part {
   std::vector<int64_t> shape;
   std::span<uint8_t> values;
@@ -266,7 +266,7 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
     throw InputError(name + ": has a label outside its " + std::to_string(classes) + " classes");
 }
 
-// Writes an .npy file and returns its SHA-256; once `stopped`, neither is complete.
+// Writes an .npy file and returns its SHA-256. Stops early, with neither complete, once `stopped` is set.
 std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part,
                          const std::atomic<bool>& stopped) {
   constexpr size_t kChunk = size_t{64} << 10;
@@ -276,7 +276,7 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
     hash.update(bytes);
     file.write(bytes);
   };
-  write(formats::npy_header(dtype, part.shape));
+  write(formats::npy_header(dtype == "int64" ? formats::DType::int64 : formats::DType::uint8, part.shape));
   std::vector<int64_t> wide;
   for (std::span<const uint8_t> rest = part.values; !rest.empty() && !stopped;) {
     const auto chunk = rest.first(std::min(kChunk, rest.size()));
@@ -289,7 +289,7 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
   return hash.hex();
 }
 
-// The four .npy files, at the same time; their sums go into `info`. What `waiting` throws ends the work.
+// Writes the four .npy files in parallel and adds their sums to `info`. An exception from `waiting` ends the work.
 void write_all(const fs::path& folder, const std::array<Part, 4>& parts, DatasetInfo& info,
                const WaitCallback& waiting) {
   constexpr auto kLookAgain = std::chrono::milliseconds(10);
@@ -332,12 +332,12 @@ std::vector<PreparedFile> list_files(const fs::path& folder) {
   std::vector<PreparedFile> files;
   for (const char* name : kOutputs) {
     const auto header = formats::read_npy_header(folder / name);
-    files.push_back({folder / name, header.dtype(), header.shape});
+    files.push_back({folder / name, std::string(formats::dtype_name(header.dtype)), header.shape});
   }
   return files;
 }
 
-// The files, if they are exactly those that would be made.
+// The files, if they are exactly those that would be written.
 std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, const PrepareOptions& options) {
   if (!fs::exists(options.data_dir / "dataset.yaml")) return std::nullopt;
   const ReadLock lock({options.data_dir / "dataset.yaml"}, waiting_of(options), options.note);
@@ -356,7 +356,7 @@ std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, c
     if (!std::ranges::all_of(matches, [](std::future<bool>& match) { return match.get(); })) return std::nullopt;
     return list_files(options.data_dir);
   } catch (const InputError&) {
-    return std::nullopt;  // damaged or missing: they are made anew
+    return std::nullopt;  // damaged or missing: they are written again
   }
 }
 
@@ -366,7 +366,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
     if (auto files = find_ready(info, options)) return {true, *std::move(files)};
   expect_replaceable(options.data_dir);
 
-  // What it throws, such as Interrupted, leaves the old set.
+  // An exception from it, such as Interrupted, leaves the old set in place.
   const WaitCallback waiting = waiting_of(options);
   waiting();
   std::array<std::string, 4> raw = RawFiles(dataset, options).read();
@@ -390,7 +390,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
 
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options) {
   try {
-    const Sha256 started_early;  // while there is memory
+    const Sha256 started_early;  // while there is memory for OpenSSL
     return find_or_make(dataset, options);
   } catch (const fs::filesystem_error& error) {
     throw Error(error.path1().string() + ": " + error.code().message() + "; check that you may read and write there");

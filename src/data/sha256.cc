@@ -12,7 +12,7 @@ namespace igpt::data {
 
 namespace {
 
-// Fetched once: OpenSSL, where memory runs out while it looks for an algorithm, crashes.
+// Fetched once, early: OpenSSL crashes when memory runs out while it looks for an algorithm.
 const EVP_MD* algorithm() {
   static EVP_MD* const fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   if (!fetched)

@@ -7,7 +7,7 @@
 namespace igpt::data {
 namespace {
 
-// Uniform in [0, bound) without bias: draws above the largest multiple of `bound` are thrown away.
+// Uniform in [0, bound) without bias: draws from the largest multiple of `bound` upwards are rejected.
 uint64_t draw_below(std::mt19937_64& generator, uint64_t bound) {
   const uint64_t limit = UINT64_MAX - UINT64_MAX % bound;
   uint64_t value = generator();

@@ -66,7 +66,7 @@ std::string how_to_quantize(const ExpectedSplit& expected) {
          "; prepare_data makes such files";
 }
 
-// Reads images of this shape.
+// Reads images whose header is known already.
 Tokens read_tokens(const fs::path& x, const formats::NpyHeader& header, const ExpectedSplit& expected) {
   const auto values_of = [&](auto images) {
     if (images.shape != header.shape) throw InputError(x.string() + kChanged);
@@ -75,11 +75,11 @@ Tokens read_tokens(const fs::path& x, const formats::NpyHeader& header, const Ex
   const int64_t largest = std::clamp<int64_t>(expected.num_vocab, 1, kLargestVocab) - 1;
   const std::string cure = "images are palette indices, not pixels" + how_to_quantize(expected);
   if (largest > UINT8_MAX)
-    return values_of(formats::read_npy_int16(x, /*minimum=*/0, static_cast<int16_t>(largest), cure));
-  return values_of(formats::read_npy_uint8(x, static_cast<uint8_t>(largest), cure));
+    return values_of(formats::read_npy<int16_t>(x, /*minimum=*/0, static_cast<int16_t>(largest), cure));
+  return values_of(formats::read_npy<uint8_t>(x, 0, static_cast<uint8_t>(largest), cure));
 }
 
-// A file that changed since dataset.yaml was written is not the one that it describes.
+// What dataset.yaml says of a file, unless the file changed since dataset.yaml was written.
 std::optional<DatasetInfo> info_of(const fs::path& x, const NoteCallback& note) {
   const fs::path file = fs::canonical(x), yaml = file.parent_path() / "dataset.yaml";
   auto info = read_dataset_info(file.parent_path());
@@ -101,7 +101,7 @@ std::string in_words(const Palette& palette) {
   return std::to_string(palette.size()) + (is_greys(palette) ? " evenly spaced greys" : " colours of its own");
 }
 
-// Images whose palette is known against a checkpoint whose palette is known, too.
+// Compares the palettes of images and checkpoint where both are known.
 void check_palette(const fs::path& x, const std::optional<DatasetInfo>& info, const ExpectedSplit& expected) {
   if (!info || expected.checkpoint.empty()) return;
   if (expected.lacks_palette)
@@ -144,7 +144,7 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
                  const NoteCallback& note) {
   const bool labelled = !y.empty();
   const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting, note);
-  // All shapes are known to be right before memory is taken for the values.
+  // All shapes are checked before memory is allocated for the values.
   const formats::NpyHeader images = header_of(x);
   check_images(x, images.shape, expected);
   const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
@@ -153,7 +153,7 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
   check_palette(x, info, expected);
   auto tokens = read_tokens(x, images, expected);
   auto labels =
-      labelled ? formats::read_npy_int64(y, /*minimum=*/0, INT64_MAX, "labels are the numbers of classes, 0, 1, ...")
+      labelled ? formats::read_npy<int64_t>(y, /*minimum=*/0, INT64_MAX, "labels are the numbers of classes, 0, 1, ...")
                : formats::NpyArray<int64_t>{};
   if (labels.shape != label_shape) throw InputError(y.string() + kChanged);
   return {images.shape[0], images.shape[1], std::move(tokens), std::move(labels.values), std::move(info)};

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
-#include <utility>
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -20,37 +19,34 @@ namespace {
 
 }  // namespace
 
-AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  if (descriptor_ < 0) fail(path_, "open", errno);
-}
-
-AppendFile::AppendFile(AppendFile&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), flushed_(other.flushed_) {}
-
-AppendFile::~AppendFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+AppendFile::AppendFile(std::filesystem::path path)
+    : path_(std::move(path)), file_(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC)) {
+  if (!file_) fail(path_, "open", errno);
 }
 
 void AppendFile::append(std::string_view bytes) {
-  const off_t start = ::lseek(descriptor_, 0, SEEK_END);
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t written = ::write(descriptor_, bytes.data() + done, bytes.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      const int error = errno;
-      // The beginning of a piece would spoil those that follow it for a reader.
-      [[maybe_unused]] const int undone = ::ftruncate(descriptor_, start);
-      fail(path_, "write", error);
-    }
-    done += static_cast<size_t>(written);
+  const off_t start = ::lseek(file_.get(), 0, SEEK_END);
+  if (!write_all(file_, std::as_bytes(std::span(bytes)))) {
+    const int error = errno;
+    // A reader could not tell the beginning of a piece from those that follow it.
+    [[maybe_unused]] const int undone = ::ftruncate(file_.get(), start);
+    fail(path_, "write", error);
   }
   flushed_ = false;
 }
 
+void AppendFile::clear() {
+  if (::ftruncate(file_.get(), 0) != 0) fail(path_, "shorten", errno);
+  flushed_ = false;
+}
+
+uint64_t AppendFile::size() const {
+  return static_cast<uint64_t>(::lseek(file_.get(), 0, SEEK_END));
+}
+
 void AppendFile::flush() {
   if (flushed_) return;
-  if (::fsync(descriptor_) != 0) fail(path_, "write", errno);
+  if (::fsync(file_.get()) != 0) fail(path_, "write", errno);
   flushed_ = true;
 }
 

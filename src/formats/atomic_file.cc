@@ -32,10 +32,10 @@ fs::path folder_of(const fs::path& target) {
   throw Error(target.string() + link + ": cannot " + action + ": " + std::strerror(error) + what_helps(error));
 }
 
-// Where `target` leads through symbolic links, of which the last may lead to no file yet. They are followed by hand:
-// what is renamed to a link would take the link's place.
+// Where `target` leads through symbolic links, of which the last may lead to no file yet. They are followed by hand,
+// because a file that is renamed to a link takes the link's place.
 fs::path followed(const fs::path& target, std::error_code& error) {
-  constexpr int kMostLinks = 40;  // as the kernel has it
+  constexpr int kMostLinks = 40;  // the kernel's limit
   fs::path place = target;
   for (int links = 0; fs::is_symlink(fs::symlink_status(place, error)); ++links) {
     if (links == kMostLinks) error = std::make_error_code(std::errc::too_many_symbolic_link_levels);
@@ -43,11 +43,11 @@ fs::path followed(const fs::path& target, std::error_code& error) {
     if (error) return place;
     place = place.parent_path() / next;
   }
-  error.clear();  // what is not there, or cannot be seen, is no link
+  error.clear();  // a missing or inaccessible file is not a link
   return place;
 }
 
-// As `docker run -v FILE:FILE` makes it.
+// As by `docker run -v FILE:FILE`.
 bool is_mounted_by_itself(const fs::path& file) {
   constexpr uint64_t kMountRoot = 0x2000;  // STATX_ATTR_MOUNT_ROOT of Linux 5.8
   struct statx status {};
@@ -86,7 +86,7 @@ fs::path place_of(const fs::path& target) {
     throw Error(target.string() + ": is a folder; give the name of a file");
   const fs::path place = followed(target, wrong);
   if (wrong) fail(target, target, "follow the link", wrong.value());
-  // A rename would put a file in the place of /dev/null. The links of /proc may name a file that is another one by now.
+  // A rename would replace /dev/null by a file. A link in /proc may name a path where another file lies by now.
   if (fs::exists(target, unknown) && (!fs::is_regular_file(target, unknown) || !fs::equivalent(target, place, unknown)))
     throw Error(target.string() + ": is not a regular file; give the name of a file");
   if (is_mounted_by_itself(place))
@@ -100,8 +100,8 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)), place_(pla
   for (int attempt = 0;; ++attempt) {
     temporary_ = folder_of(place_) /
                  (temporary_prefix(place_) + std::to_string(getpid()) + "." + std::to_string(attempt) + ".tmp");
-    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor_ >= 0) return;
+    file_ = FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (file_) return;
     if (errno != EEXIST || attempt == 1000) fail(target_, place_, "create", errno);
   }
 }
@@ -109,23 +109,15 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)), place_(pla
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : target_(std::move(other.target_)),
       place_(std::move(other.place_)),
-      temporary_(std::move(other.temporary_)),
-      descriptor_(std::exchange(other.descriptor_, -1)) {
-  other.temporary_.clear();
-}
+      temporary_(std::exchange(other.temporary_, {})),
+      file_(std::move(other.file_)) {}
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(target_, place_, "write", errno);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
+  if (!write_all(file_, bytes)) fail(target_, place_, "write", errno);
 }
 
 void AtomicFile::write(std::string_view bytes) {
@@ -133,19 +125,15 @@ void AtomicFile::write(std::string_view bytes) {
 }
 
 void AtomicFile::flush() {
-  if (::fsync(descriptor_) != 0) fail(target_, place_, "write", errno);
+  if (::fsync(file_.get()) != 0) fail(target_, place_, "write", errno);
 }
 
 void AtomicFile::publish() {
   flush();
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail(target_, place_, "write", errno);
+  if (!file_.close()) fail(target_, place_, "write", errno);
   if (::rename(temporary_.c_str(), place_.c_str()) != 0) fail(target_, place_, "replace", errno);
   temporary_.clear();
-  // The rename is durable once the folder is; some file systems cannot flush a folder, which loses nothing here.
-  const int folder = ::open(folder_of(place_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return;
-  ::fsync(folder);
-  ::close(folder);
+  flush_folder(folder_of(place_));  // makes the rename durable
 }
 
 void write_atomically(const fs::path& target, std::string_view bytes) {

@@ -1,52 +1,10 @@
 #include "igpt/formats/byte_reader.h"
 
 #include <algorithm>
-#include <bit>
-
-#include <cstring>
-#include <new>
-#include <stdexcept>
 
 #include "igpt/error.h"
 
 namespace igpt::formats {
-
-static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie in the file");
-
-template <class T>
-T ByteReader::number() {
-  T value;
-  std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
-  return value;
-}
-
-uint8_t ByteReader::u8() {
-  return number<uint8_t>();
-}
-uint16_t ByteReader::u16() {
-  return number<uint16_t>();
-}
-uint32_t ByteReader::u32() {
-  return number<uint32_t>();
-}
-uint64_t ByteReader::u64() {
-  return number<uint64_t>();
-}
-int32_t ByteReader::i32() {
-  return number<int32_t>();
-}
-int64_t ByteReader::i64() {
-  return number<int64_t>();
-}
-double ByteReader::f64() {
-  return number<double>();
-}
-uint32_t ByteReader::u32_be() {
-  return __builtin_bswap32(u32());
-}
-double ByteReader::f64_be() {
-  return std::bit_cast<double>(__builtin_bswap64(u64()));
-}
 
 std::span<const std::byte> ByteReader::take(uint64_t count) {
   if (count > remaining()) fail("is cut off at byte " + std::to_string(size()) + "; copy it again");
@@ -56,8 +14,7 @@ std::span<const std::byte> ByteReader::take(uint64_t count) {
 }
 
 std::string_view ByteReader::take_text(uint64_t count) {
-  const auto taken = take(count);
-  return {reinterpret_cast<const char*>(taken.data()), taken.size()};
+  return text_of(take(count));
 }
 
 std::string_view ByteReader::line(size_t limit) {

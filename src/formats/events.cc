@@ -19,7 +19,7 @@
 namespace igpt::formats {
 namespace {
 
-// Protocol Buffers' wire format, as far as tensorflow/core/util/event.proto and framework/summary.proto need it.
+// The part of Protocol Buffers' wire format that tensorflow/core/util/event.proto and framework/summary.proto need.
 enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
 void put_varint(std::string& to, uint64_t value) {
@@ -89,8 +89,8 @@ std::string host() {
 
 constexpr std::string_view kPrefix = "events.out.tfevents.";
 
-// TensorBoard reads a folder's files in the order of their names, which must be that of their making: within one second
-// and by clocks that differ, too.
+// TensorBoard reads a folder's files in the order of their names, which must be the order of their creation, also
+// within one second and with clocks that differ.
 int64_t second_for_name(const std::filesystem::path& folder, double now) {
   auto second = static_cast<int64_t>(now);
   std::error_code error;
@@ -109,8 +109,8 @@ AppendFile create_file(const std::filesystem::path& folder, double now) {
                            std::to_string(getpid()) + ".";
   for (int n = 0;; ++n) {
     const auto path = folder / (stem + std::to_string(n));
-    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-    if (descriptor >= 0) return {path, descriptor};
+    FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666));
+    if (file) return {path, std::move(file)};
     if (errno != EEXIST || n == 10'000) throw Error(path.string() + ": cannot create: " + std::strerror(errno));
   }
 }

@@ -9,7 +9,7 @@
 namespace igpt::formats {
 namespace {
 
-constexpr int kNoSuchOperation = 524;  // ENOTSUPP, the kernel's own: NFS lets it through
+constexpr int kNoSuchOperation = 524;  // the kernel's ENOTSUPP, which NFS passes on to programs
 
 const char* in_words(int error) {
   return error == kNoSuchOperation ? "Operation not supported" : std::strerror(error);
@@ -24,7 +24,7 @@ bool take_lock(int descriptor, LockKind kind, const std::filesystem::path& path,
     const int error = errno;
     if (error == EINTR) continue;
     if (error == EWOULDBLOCK) return false;
-    // Whatever else is wrong, with an open file and a valid operation, is that there are no locks here.
+    // With an open file and a valid operation, any other error means that there are no locks here.
     if (note && !told.exchange(true))
       note(path.string() + ": its file system cannot lock files (" + in_words(error) +
            "); going on without locks, so start no other program that writes to the same folders");

@@ -3,8 +3,8 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "igpt/error.h"
@@ -13,147 +13,89 @@
 namespace igpt::formats {
 namespace {
 
-constexpr int kGzipOnly = 16 + MAX_WBITS;     // zlib's way to say: gzip header and trailer, largest window
+constexpr int kGzipOnly = 16 + MAX_WBITS;     // for zlib: gzip header and trailer, largest window
 constexpr uint64_t kMaximumExpansion = 1032;  // of deflate: zlib.net/zlib_tech.html
 constexpr size_t kChunk = size_t{64} * 1024;
 
-bool starts_as_gzip(std::string_view bytes) {
-  return bytes.starts_with("\x1f\x8b");
-}
-
-class Inflater {
+class GzipReader {
  public:
-  Inflater(uint64_t max_bytes, uint64_t compressed_size, std::string name)
-      : max_bytes_(max_bytes), name_(std::move(name)) {
+  explicit GzipReader(InputFile& file) : file_(file), name_(file.path().string()) {
     if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw Error(name_ + ": not enough memory to decompress");
+  }
+  GzipReader(const GzipReader&) = delete;
+  GzipReader& operator=(const GzipReader&) = delete;
+  ~GzipReader() { inflateEnd(&stream_); }
+
+  std::string read(uint64_t max_bytes) {
+    std::string content;
     // Reserved memory that nothing is written to costs nothing; growing by doubling would hold the content twice.
-    const uint64_t ceiling = compressed_size > max_bytes / kMaximumExpansion
-                                 ? max_bytes
-                                 : std::min(max_bytes, compressed_size * kMaximumExpansion);
-    content_.reserve(ceiling);
-  }
-  Inflater(const Inflater&) = delete;
-  Inflater& operator=(const Inflater&) = delete;
-  ~Inflater() { inflateEnd(&stream_); }
-
-  void feed(std::string_view compressed) {
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(compressed.data()));
-    stream_.avail_in = static_cast<uInt>(compressed.size());
-    while (stream_.avail_in > 0 || pending_) {
-      if (between_members_ && skip_padding()) return;
-      if (between_members_) begin_member();
-      if (!step()) return;
-    }
-  }
-
-  std::string finish() {
-    if (!between_members_ || members_ == 0)
-      throw InputError(name_ + ": the compressed data is cut short; copy or download it again");
-    return std::move(content_);
+    const bool is_small = file_.size() <= max_bytes / kMaximumExpansion;
+    content.reserve(is_small ? file_.size() * kMaximumExpansion : max_bytes);
+    do read_member(content, max_bytes);
+    while (another_member_follows());
+    return content;
   }
 
  private:
-  // Zeros up to the end of the file, which tapes and block devices leave behind the last member, are no error for
-  // gzip -t either. Whether the input was such.
-  bool skip_padding() {
-    if (members_ == 0 || (*stream_.next_in != 0 && !padded_)) return false;
-    padded_ = true;
-    const std::span<const Bytef> rest(stream_.next_in, stream_.avail_in);
-    if (!std::ranges::all_of(rest, [](Bytef byte) { return byte == 0; })) refuse_what_follows();
-    stream_.avail_in = 0;
-    return true;
+  // Whether there is compressed data left to look at.
+  bool fill() {
+    if (stream_.avail_in > 0) return true;
+    stream_.next_in = compressed_.data();
+    stream_.avail_in = static_cast<uInt>(file_.read(std::as_writable_bytes(std::span(compressed_))));
+    return stream_.avail_in > 0;
+  }
+
+  void read_member(std::string& content, uint64_t max_bytes) {
+    inflateReset(&stream_);
+    for (int status = Z_OK; status != Z_STREAM_END;) {
+      // zlib may hold output that did not fit before, and needs no input then.
+      const bool has_input = fill();
+      stream_.next_out = inflated_.data();
+      stream_.avail_out = static_cast<uInt>(inflated_.size());
+      status = inflate(&stream_, Z_NO_FLUSH);
+      const size_t made = inflated_.size() - stream_.avail_out;
+      if (!has_input && made == 0)
+        throw InputError(name_ + ": the compressed data is cut short; copy or download it again");
+      if (status != Z_OK && status != Z_STREAM_END && status != Z_BUF_ERROR)
+        throw InputError(name_ + ": the compressed data is damaged (" + (stream_.msg ? stream_.msg : zError(status)) +
+                         "); copy or download it again");
+      if (made > max_bytes - content.size())
+        throw InputError(name_ + ": decompresses to more than the " + std::to_string(max_bytes) +
+                         " bytes that it can have; is it the right file?");
+      content.append(reinterpret_cast<const char*>(inflated_.data()), made);
+    }
+  }
+
+  // Zeros up to the end of the file, which tapes and block devices leave behind the last member, are accepted, as by
+  // gzip -t.
+  bool another_member_follows() {
+    if (!fill()) return false;
+    const bool padded = *stream_.next_in == 0;
+    for (; padded && fill(); stream_.avail_in = 0)
+      if (!std::ranges::all_of(std::span(stream_.next_in, stream_.avail_in), [](Bytef byte) { return byte == 0; }))
+        refuse_what_follows();
+    if (!padded && *stream_.next_in != 0x1f) refuse_what_follows();
+    return !padded;
   }
 
   [[noreturn]] void refuse_what_follows() const {
     throw InputError(name_ + ": something that is not gzip follows the compressed data; copy or download it again");
   }
 
-  void begin_member() {
-    if (members_ > 0 && *stream_.next_in != 0x1f) refuse_what_follows();
-    inflateReset(&stream_);
-    between_members_ = false;
-  }
-
-  // Inflates into one chunk; false when it needs more input.
-  bool step() {
-    stream_.next_out = chunk_.data();
-    stream_.avail_out = static_cast<uInt>(chunk_.size());
-    const int status = inflate(&stream_, Z_NO_FLUSH);
-    const size_t made = chunk_.size() - stream_.avail_out;
-    if (status != Z_OK && status != Z_STREAM_END && status != Z_BUF_ERROR)
-      throw InputError(name_ + ": the compressed data is damaged (" + (stream_.msg ? stream_.msg : zError(status)) +
-                       "); copy or download it again");
-    if (made > max_bytes_ - content_.size())
-      throw InputError(name_ + ": decompresses to more than the " + std::to_string(max_bytes_) +
-                       " bytes that it can have; is it the right file?");
-    content_.append(reinterpret_cast<const char*>(chunk_.data()), made);
-    pending_ = stream_.avail_out == 0;
-    if (status == Z_STREAM_END) {
-      between_members_ = true;
-      pending_ = false;
-      ++members_;
-    }
-    return status != Z_BUF_ERROR;
-  }
-
+  InputFile& file_;
+  std::string name_;
   z_stream stream_ = {};
-  uint64_t max_bytes_;
-  std::string name_, content_;
-  std::vector<Bytef> chunk_ = std::vector<Bytef>(kChunk);
-  bool between_members_ = true;
-  bool padded_ = false;
-  bool pending_ = false;  // zlib may hold output that did not fit
-  uint64_t members_ = 0;
+  std::vector<Bytef> compressed_ = std::vector<Bytef>(kChunk), inflated_ = std::vector<Bytef>(kChunk);
 };
 
 }  // namespace
 
-std::string gunzip(std::string_view compressed, uint64_t max_bytes, const std::string& name) {
-  if (!starts_as_gzip(compressed)) throw InputError(name + ": is not a gzip file; is it the right one?");
-  Inflater inflater(max_bytes, compressed.size(), name);
-  while (!compressed.empty()) {
-    const size_t size = std::min(compressed.size(), kChunk);
-    inflater.feed(compressed.substr(0, size));
-    compressed.remove_prefix(size);
-  }
-  return inflater.finish();
-}
-
-std::string gzip(std::string_view bytes, int level) {
-  z_stream stream = {};
-  if (deflateInit2(&stream, level, Z_DEFLATED, kGzipOnly, /*memLevel=*/8, Z_DEFAULT_STRATEGY) != Z_OK)
-    throw Error("not enough memory to compress");
-  std::string compressed;
-  std::vector<Bytef> chunk(kChunk);
-  int status = Z_OK;
-  while (status == Z_OK) {
-    if (stream.avail_in == 0) {
-      const size_t size = std::min(bytes.size(), size_t{1} << 30);  // zlib counts in 32 bits
-      stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-      stream.avail_in = static_cast<uInt>(size);
-      bytes.remove_prefix(size);
-    }
-    stream.next_out = chunk.data();
-    stream.avail_out = static_cast<uInt>(chunk.size());
-    status = deflate(&stream, bytes.empty() ? Z_FINISH : Z_NO_FLUSH);
-    compressed.append(reinterpret_cast<const char*>(chunk.data()), chunk.size() - stream.avail_out);
-  }
-  deflateEnd(&stream);
-  return compressed;
-}
-
 std::string read_plain_or_gzip(const std::filesystem::path& path, uint64_t max_bytes) {
   InputFile file(path);
-  std::string chunk(std::min<uint64_t>(kChunk, file.size()), '\0');
-  chunk.resize(file.read(std::as_writable_bytes(std::span(chunk))));
-  if (!starts_as_gzip(chunk)) return read_file(path, max_bytes);
-
-  Inflater inflater(max_bytes, file.size(), path.string());
-  while (!chunk.empty()) {
-    inflater.feed(chunk);
-    chunk.resize(file.read(std::as_writable_bytes(std::span(chunk))));
-  }
-  return inflater.finish();
+  std::string start(2, '\0');
+  if (file.read(std::as_writable_bytes(std::span(start))) < 2 || start != "\x1f\x8b") return read_file(path, max_bytes);
+  file = InputFile(path);
+  return GzipReader(file).read(max_bytes);
 }
 
 }  // namespace igpt::formats

@@ -48,11 +48,4 @@ IdxArray parse_idx(std::string_view bytes, const std::string& name) {
   return array;
 }
 
-std::string idx_header(const std::vector<int64_t>& shape) {
-  std::string header{'\0', '\0', static_cast<char>(kUnsignedByte), static_cast<char>(shape.size())};
-  for (const int64_t size : shape)
-    for (int shift = 24; shift >= 0; shift -= 8) header += static_cast<char>(size >> shift & 0xff);
-  return header;
-}
-
 }  // namespace igpt::formats

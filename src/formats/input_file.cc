@@ -14,38 +14,24 @@
 
 namespace igpt::formats {
 
-InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
-  // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (descriptor_ < 0) {
-    const int error = errno;
-    if (error == ENOENT) throw InputError(path_.string() + ": no such file; check the name");
-    throw InputError(path_.string() + ": cannot open: " + std::strerror(error));
-  }
+InputFile::InputFile(std::filesystem::path path)
+    : path_(std::move(path)),
+      // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+      file_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
+  if (!file_ && errno == ENOENT) throw InputError(path_.string() + ": no such file; check the name");
+  if (!file_) throw InputError(path_.string() + ": cannot open: " + std::strerror(errno));
   struct stat status = {};
-  const bool known = ::fstat(descriptor_, &status) == 0;
-  if (!known || !S_ISREG(status.st_mode)) {
-    ::close(descriptor_);
+  const bool known = ::fstat(file_.get(), &status) == 0;
+  if (!known || !S_ISREG(status.st_mode))
     throw InputError(path_.string() + (known && S_ISDIR(status.st_mode) ? ": is a folder; give the name of a file"
                                                                         : ": is not a regular file; copy it to one"));
-  }
   size_ = static_cast<uint64_t>(status.st_size);
-}
-
-InputFile::InputFile(InputFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      size_(other.size_),
-      position_(other.position_) {}
-
-InputFile::~InputFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 size_t InputFile::read(std::span<std::byte> into) {
   size_t filled = 0;
   while (filled < into.size()) {
-    const ssize_t got = ::read(descriptor_, into.data() + filled, into.size() - filled);
+    const ssize_t got = ::read(file_.get(), into.data() + filled, into.size() - filled);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw Error(path_.string() + ": cannot read: " + std::strerror(errno));
     if (got == 0) break;
@@ -63,45 +49,40 @@ void InputFile::read_exactly(std::span<std::byte> into) {
                      "; is it complete?");
 }
 
-void InputFile::read_at(uint64_t offset, std::span<std::byte> into) const {
-  for (size_t filled = 0; filled < into.size();) {
+SharedBytes InputFile::read_at(uint64_t offset, uint64_t count) const {
+  std::shared_ptr<std::byte[]> bytes;
+  try {
+    bytes = std::make_shared_for_overwrite<std::byte[]>(count);
+  } catch (const std::bad_alloc&) {
+    throw InputError(path_.string() + ": " + std::to_string(count) + " bytes of it do not fit into memory" +
+                     more_memory());
+  }
+  for (size_t filled = 0; filled < count;) {
     const auto at = static_cast<off_t>(offset + filled);
-    const ssize_t got = ::pread(descriptor_, into.data() + filled, into.size() - filled, at);
+    const ssize_t got = ::pread(file_.get(), bytes.get() + filled, count - filled, at);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw Error(path_.string() + ": cannot read: " + std::strerror(errno));
     if (got == 0)
-      throw InputError(path_.string() + ": ends at byte " + std::to_string(at) + ", it became shorter while it was " +
-                       "read; try again");
+      throw InputError(path_.string() + ": ends at byte " + std::to_string(at) +
+                       ", it became shorter while it was read; try again");
     filled += static_cast<size_t>(got);
   }
+  return {std::span(bytes.get(), count), std::move(bytes)};
 }
 
-namespace {
-
-template <class Bytes>
-Bytes read_whole(const std::filesystem::path& path, uint64_t max_bytes) {
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
   InputFile file(path);
   if (file.size() > max_bytes)
     throw InputError(path.string() + ": has " + std::to_string(file.size()) + " bytes, more than the " +
                      std::to_string(max_bytes) + " that such a file can have; is it the right one?");
   try {
-    Bytes bytes(file.size(), typename Bytes::value_type{});
+    std::string bytes(file.size(), '\0');
     file.read_exactly(std::as_writable_bytes(std::span(bytes)));
     return bytes;
   } catch (const std::bad_alloc&) {
     throw InputError(path.string() + ": its " + std::to_string(file.size()) + " bytes do not fit into memory" +
                      more_memory());
   }
-}
-
-}  // namespace
-
-std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
-  return read_whole<std::string>(path, max_bytes);
-}
-
-std::vector<std::byte> read_bytes(const std::filesystem::path& path, uint64_t max_bytes) {
-  return read_whole<std::vector<std::byte>>(path, max_bytes);
 }
 
 }  // namespace igpt::formats

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <exception>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -16,14 +17,12 @@
 #include "igpt/formats/input_file.h"
 #include "igpt/limits.h"
 
-static_assert(std::endian::native == std::endian::little, "files are written in the machine's byte order");
-
 namespace igpt::formats {
 namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr uint32_t kMaximumHeader = 64 * 1024;
-constexpr size_t kMaximumDimensions = 32;  // NumPy's own limit before 2.0
+constexpr size_t kMaximumDimensions = 32;  // NumPy's limit before 2.0
 constexpr size_t kChunk = size_t{1024} * 1024;
 
 // As Python writes a tuple: "(5,)", "(5, 28, 28)".
@@ -35,68 +34,70 @@ std::string in_words(const std::vector<int64_t>& shape) {
   return text + ")";
 }
 
-struct ElementType {
-  std::string_view name;
-  char kind;
-  int64_t item_size;
+// Spellings that numpy.dtype() accepts on 64-bit Linux besides DTypeInfo's names and codes. Letters, like codes, may
+// follow a byte order.
+constexpr std::pair<DType, std::string_view> kNames[] = {
+    {DType::boolean, "bool_"},  {DType::int8, "byte"},      {DType::uint8, "ubyte"},      {DType::int16, "short"},
+    {DType::uint16, "ushort"},  {DType::int32, "intc"},     {DType::uint32, "uintc"},     {DType::int64, "int"},
+    {DType::int64, "int_"},     {DType::int64, "long"},     {DType::int64, "longlong"},   {DType::int64, "intp"},
+    {DType::uint64, "uint"},    {DType::uint64, "ulong"},   {DType::uint64, "ulonglong"}, {DType::uint64, "uintp"},
+    {DType::float32, "single"}, {DType::float64, "double"}, {DType::float64, "float"},
+};
+constexpr std::pair<DType, std::string_view> kLetters[] = {
+    {DType::boolean, "?"},   {DType::int8, "b"},    {DType::uint8, "B"},   {DType::int16, "h"},
+    {DType::uint16, "H"},    {DType::int32, "i"},   {DType::uint32, "I"},  {DType::int64, "lqpn"},
+    {DType::uint64, "LQPN"}, {DType::float32, "f"}, {DType::float64, "d"},
 };
 
-// What numpy.dtype() takes on 64-bit Linux: names stand alone, codes may follow a byte order.
-constexpr ElementType kNames[] = {
-    {"bool", 'b', 1},    {"bool_", 'b', 1},  {"int8", 'i', 1},    {"byte", 'i', 1},      {"uint8", 'u', 1},
-    {"ubyte", 'u', 1},   {"int16", 'i', 2},  {"short", 'i', 2},   {"uint16", 'u', 2},    {"ushort", 'u', 2},
-    {"int32", 'i', 4},   {"intc", 'i', 4},   {"uint32", 'u', 4},  {"uintc", 'u', 4},     {"int64", 'i', 8},
-    {"int", 'i', 8},     {"int_", 'i', 8},   {"long", 'i', 8},    {"longlong", 'i', 8},  {"intp", 'i', 8},
-    {"uint64", 'u', 8},  {"uint", 'u', 8},   {"ulong", 'u', 8},   {"ulonglong", 'u', 8}, {"uintp", 'u', 8},
-    {"float32", 'f', 4}, {"single", 'f', 4}, {"float64", 'f', 8}, {"double", 'f', 8},    {"float", 'f', 8},
-};
-constexpr ElementType kCodes[] = {
-    {"b1", 'b', 1}, {"?", 'b', 1},  {"i1", 'i', 1}, {"b", 'i', 1},  {"u1", 'u', 1}, {"B", 'u', 1},  {"i2", 'i', 2},
-    {"h", 'i', 2},  {"u2", 'u', 2}, {"H", 'u', 2},  {"i4", 'i', 4}, {"i", 'i', 4},  {"u4", 'u', 4}, {"I", 'u', 4},
-    {"i8", 'i', 8}, {"l", 'i', 8},  {"q", 'i', 8},  {"p", 'i', 8},  {"n", 'i', 8},  {"u8", 'u', 8}, {"L", 'u', 8},
-    {"Q", 'u', 8},  {"P", 'u', 8},  {"N", 'u', 8},  {"f4", 'f', 4}, {"f", 'f', 4},  {"f8", 'f', 8}, {"d", 'f', 8},
-};
-
-// Of a spelling such as "|u1", "u1", "uint8" or ">i4"; nothing for dtypes that are not read.
-std::optional<ElementType> element_type(std::string_view descr) {
-  const bool ordered = !descr.empty() && std::string_view("<>|=").find(descr.front()) != std::string_view::npos;
-  const std::string_view code = descr.substr(ordered ? 1 : 0);
-  if (const auto* known = std::ranges::find(kCodes, code, &ElementType::name); known != std::end(kCodes)) return *known;
-  if (const auto* known = std::ranges::find(kNames, descr, &ElementType::name); known != std::end(kNames))
-    return *known;
-  return std::nullopt;
+bool is_float(DType dtype) {
+  return dtype == DType::float32 || dtype == DType::float64;
 }
 
-// The header is a Python dictionary of three known keys. Nothing nests in it but the shape, so it is read from left
-// to right.
+// The dtype of a spelling such as "|u1", "u1", "uint8" or ">i4"; nothing for dtypes that are not read.
+std::optional<DType> find_spelling(std::string_view descr) {
+  const bool ordered = !descr.empty() && std::string_view("<>|=").find(descr.front()) != std::string_view::npos;
+  const std::string_view code = descr.substr(ordered ? 1 : 0);
+  auto found = find_dtype(&DTypeInfo::numpy_code, code);
+  if (!found) found = find_dtype(&DTypeInfo::name, descr);
+  for (const auto& [dtype, name] : kNames)
+    if (name == descr) found = dtype;
+  for (const auto& [dtype, letters] : kLetters)
+    if (code.size() == 1 && letters.find(code) != letters.npos) found = dtype;
+  const auto numpy_code = found ? info_of(*found).numpy_code : "";
+  const bool is_whole = numpy_code.starts_with('b') || numpy_code.starts_with('i') || numpy_code.starts_with('u');
+  return is_whole || (found && is_float(*found)) ? found : std::nullopt;
+}
+
+// Reads the header, a Python dictionary of three known keys in which nothing but the shape nests, from left to right.
 class DictionaryReader {
  public:
-  // Of .npy versions 1 and 2 the writer may have been Python 2, whose long integers end in L.
+  // Files of versions 1 and 2 may come from Python 2, whose long integers end in L.
   DictionaryReader(std::string_view text, const std::string& name, bool long_integers)
       : text_(text), name_(name), long_integers_(long_integers) {}
 
   NpyHeader read() {
     NpyHeader header;
-    bool descr = false, fortran_order = false, shape = false;
+    bool fortran_order = false;
+    std::set<std::string_view> keys;
     expect('{');
     while (!accept('}')) {
       const std::string_view key = quoted();
+      if (!keys.insert(key).second) malformed();
       expect(':');
-      if (key == "descr" && !std::exchange(descr, true)) {
+      if (key == "descr")
         read_dtype(header);
-      } else if (key == "fortran_order" && !std::exchange(fortran_order, true)) {
-        fortran_ = boolean();
-      } else if (key == "shape" && !std::exchange(shape, true)) {
+      else if (key == "fortran_order")
+        fortran_order = boolean();
+      else if (key == "shape")
         read_shape(header);
-      } else {
+      else
         malformed();
-      }
       if (!accept(',') && peek() != '}') malformed();
     }
-    skip_spaces();
-    if (!text_.empty() || !descr || !fortran_order || !shape) malformed();
+    peek();
+    if (!text_.empty() || keys.size() != 3) malformed();
     const auto long_sides = std::ranges::count_if(header.shape, [](int64_t size) { return size != 1; });
-    if (fortran_ && long_sides > 1)
+    if (fortran_order && long_sides > 1)
       throw InputError(name_ + ": is in Fortran order; save it again with numpy.ascontiguousarray");
     return header;
   }
@@ -104,12 +105,9 @@ class DictionaryReader {
  private:
   [[noreturn]] void malformed() const { throw InputError(name_ + ": its .npy header is damaged; make the file anew"); }
 
-  void skip_spaces() {
-    const size_t start = text_.find_first_not_of(" \n\t\r\f");
-    text_.remove_prefix(start == std::string_view::npos ? text_.size() : start);
-  }
+  // The next character that is not a space; '\0' at the end.
   char peek() {
-    skip_spaces();
+    text_.remove_prefix(std::min(text_.find_first_not_of(" \n\t\r\f"), text_.size()));
     return text_.empty() ? '\0' : text_.front();
   }
   bool accept(char wanted) {
@@ -121,7 +119,7 @@ class DictionaryReader {
     if (!accept(wanted)) malformed();
   }
 
-  // Python 2 marks its text: u'|u1'.
+  // Python 2 marks strings of text: u'|u1'.
   std::string_view quoted() {
     if (const char prefix = peek(); prefix == 'u' || prefix == 'U') text_.remove_prefix(1);
     const char quote = text_.empty() ? '\0' : text_.front();
@@ -134,18 +132,15 @@ class DictionaryReader {
   }
 
   bool boolean() {
-    skip_spaces();
-    for (const bool value : {true, false}) {
-      const std::string_view word = value ? "True" : "False";
-      if (!text_.starts_with(word)) continue;
-      text_.remove_prefix(word.size());
-      return value;
-    }
-    malformed();
+    const bool value = peek() == 'T';
+    const std::string_view word = value ? "True" : "False";
+    if (!text_.starts_with(word)) malformed();
+    text_.remove_prefix(word.size());
+    return value;
   }
 
   int64_t number() {
-    skip_spaces();
+    peek();
     int64_t value = 0;
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), value);
     if (error == std::errc::result_out_of_range || value < 0)
@@ -168,19 +163,17 @@ class DictionaryReader {
   void read_dtype(NpyHeader& header) {
     if (peek() == '[') throw InputError(name_ + ": holds records, not numbers; save one field of it");
     const std::string_view descr = quoted();
-    const auto type = element_type(descr);
-    if (!type)
+    const auto dtype = find_spelling(descr);
+    if (!dtype)
       throw InputError(name_ + ": holds values of dtype " + printable(descr) +
                        ", which is not read; whole numbers are: images as palette indices, as prepare_data makes them");
-    header.kind = type->kind;
-    header.item_size = type->item_size;
-    header.big_endian = descr.front() == '>' && header.item_size != 1;
+    header.dtype = *dtype;
+    header.big_endian = descr.front() == '>' && element_size(*dtype) != 1;
   }
 
   std::string_view text_;
   const std::string& name_;
   bool long_integers_;
-  bool fortran_ = false;
 };
 
 NpyHeader read_header(InputFile& file) {
@@ -204,7 +197,7 @@ NpyHeader read_header(InputFile& file) {
   NpyHeader header = DictionaryReader(text, name, /*long_integers=*/major <= 2).read();
   header.data_offset = file.position();
   // A zero among the sizes must not hide that the others overflow.
-  int64_t bytes = header.item_size, count = 1;
+  int64_t bytes = static_cast<int64_t>(element_size(header.dtype)), count = 1;
   for (const int64_t size : header.shape) {
     const auto product = checked_multiply(bytes, std::max<int64_t>(size, 1));
     if (!product) throw InputError(name + ": its shape is impossible; make the file anew");
@@ -213,11 +206,11 @@ NpyHeader read_header(InputFile& file) {
   }
   header.count = count;
   const uint64_t present = file.size() - header.data_offset;
-  const uint64_t needed = static_cast<uint64_t>(count) * static_cast<uint64_t>(header.item_size);
+  const uint64_t needed = static_cast<uint64_t>(count) * element_size(header.dtype);
   if (present != needed)
     throw InputError(name + ": holds " + std::to_string(present) + " bytes of values where the shape " +
-                     in_words(header.shape) + " of " + header.dtype() + " needs " + std::to_string(needed) +
-                     "; make the file anew");
+                     in_words(header.shape) + " of " + std::string(dtype_name(header.dtype)) + " needs " +
+                     std::to_string(needed) + "; make the file anew");
   return header;
 }
 
@@ -228,7 +221,7 @@ T swap_bytes(T value) {
   return std::bit_cast<T>(bytes);
 }
 
-// Reads `count` values of type T and gives them to each(value, index).
+// Reads all values, which are of type T, and calls each(value, index).
 template <class T, class Each>
 void for_each_value(InputFile& file, const NpyHeader& header, const Each& each) {
   std::vector<T> chunk(std::min<uint64_t>(kChunk / sizeof(T), static_cast<uint64_t>(header.count)));
@@ -240,11 +233,11 @@ void for_each_value(InputFile& file, const NpyHeader& header, const Each& each) 
   }
 }
 
-// Calls for_each_value with the C++ type of the header's dtype.
+// Calls for_each_value with the C++ type of the header's dtype, which is not a float.
 template <class Each>
 void for_each_integer(InputFile& file, const NpyHeader& header, const Each& each) {
-  const bool is_signed = header.kind == 'i';
-  switch (header.item_size) {
+  const bool is_signed = info_of(header.dtype).numpy_code.starts_with('i');
+  switch (element_size(header.dtype)) {
     case 1:
       return is_signed ? for_each_value<int8_t>(file, header, each) : for_each_value<uint8_t>(file, header, each);
     case 2:
@@ -277,25 +270,7 @@ std::string range(int64_t minimum, int64_t maximum) {
 }
 
 template <class T>
-NpyArray<T> read_integers(const std::filesystem::path& path, T minimum, T maximum, const std::string& cure) {
-  InputFile file(path);
-  const NpyHeader header = read_header(file);
-  if (header.kind == 'f')
-    throw InputError(path.string() + ": holds " + header.dtype() + ", whole numbers are needed, " +
-                     range(minimum, maximum) + "; " + cure);
-  auto array = allocate<T>(path, header);
-  for_each_integer(file, header, [&](auto value, int64_t index) {
-    if (std::cmp_less(value, minimum) || std::cmp_greater(value, maximum))
-      throw InputError(path.string() + ": holds " + std::to_string(value) + " at " + position_of(index, header.shape) +
-                       ", allowed are " + range(minimum, maximum) + "; " + cure);
-    // NOLINTNEXTLINE(bugprone-signed-char-misuse,cert-str34-c): int8 is a number here, not a character
-    array.values[static_cast<size_t>(index)] = static_cast<T>(value);
-  });
-  return array;
-}
-
-template <class T>
-void write_array(const std::filesystem::path& path, const char* dtype, const std::vector<int64_t>& shape,
+void write_array(const std::filesystem::path& path, DType dtype, const std::vector<int64_t>& shape,
                  std::span<const T> values) {
   std::optional<int64_t> count = 1;
   for (const int64_t size : shape) count = count && size >= 0 ? checked_multiply(*count, size) : std::nullopt;
@@ -310,53 +285,36 @@ void write_array(const std::filesystem::path& path, const char* dtype, const std
 
 }  // namespace
 
-std::string NpyHeader::dtype() const {
-  if (kind == 'b') return "bool";
-  const std::string bits = std::to_string(8 * item_size);
-  return (kind == 'u' ? "uint" : kind == 'i' ? "int" : "float") + bits;
-}
-
 NpyHeader read_npy_header(const std::filesystem::path& path) {
   InputFile file(path);
   return read_header(file);
 }
 
-NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum, const std::string& cure) {
-  return read_integers<uint8_t>(path, 0, maximum, cure);
-}
-
-NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum, int16_t maximum,
-                                 const std::string& cure) {
-  return read_integers<int16_t>(path, minimum, maximum, cure);
-}
-
-NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum, int64_t maximum,
-                                 const std::string& cure) {
-  return read_integers<int64_t>(path, minimum, maximum, cure);
-}
-
-NpyArray<double> read_npy_float64(const std::filesystem::path& path) {
+template <class T>
+NpyArray<T> read_npy(const std::filesystem::path& path, T minimum, T maximum, const std::string& cure) {
   InputFile file(path);
   const NpyHeader header = read_header(file);
-  auto array = allocate<double>(path, header);
-  const auto store = [&](auto value, int64_t index) {
-    array.values[static_cast<size_t>(index)] = static_cast<double>(value);
-  };
-  if (header.kind != 'f') {
-    for_each_integer(file, header, store);
-  } else if (header.item_size == 4) {
-    for_each_value<float>(file, header, store);
-  } else {
-    for_each_value<double>(file, header, store);
-  }
+  if (is_float(header.dtype))
+    throw InputError(path.string() + ": holds " + std::string(dtype_name(header.dtype)) +
+                     ", whole numbers are needed, " + range(minimum, maximum) + "; " + cure);
+  auto array = allocate<T>(path, header);
+  for_each_integer(file, header, [&](auto value, int64_t index) {
+    if (std::cmp_less(value, minimum) || std::cmp_greater(value, maximum))
+      throw InputError(path.string() + ": holds " + std::to_string(value) + " at " + position_of(index, header.shape) +
+                       ", allowed are " + range(minimum, maximum) + "; " + cure);
+    // NOLINTNEXTLINE(bugprone-signed-char-misuse,cert-str34-c): int8 is a number here, not a character
+    array.values[static_cast<size_t>(index)] = static_cast<T>(value);
+  });
   return array;
 }
+template NpyArray<uint8_t> read_npy(const std::filesystem::path&, uint8_t, uint8_t, const std::string&);
+template NpyArray<int16_t> read_npy(const std::filesystem::path&, int16_t, int16_t, const std::string&);
+template NpyArray<int64_t> read_npy(const std::filesystem::path&, int64_t, int64_t, const std::string&);
 
-std::string npy_header(const std::string& dtype, const std::vector<int64_t>& shape) {
-  const char* descr = dtype == "uint8" ? "|u1" : dtype == "int64" ? "<i8" : dtype == "float64" ? "<f8" : nullptr;
-  if (!descr) throw InputError("cannot write an .npy file of " + dtype + ", only of uint8, int64 or float64");
-  std::string text =
-      "{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': " + in_words(shape) + ", }";
+std::string npy_header(DType dtype, const std::vector<int64_t>& shape) {
+  std::string text = "{'descr': '" + std::string(element_size(dtype) == 1 ? "|" : "<") +
+                     std::string(info_of(dtype).numpy_code) + "', 'fortran_order': False, 'shape': " + in_words(shape) +
+                     ", }";
   // The values start at a multiple of 64 bytes.
   const size_t unpadded = kMagic.size() + 4 + text.size() + 1;
   text.append((64 - unpadded % 64) % 64, ' ');
@@ -367,15 +325,15 @@ std::string npy_header(const std::string& dtype, const std::vector<int64_t>& sha
 }
 
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const uint8_t> values) {
-  write_array(path, "uint8", shape, values);
+  write_array(path, DType::uint8, shape, values);
 }
 
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const int64_t> values) {
-  write_array(path, "int64", shape, values);
+  write_array(path, DType::int64, shape, values);
 }
 
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const double> values) {
-  write_array(path, "float64", shape, values);
+  write_array(path, DType::float64, shape, values);
 }
 
 }  // namespace igpt::formats

@@ -7,12 +7,11 @@
 #include <utility>
 
 #include "igpt/error.h"
-#include "igpt/formats/atomic_file.h"
 #include "igpt/formats/checked.h"
 
 namespace {
 
-// zlib instead of stb's own deflate: smaller files, sooner. The caller frees the result with free().
+// zlib makes smaller files in less time than stb's own deflate. The caller frees the result with free().
 [[maybe_unused]] unsigned char* zlib_compress(unsigned char* data, int size, int* compressed_size, int quality) {
   uLongf capacity = compressBound(static_cast<uLong>(size));
   auto* compressed = static_cast<unsigned char*>(std::malloc(capacity));
@@ -28,7 +27,7 @@ namespace {
 
 #define STBIW_ZLIB_COMPRESS zlib_compress
 #define STB_IMAGE_WRITE_STATIC
-#ifndef __clang_analyzer__  // which says that stb loses the buffer above where memory is out: so it does
+#ifndef __clang_analyzer__  // it rightly reports that stb leaks the buffer above when memory runs out
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #endif
 #pragma GCC diagnostic push
@@ -41,7 +40,7 @@ namespace {
 
 constexpr int64_t kMaximumBytes = int64_t{1} << 30;  // stb counts bytes in an int
 
-// Called from C: nothing may be thrown through stb.
+// Called from C: no exception may pass through stb.
 void append(void* context, void* data, int size) {
   auto& [png, failure] = *static_cast<std::pair<std::string, std::exception_ptr>*>(context);
   try {
@@ -70,10 +69,6 @@ std::string encode_png(const Image& image) {
   if (output.second) std::rethrow_exception(output.second);
   if (!written) throw Error("not enough memory to encode a PNG; choose a smaller --scale or fewer images");
   return std::move(output.first);
-}
-
-void write_png(const std::filesystem::path& path, const Image& image) {
-  write_atomically(path, encode_png(image));
 }
 
 }  // namespace igpt::formats

@@ -1,7 +1,6 @@
 #include "igpt/formats/torch_file.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <new>
 #include <utility>
@@ -10,18 +9,18 @@
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
-#include "igpt/formats/input_file.h"
 #include "igpt/formats/pickle.h"
+#include "igpt/formats/zip.h"
 #include "igpt/limits.h"
 
 namespace igpt::formats {
 namespace {
 
-using Source = std::shared_ptr<const ByteSource>;
+using File = std::shared_ptr<const InputFile>;
 
-// All compressed entries together. torch.save does not compress; what zip made smaller must not fill the memory.
+// All compressed entries together. torch.save does not compress; what others compressed must not fill the memory.
 constexpr uint64_t inflate_limit = uint64_t{16} << 20;
-// The pickles of a checkpoint are some hundred kilobytes; a larger file holds tensors, which are read later.
+// The pickles of a checkpoint take some hundred kilobytes; the rest of a larger file is tensors, which are read later.
 constexpr uint64_t max_pickle_size = uint64_t{32} << 20;
 constexpr uint64_t tensor_allowance = uint64_t{16} << 20;
 constexpr size_t max_storage_key = 64;
@@ -33,9 +32,9 @@ struct StorageId {
   DType dtype;
   std::string key;
   uint64_t numel;
-  const Value* view = nullptr;
+  const PickleValue* view = nullptr;
 
-  static StorageId parse(const Value& id, const std::string& name) {
+  static StorageId parse(const PickleValue& id, const std::string& name) {
     const auto& items = id.items();
     const auto* kind = items.empty() ? nullptr : items[0].as_string();
     if (kind && *kind == "module")
@@ -50,25 +49,25 @@ struct StorageId {
   }
 };
 
-Value whole(std::shared_ptr<const Storage> storage, DType dtype, uint64_t numel) {
-  return Value(Tensor{std::move(storage), dtype, 0, {static_cast<int64_t>(numel)}, {1}});
+PickleValue whole(std::shared_ptr<const Storage> storage, DType dtype, uint64_t numel) {
+  return StoredTensor{std::move(storage), dtype, 0, {static_cast<int64_t>(numel)}, {1}};
 }
 
-// For the small pickles around the content.
-const UnpickleOptions small{.persistent_load = {}, .memory_limit = uint64_t{8} << 20};
-
-UnpickleOptions unpickle_options(uint64_t file_size) {
+// Reads the pickle that holds a checkpoint's content; load(StorageId) gives the tensor that covers a storage.
+template <class Load>
+PickleValue unpickle_content(ByteReader& reader, const File& file, const std::string& name, const Load& load) {
   UnpickleOptions options;
-  options.tensor_limit = 2 * file_size + tensor_allowance;
-  return options;
+  options.tensor_limit = 2 * file->size() + tensor_allowance;
+  options.persistent_load = [&](const PickleValue& id) { return load(StorageId::parse(id, name)); };
+  return unpickle(reader, options);
 }
 
 class ZipContainer {
  public:
-  ZipContainer(const Source& source, std::string name)
-      : name_(name), file_size_(source->size()), zip_(std::make_shared<const ZipReader>(source, name, inflate_limit)) {}
+  ZipContainer(const File& file, const std::string& name)
+      : name_(name), file_(file), zip_(std::make_shared<const ZipReader>(file, name, inflate_limit)) {}
 
-  Value read() {
+  PickleValue read() {
     const auto& pickled = find_pickle();
     prefix_ = pickled.name.substr(0, pickled.name.size() - pickle_name.size());
     refuse_programs();
@@ -78,9 +77,7 @@ class ZipContainer {
                        " bytes, which no checkpoint needs; it was not loaded");
     const auto content = zip_->read(pickled);
     ByteReader reader(content.bytes, name_ + ": data.pkl");
-    auto options = unpickle_options(file_size_);
-    options.persistent_load = [this](const Value& id) { return load(StorageId::parse(id, name_)); };
-    Value root = unpickle(reader, options);
+    PickleValue root = unpickle_content(reader, file_, name_, [this](const StorageId& id) { return load(id); });
     if (!reader.at_end()) reader.fail("goes on behind its end; do not trust this file");
     return root;
   }
@@ -107,54 +104,59 @@ class ZipContainer {
                          ": is a TorchScript program, which is not run; save the model's state_dict() with torch.save");
   }
 
-  void check_byte_order() {
+  void check_byte_order() const {
     const auto* entry = zip_->find(prefix_ + "byteorder");
     if (!entry) return;
     if (entry->size > 16) throw InputError(name_ + ": has an unknown byte order; the file is damaged");
     const auto content = zip_->read(*entry);
-    const std::string_view order(reinterpret_cast<const char*>(content.bytes.data()), content.bytes.size());
+    const auto order = text_of(content.bytes);
     if (order == "big")
       throw InputError(name_ + ": is from a big-endian machine; load and save it on another with PyTorch");
     if (order != "little") throw InputError(name_ + ": has the unknown byte order " + printable(order));
   }
 
-  Value load(const StorageId& id) {
-    auto& known = storages_[id.key];
-    if (!known.second) {
+  PickleValue load(const StorageId& id) {
+    auto& [dtype, storage] = storages_[id.key];
+    const std::string shown = "data/" + printable(id.key);
+    if (!storage) {
       const auto* entry = zip_->find(prefix_ + "data/" + id.key);
-      if (!entry)
-        throw InputError(name_ + ": has no data/" + printable(id.key) + ", which a tensor needs; copy it again");
-      known = {id.dtype,
-               std::make_shared<const Storage>(entry->size, [zip = zip_, entry] { return zip->read(*entry); })};
+      if (!entry) throw InputError(name_ + ": has no " + shown + ", which a tensor needs; copy it again");
+      dtype = id.dtype;
+      storage = std::make_shared<const Storage>(entry->size, [zip = zip_, entry] { return zip->read(*entry); });
     }
-    if (known.first != id.dtype)
-      throw InputError(name_ + ": uses data/" + printable(id.key) + " as two dtypes; do not trust this file");
-    if (known.second->size() / element_size(id.dtype) != id.numel)
-      throw InputError(name_ + ": data/" + printable(id.key) + " has " + std::to_string(known.second->size()) +
+    if (dtype != id.dtype) throw InputError(name_ + ": uses " + shown + " as two dtypes; do not trust this file");
+    if (storage->size() / element_size(dtype) != id.numel)
+      throw InputError(name_ + ": " + shown + " has " + std::to_string(storage->size()) +
                        " bytes where a tensor needs " + std::to_string(id.numel) + " elements; the file is damaged");
-    return whole(known.second, id.dtype, id.numel);
+    return whole(storage, dtype, id.numel);
   }
 
   std::string name_, prefix_;
-  uint64_t file_size_;
+  File file_;
   std::shared_ptr<const ZipReader> zip_;
   std::map<std::string, std::pair<DType, std::shared_ptr<const Storage>>> storages_;
 };
 
-// Five pickles (magic number, protocol, system, content, keys of the storages), then the storages: numel, elements.
+// Five pickles (magic number, protocol, system, content, keys of the storages), then each storage: its number of
+// elements in eight bytes, and the elements.
 class LegacyContainer {
  public:
-  LegacyContainer(Source source, const std::string& name)
+  LegacyContainer(File file, const std::string& name)
       : name_(name),
-        source_(std::move(source)),
-        head_(source_->read(0, std::min(source_->size(), max_pickle_size))),
-        file_(head_.bytes, name + ":") {}
+        file_(std::move(file)),
+        head_(file_->read_at(0, std::min(file_->size(), max_pickle_size))),
+        reader_(head_.bytes, name + ":") {}
 
-  Value read() {
-    read_head();
-    auto options = unpickle_options(source_->size());
-    options.persistent_load = [this](const Value& id) { return load(StorageId::parse(id, name_)); };
-    Value root = unpickle(file_, options);
+  PickleValue read() {
+    const PickleValue magic = unpickle_small();
+    if (magic.kind() != PickleValue::Kind::big_integer || *magic.as_bytes() != legacy_magic)
+      reader_.fail("is a Python pickle that torch.save did not write");
+    if (unpickle_small().as_int() != legacy_protocol) reader_.fail("is of an unknown protocol of torch.save");
+    const PickleValue system = unpickle_small();
+    const auto* little_endian = system.find("little_endian");
+    if (little_endian && little_endian->as_bool() == false)
+      reader_.fail("is from a big-endian machine; load and save it on another with PyTorch");
+    PickleValue root = unpickle_content(reader_, file_, name_, [this](const StorageId& id) { return load(id); });
     find_storages();
     return root;
   }
@@ -172,42 +174,31 @@ class LegacyContainer {
     std::shared_ptr<const Storage> storage;
   };
 
-  void read_head() {
-    const Value magic = unpickle(file_, small);
-    if (magic.kind() != Value::Kind::big_integer || *magic.as_bytes() != legacy_magic)
-      file_.fail("is a Python pickle that torch.save did not write");
-    const Value protocol = unpickle(file_, small);
-    if (protocol.as_int() != legacy_protocol) file_.fail("is of an unknown protocol of torch.save");
-    const Value system = unpickle(file_, small);
-    const auto* little_endian = system.find("little_endian");
-    if (little_endian && little_endian->as_bool() == false)
-      file_.fail("is from a big-endian machine; load and save it on another with PyTorch");
-  }
+  PickleValue unpickle_small() { return unpickle(reader_, {.persistent_load = {}, .memory_limit = uint64_t{8} << 20}); }
 
-  Value load(const StorageId& id) {
+  PickleValue load(const StorageId& id) {
     const auto [place, added] = roots_.try_emplace(id.key, Root{id.dtype, id.numel, nullptr, nullptr});
     Root& root = place->second;
     if (added) {
       const auto size = checked_multiply<uint64_t>(id.numel, element_size(id.dtype));
-      if (!size || *size > source_->size() - file_.position())
-        file_.fail("is cut off: a storage of " + std::to_string(id.numel) + " elements does not fit; copy it again");
+      if (!size || *size > file_->size() - reader_.position())
+        reader_.fail("is cut off: a storage of " + std::to_string(id.numel) + " elements does not fit; copy it again");
       root.offset = std::make_shared<uint64_t>(0);
       root.storage = std::make_shared<const Storage>(
-          *size, [source = source_, offset = root.offset, size = *size] { return source->read(*offset, size); });
+          *size, [file = file_, offset = root.offset, size = *size] { return file->read_at(*offset, size); });
     }
-    if (root.dtype != id.dtype || root.numel != id.numel)
-      file_.fail("describes storage " + printable(id.key) + " in two ways; do not trust this file");
+    if (root.dtype != id.dtype || root.numel != id.numel) fail_two_ways(id.key);
     return id.view ? load_view(id, root) : whole(root.storage, id.dtype, id.numel);
   }
 
-  Value load_view(const StorageId& id, const Root& root) {
+  PickleValue load_view(const StorageId& id, const Root& root) {
     const auto& items = id.view->items();
     const auto* key = items.size() == 3 ? items[0].as_string() : nullptr;
     const int64_t offset = key ? items[1].as_int().value_or(-1) : -1, numel = key ? items[2].as_int().value_or(-1) : -1;
     if (offset < 0 || numel < 0 || key->size() > max_storage_key)
-      file_.fail("has a view of a storage that is none; the file is damaged");
+      reader_.fail("has a view of a storage that is none; the file is damaged");
     const auto begin = static_cast<uint64_t>(offset), count = static_cast<uint64_t>(numel);
-    if (begin > id.numel || count > id.numel - begin) file_.fail("has a view beyond the end of its storage");
+    if (begin > id.numel || count > id.numel - begin) reader_.fail("has a view beyond the end of its storage");
     const auto [place, added] = views_.try_emplace(*key, View{id.key, begin, count, nullptr});
     View& view = place->second;
     if (added) {
@@ -216,46 +207,47 @@ class LegacyContainer {
         return SharedBytes{whole->bytes().subspan(begin * width, count * width), whole};
       });
     }
-    if (view.root_key != id.key || view.offset != begin || view.numel != count)
-      file_.fail("describes storage " + printable(*key) + " in two ways; do not trust this file");
+    if (view.root_key != id.key || view.offset != begin || view.numel != count) fail_two_ways(*key);
     return whole(view.storage, id.dtype, count);
   }
 
-  // Behind the pickles each storage is its number of elements, eight bytes, and they; then the file ends.
+  [[noreturn]] void fail_two_ways(const std::string& key) const {
+    reader_.fail("describes storage " + printable(key) + " in two ways; do not trust this file");
+  }
+
   void find_storages() {
-    const Value keys = unpickle(file_, small);
-    if (keys.kind() != Value::Kind::list || keys.items().size() != roots_.size())
-      file_.fail("lists other storages than its tensors need; copy it again");
-    uint64_t position = file_.position();
+    const PickleValue keys = unpickle_small();
+    const auto fail_keys = [&] { reader_.fail("lists other storages than its tensors need; copy it again"); };
+    if (keys.kind() != PickleValue::Kind::list || keys.items().size() != roots_.size()) fail_keys();
+    uint64_t position = reader_.position();
     const auto skip = [&](uint64_t count) {
-      if (count > source_->size() - position)
-        file_.fail("is cut off at byte " + std::to_string(source_->size()) + "; copy it again");
+      if (count > file_->size() - position)
+        reader_.fail("is cut off at byte " + std::to_string(file_->size()) + "; copy it again");
       return std::exchange(position, position + count);
     };
     for (const auto& key : keys.items()) {
       const auto place = key.as_string() ? roots_.find(*key.as_string()) : roots_.end();
-      if (place == roots_.end() || *place->second.offset != 0)
-        file_.fail("lists other storages than its tensors need; copy it again");
-      Root& root = place->second;
-      const auto counted = source_->read(skip(sizeof(uint64_t)), sizeof(uint64_t));
-      if (ByteReader(counted.bytes, file_.subject()).u64() != root.numel)
-        file_.fail("gives storage " + printable(place->first) + " two sizes; the file is damaged");
+      if (place == roots_.end() || *place->second.offset != 0) fail_keys();
+      const Root& root = place->second;
+      const auto counted = file_->read_at(skip(sizeof(uint64_t)), sizeof(uint64_t));
+      if (ByteReader(counted.bytes, reader_.subject()).u64() != root.numel)
+        reader_.fail("gives storage " + printable(place->first) + " two sizes; the file is damaged");
       *root.offset = skip(root.storage->size());
     }
-    if (position != source_->size()) file_.fail("has bytes behind its last storage; copy it again");
+    if (position != file_->size()) reader_.fail("has bytes behind its last storage; copy it again");
   }
 
   std::string name_;
-  Source source_;
+  File file_;
   SharedBytes head_;
-  ByteReader file_;
+  ByteReader reader_;
   std::map<std::string, Root> roots_;
   std::map<std::string, View> views_;
 };
 
 constexpr uint64_t longest_signature = 512;
 
-// What people give by mistake, by its first bytes.
+// Names a file that was given by mistake, by its first bytes.
 [[noreturn]] void refuse(std::string_view bytes, const std::string& name) {
   using namespace std::string_view_literals;
   constexpr std::pair<std::string_view, std::string_view> signatures[] = {
@@ -295,44 +287,36 @@ constexpr uint64_t longest_signature = 512;
 
 }  // namespace
 
-TorchFile parse_torch_file(std::shared_ptr<const ByteSource> source, const std::string& name) {
-  const auto start = source->read(0, std::min<uint64_t>(source->size(), longest_signature));
-  const std::string_view text(reinterpret_cast<const char*>(start.bytes.data()), start.bytes.size());
-  if (text.starts_with("PK\3\4")) return {TorchFile::Container::zip, ZipContainer(source, name).read()};
-  if (text.starts_with('\x80')) return {TorchFile::Container::legacy, LegacyContainer(source, name).read()};
+PickleValue read_torch_file(const File& file, const std::string& name) {
+  const auto start = file->read_at(0, std::min(file->size(), longest_signature));
+  const auto text = text_of(start.bytes);
+  if (text.starts_with("PK\3\4")) return ZipContainer(file, name).read();
+  if (text.starts_with('\x80')) return LegacyContainer(file, name).read();
   refuse(text, name);
 }
 
-TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, const std::string& name) {
-  return parse_torch_file(source_of(std::move(bytes)), name);
-}
-
-TorchFile read_torch_file(const std::filesystem::path& path) {
+PickleValue read_torch_file(const std::filesystem::path& path) {
   try {
-    return parse_torch_file(open_source(path), path.string());
+    return read_torch_file(std::make_shared<const InputFile>(path), path.string());
   } catch (const std::bad_alloc&) {
     throw InputError(path.string() + ": does not fit into memory" + more_memory());
   }
 }
 
-void write_torch_file(const Sink& sink, const std::string& archive_name, const Value& root) {
+void write_torch_file(const std::filesystem::path& target, const PickleValue& root) {
   std::vector<std::shared_ptr<const Storage>> storages;
   const std::string pickled = pickle(root, storages);
-  ZipWriter zip(sink);
-  const std::string prefix = archive_name + "/";
+  AtomicFile file(target);
+  ZipWriter zip([&](std::span<const std::byte> bytes) { file.write(bytes); });
+  const std::string prefix = target.stem().string() + "/";
   zip.add(prefix + "data.pkl", pickled);
   zip.add(prefix + "byteorder", "little");
   for (size_t key = 0; key < storages.size(); ++key)
     zip.add(prefix + "data/" + std::to_string(key), storages[key]->bytes());
   zip.add(prefix + "version", "3\n");
-  // PyTorch only reports it; zero, so that the same content gives the same file.
+  // PyTorch only reports it; zeros, so that the same content gives the same file.
   zip.add(prefix + ".data/serialization_id", std::string(40, '0'));
   zip.finish();
-}
-
-void write_torch_file(const std::filesystem::path& target, const Value& root) {
-  AtomicFile file(target);
-  write_torch_file([&](std::span<const std::byte> bytes) { file.write(bytes); }, target.stem().string(), root);
   file.publish();
 }
 

@@ -22,18 +22,14 @@ constexpr uint16_t in_zip64_16 = 0xffff;
 constexpr uint32_t in_zip64_32 = 0xffffffff;
 constexpr uint64_t max_entries = 100'000;
 constexpr uint64_t max_directory_size = 64 << 20, max_end64_size = 64 << 10, max_descriptor_size = 24;
-constexpr uint64_t max_deflate_overhead = 4096;  // of what does not compress, beside a hundredth
+constexpr uint64_t max_deflate_overhead = 4096;  // for incompressible data, besides one percent
 constexpr size_t local_size = 30, end_size = 22, end64_size = 56, locator64_size = 20, data_alignment = 64;
-
-std::string_view text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
 
 uint32_t crc_of(std::span<const std::byte> bytes) {
   return static_cast<uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-// The zip64 extra field holds, in this order, only those numbers whose 32 bits say so.
+// The zip64 extra field holds, in a fixed order, only those numbers whose 32-bit field has all bits set.
 struct Zip64Field {
   ByteReader numbers;
 
@@ -68,7 +64,7 @@ struct ZipReader::Directory {
   SharedBytes content;
 };
 
-ZipReader::ZipReader(std::shared_ptr<const ByteSource> archive, std::string name, uint64_t inflate_limit)
+ZipReader::ZipReader(std::shared_ptr<const InputFile> archive, std::string name, uint64_t inflate_limit)
     : archive_(std::move(archive)), name_(std::move(name)), inflate_limit_(inflate_limit) {
   const auto directory = find_directory();
   read_directory(directory);
@@ -80,10 +76,10 @@ ZipReader::ZipReader(std::shared_ptr<const ByteSource> archive, std::string name
 }
 
 ZipReader::Directory ZipReader::find_directory() const {
-  // A comment is at most 65,535 bytes long.
+  // The comment behind the end has at most 65,535 bytes.
   const uint64_t file_size = archive_->size();
   const uint64_t tail_offset = file_size - std::min<uint64_t>(file_size, locator64_size + end_size + 0xffff);
-  const auto tail_bytes = archive_->read(tail_offset, file_size - tail_offset);
+  const auto tail_bytes = archive_->read_at(tail_offset, file_size - tail_offset);
   ByteReader tail(tail_bytes.bytes, name_ + ":");
   const auto text = text_of(tail_bytes.bytes);
   const size_t end = text.rfind("PK\5\6");
@@ -105,7 +101,7 @@ ZipReader::Directory ZipReader::find_directory() const {
     directory_end = tail.u64();
     if (directory_end > locator || locator - directory_end < end64_size || locator - directory_end > max_end64_size)
       tail.fail("has a broken zip64 end; copy it again");
-    const auto bytes = archive_->read(directory_end, locator - directory_end);
+    const auto bytes = archive_->read_at(directory_end, locator - directory_end);
     ByteReader end64(bytes.bytes, name_ + ":");
     if (end64.u32() != end64_signature || end64.u64() != end64.remaining())
       end64.fail("has a broken zip64 end; copy it again");
@@ -123,7 +119,7 @@ ZipReader::Directory ZipReader::find_directory() const {
   if (directory.entries > max_entries) tail.fail("has more than 100000 zip entries, which no checkpoint needs");
   if (directory.size > max_directory_size)
     tail.fail("has a zip directory of more than 64 MiB, which no checkpoint needs");
-  const auto to_end = archive_->read(directory.offset, tail_offset + end - directory.offset);
+  const auto to_end = archive_->read_at(directory.offset, tail_offset + end - directory.offset);
   if (text_of(to_end.bytes).find("PK\5\6") != text.npos)
     tail.fail("has two ends of a zip archive; do not trust this file");
   directory.content = {to_end.bytes.first(directory.size), to_end.owner};
@@ -175,7 +171,7 @@ void ZipReader::read_directory(const Directory& directory) {
 
 namespace {
 
-// CRC and sizes behind the data of an entry whose header was written before they were known.
+// Whether these are the CRC and sizes behind the data of an entry whose header was written before they were known.
 bool is_descriptor(std::span<const std::byte> bytes, const ZipReader::Entry& entry, const std::string& subject) {
   ByteReader reader(bytes, subject);
   if (bytes.size() != 12 && bytes.size() != 16 && bytes.size() != 20 && bytes.size() != 24) return false;
@@ -191,7 +187,7 @@ bool is_descriptor(std::span<const std::byte> bytes, const ZipReader::Entry& ent
 void ZipReader::check_local_headers(uint64_t directory_offset) {
   std::sort(entries_.begin(), entries_.end(),
             [](const Entry& a, const Entry& b) { return a.header_offset < b.header_offset; });
-  // Entries before the directory, seamlessly: nothing overlaps and nothing hides between them.
+  // The entries lie before the directory without overlaps and gaps, so that nothing hides between them.
   for (size_t i = 0; i < entries_.size(); ++i) {
     if (i == 0 && entries_[i].header_offset != 0)
       throw InputError(name_ + ": zip entry " + printable(entries_[i].name) +
@@ -203,7 +199,7 @@ void ZipReader::check_local_headers(uint64_t directory_offset) {
     throw InputError(name_ + ": has bytes before an empty zip directory; do not trust this file");
 }
 
-// Sets entry.data_offset.
+// Checks a local header against the directory, and sets entry.data_offset.
 void ZipReader::check_local_header(Entry& entry, uint64_t directory_offset, uint64_t next) const {
   const std::string subject = name_ + ": zip entry " + printable(entry.name);
   uint64_t position = entry.header_offset;
@@ -211,7 +207,7 @@ void ZipReader::check_local_header(Entry& entry, uint64_t directory_offset, uint
   const auto take = [&](uint64_t count) {
     if (position > directory_offset || count > directory_offset - position)
       throw InputError(subject + " is cut off at byte " + std::to_string(directory_offset) + "; copy it again");
-    return archive_->read(std::exchange(position, position + count), count);
+    return archive_->read_at(std::exchange(position, position + count), count);
   };
   const auto fixed = take(local_size);
   ByteReader header(fixed.bytes, subject);
@@ -248,7 +244,7 @@ const ZipReader::Entry* ZipReader::find(std::string_view name) const {
 }
 
 SharedBytes ZipReader::read(const Entry& entry) const {
-  const auto data = archive_->read(entry.data_offset, entry.compressed_size);
+  const auto data = archive_->read_at(entry.data_offset, entry.compressed_size);
   const SharedBytes content = entry.method == stored ? data : inflate(entry, data.bytes);
   if (crc_of(content.bytes) != entry.crc)
     throw InputError(name_ + ": " + printable(entry.name) +
@@ -258,7 +254,7 @@ SharedBytes ZipReader::read(const Entry& entry) const {
 
 SharedBytes ZipReader::inflate(const Entry& entry, std::span<const std::byte> compressed) const {
   const auto inflated = std::make_shared<std::vector<std::byte>>(entry.size);
-  // Another byte, so that a stream that is longer than the header says shows.
+  // One byte more, to detect a stream that is longer than the header says.
   std::byte surplus{};
   z_stream stream{};
   if (inflateInit2(&stream, -MAX_WBITS) != Z_OK) throw Error(name_ + ": no memory to decompress it");
@@ -292,7 +288,7 @@ uint32_t narrow(uint64_t value) {
   return value >= in_zip64_32 ? in_zip64_32 : static_cast<uint32_t>(value);
 }
 
-// What a local and a central header have in common, from the version needed to the CRC and sizes.
+// The fields that local and central headers share, from the version needed to the CRC and sizes.
 void append_common(std::string& header, uint32_t crc, uint64_t size, bool zip64) {
   append<uint16_t>(header, zip64 ? 45 : 20);  // version needed
   append<uint16_t>(header, flag_utf8);

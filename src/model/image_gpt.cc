@@ -1,9 +1,10 @@
 #include "igpt/model/image_gpt.h"
 
 #include "igpt/error.h"
-#include "igpt/ops/causal_attention.h"
+#include "igpt/model/causal_attention.h"
+#include "igpt/model/flat_parameters.h"
+#include "igpt/model/recompute.h"
 #include "igpt/ops/neighbourhood.h"
-#include "igpt/ops/recompute.h"
 
 namespace igpt {
 namespace {
@@ -17,17 +18,18 @@ nn::LayerNorm layer_norm(int64_t embed_dim) {
   return nn::LayerNorm(nn::LayerNormOptions({embed_dim}).eps(kLayerNormEps));
 }
 
-Tensor palette_tensor(const ImageGPTOptions& options) {
-  if (options.palette.empty()) return {};
-  return torch::tensor(options.palette, torch::kUInt8).reshape({-1, options.channels});  // (V, C)
+Tensor palette_of(const ImageGPTOptions& options) {
+  if (options.palette.empty())
+    return torch::linspace(0, 255, options.num_vocab, torch::kFloat64).round().to(torch::kUInt8).unsqueeze(1);
+  return torch::tensor(options.palette, torch::kUInt8).reshape({-1, options.channels});
 }
 
 // (count, K) int64: where the neighbours of positions `first` and on are, S for those outside the image
-Tensor neighbour_positions(const ImageGPTOptions& options, int64_t first, int64_t count) {
-  const int64_t side = options.num_pixels;
-  const auto positions = torch::full({count, options.neighbours}, options.sequence_length(), torch::kInt64);
+Tensor neighbour_positions(const ops::ModelShape& shape, int64_t first, int64_t count) {
+  const int64_t side = shape.side();
+  const auto positions = torch::full({count, shape.neighbours}, shape.sequence_length, torch::kInt64);
   auto* place = positions.data_ptr<int64_t>();
-  const auto neighbours = ops::neighbourhood(options.neighbours);
+  const auto neighbours = ops::neighbourhood(shape.neighbours);
   for (int64_t s = first; s < first + count; ++s)
     for (const auto& at : neighbours) {
       if (at.is_inside(s / side, s % side, side)) *place = s + at.down * side + at.right;
@@ -63,7 +65,7 @@ Tensor CausalSelfAttentionImpl::forward(const Tensor& h) {
   const auto q = split_heads(qkv[0], num_heads_);                                // (B, H, S, d)
   const auto k = split_heads(qkv[1], num_heads_);
   const auto v = split_heads(qkv[2], num_heads_);
-  const auto attended = ops::causal_attention(q, k, v, 1 / std::sqrt(static_cast<double>(q.size(-1))));
+  const auto attended = causal_attention(q, k, v, 1 / std::sqrt(static_cast<double>(q.size(-1))));
   return out_proj->forward(attended.transpose(1, 2).flatten(2));  // (B, S, D)
 }
 
@@ -123,15 +125,17 @@ Tensor ClassifierHeadImpl::forward(const Tensor& h) {
 
 ImageGPTImpl::ImageGPTImpl(ImageGPTOptions options) : options_(std::move(options)) {
   check(options_);
+  shape_ = shape_of(options_);
   reset();
 }
 
 void ImageGPTImpl::reset() {
+  weights_ = Tensor();
   const int64_t d = options_.embed_dim;
-  if (options_.is_2d()) {
+  if (shape_.is_plane()) {
     const int64_t side = options_.num_pixels;
     token_embeddings =
-        register_module("token_embeddings", nn::Embedding(options_.neighbours * (options_.num_vocab + 1), d));
+        register_module("token_embeddings", nn::Embedding(shape_.neighbours * (shape_.num_vocab + 1), d));
     row_embeddings = register_module("row_embeddings", nn::Embedding(side, d));
     column_embeddings = register_module("column_embeddings", nn::Embedding(side, d));
   } else {
@@ -140,16 +144,35 @@ void ImageGPTImpl::reset() {
     position_embeddings = register_module("position_embeddings", nn::Embedding(options_.sequence_length(), d));
   }
   layers = register_module("layers", nn::ModuleList());
-  for (int64_t i = 0; i < options_.num_layers; ++i)
-    layers->push_back(Block(d, options_.num_heads, /*pre_norm=*/options_.is_2d()));
+  for (int64_t i = 0; i < options_.num_layers; ++i) layers->push_back(Block(d, options_.num_heads, shape_.pre_norm));
   ln_f = register_module("ln_f", layer_norm(options_.embed_dim));
   head = register_module("head", nn::Linear(nn::LinearOptions(options_.embed_dim, options_.num_vocab).bias(false)));
   clf_head = register_module("clf_head", ClassifierHead(options_.embed_dim, options_.num_classes));
-  quantizer_ = Quantizer(QuantizerOptions{options_.num_vocab, palette_tensor(options_)});
+  palette_ = palette_of(options_);
+}
+
+const Tensor& ImageGPTImpl::weights() {
+  if (!weights_.defined()) weights_ = flatten_in_place(parameters());
+  return weights_;
+}
+
+void ImageGPTImpl::to(torch::Device device, bool non_blocking) {
+  Cloneable::to(device, non_blocking);
+  weights_ = Tensor();
+}
+
+void ImageGPTImpl::to(torch::Dtype dtype, bool non_blocking) {
+  Cloneable::to(dtype, non_blocking);
+  weights_ = Tensor();
+}
+
+void ImageGPTImpl::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {
+  Cloneable::to(device, dtype, non_blocking);
+  weights_ = Tensor();
 }
 
 std::vector<Tensor> ImageGPTImpl::embeddings() const {
-  if (options_.is_2d()) return {token_embeddings->weight, row_embeddings->weight, column_embeddings->weight};
+  if (shape_.is_plane()) return {token_embeddings->weight, row_embeddings->weight, column_embeddings->weight};
   return {sos, token_embeddings->weight, position_embeddings->weight};
 }
 
@@ -161,18 +184,18 @@ Tensor ImageGPTImpl::features(const Tensor& x) {
   auto h = embed(x.to(torch::kInt64));
   for (const auto& layer : *layers) {
     const auto forward = [block = layer->as<Block>()](const Tensor& input) { return block->forward(input); };
-    h = activation_checkpointing_ && torch::GradMode::is_enabled() ? ops::recomputed(forward, h) : forward(h);
+    h = activation_checkpointing_ && torch::GradMode::is_enabled() ? recomputed(forward, h) : forward(h);
   }
-  return options_.applies_final_norm() ? ln_f->forward(h) : h;
+  return shape_.final_norm ? ln_f->forward(h) : h;
 }
 
 // (B, S) int64 -> (B, S, D)
 Tensor ImageGPTImpl::embed(const Tensor& x) {
   const int64_t length = x.size(1);
-  if (options_.is_2d()) {
+  if (shape_.is_plane()) {
     const auto padded = torch::constant_pad_nd(x, {0, options_.sequence_length() + 1 - length}, options_.num_vocab);
     const auto positions = row_embeddings->weight.unsqueeze(1) + column_embeddings->weight;  // (side, side, D)
-    return embed_neighbours(padded, neighbour_positions(options_, 0, length)) +
+    return embed_neighbours(padded, neighbour_positions(shape_, 0, length)) +
            positions.flatten(0, 1).narrow(0, 0, length);
   }
   const auto e = token_embeddings->forward(x);                                // (B, S, D)
@@ -183,7 +206,7 @@ Tensor ImageGPTImpl::embed(const Tensor& x) {
 
 // `tokens` (B, S + 1), the last V; `neighbours` (s, K) their places -> sums of the embeddings (B, s, D)
 Tensor ImageGPTImpl::embed_neighbours(const Tensor& tokens, const Tensor& neighbours) {
-  const int64_t count = options_.neighbours;
+  const int64_t count = neighbours.size(1);
   const auto tables = torch::arange(count, tokens.options()) * (options_.num_vocab + 1);  // (K)
   const auto rows = tokens.index({Slice(), neighbours.to(tokens.device())}) + tables;     // (B, s, K)
   const auto sums = torch::embedding_bag(token_embeddings->weight, rows.flatten(),
@@ -203,7 +226,7 @@ KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
     cache.keys.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
     cache.values.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
   }
-  if (options_.is_2d())
+  if (shape_.is_plane())
     cache.tokens = torch::full({batch, options_.sequence_length() + 1}, options_.num_vocab,
                                torch::dtype(torch::kInt64).device(device()));
   return cache;
@@ -212,10 +235,10 @@ KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
 Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCache& cache) {
   const int64_t batch = cache.keys.front().size(0);
   Tensor h;  // (B, 1, D)
-  if (options_.is_2d()) {
+  if (shape_.is_plane()) {
     if (position > 0) cache.tokens.select(1, position - 1).copy_(previous);
     const int64_t side = options_.num_pixels;
-    h = embed_neighbours(cache.tokens, neighbour_positions(options_, position, 1)) +
+    h = embed_neighbours(cache.tokens, neighbour_positions(shape_, position, 1)) +
         row_embeddings->weight[position / side] + column_embeddings->weight[position % side];
   } else {
     const auto token = position == 0 ? sos.expand({batch, -1}) : token_embeddings->forward(previous);  // (B, D)
@@ -223,7 +246,7 @@ Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCa
   }
   for (int64_t i = 0; i < options_.num_layers; ++i)
     h = layers[i]->as<Block>()->decode(h, position, cache.keys[i], cache.values[i]);
-  return head->forward(options_.applies_final_norm() ? ln_f->forward(h) : h).squeeze(1);  // (B, V)
+  return head->forward(shape_.final_norm ? ln_f->forward(h) : h).squeeze(1);  // (B, V)
 }
 
 Tensor generative_loss(const Tensor& logits, const Tensor& x) {

@@ -1,16 +1,16 @@
 #include <numeric>
 
+#include "igpt/backend/devices.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
-#include "igpt/ops/device.h"
+#include "igpt/sampling/animate.h"
 #include "igpt/sampling/animation.h"
-#include "igpt/sampling/options.h"
-#include "src/sampling/prepare.h"
+#include "src/sampling/draw_images.h"
 
 namespace igpt::sampling {
 
 DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
-  const auto device = ops::prepare_device(options.device, options.threads, hooks);
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
@@ -22,7 +22,7 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   std::iota(streams.begin(), streams.end(), uint64_t{0});
   const auto nothing = torch::empty({images, 0}, torch::kInt64);
   const auto tokens = draw_images(model, nothing, streams, options.sampling, options.checkpoint, hooks);
-  write_animation(options.output, tokens.view({images, side, side}), model->quantizer()->palette(), options.animation,
+  write_animation(options.output, tokens.view({images, side, side}), model->palette(), options.animation,
                   [&] { throw_if_stopped(hooks); });
   return {images, frame_count(side * side, options.animation.downsample)};
 }

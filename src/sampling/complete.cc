@@ -1,15 +1,15 @@
 #include <algorithm>
 
+#include "igpt/backend/devices.h"
 #include "igpt/data/shuffle.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/npy.h"
 #include "igpt/formats/png.h"
-#include "igpt/ops/device.h"
+#include "igpt/sampling/complete.h"
 #include "igpt/sampling/figure.h"
-#include "igpt/sampling/options.h"
-#include "src/sampling/prepare.h"
+#include "src/sampling/draw_images.h"
 
 namespace igpt::sampling {
 namespace {
@@ -103,7 +103,7 @@ void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_voc
 }  // namespace
 
 CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) {
-  const auto device = ops::prepare_device(options.device, options.threads, hooks);
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels;
@@ -118,8 +118,8 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) 
   const auto originals = select(split, chosen.indices, side);           // (E, h, w)
   const auto samples = draw(options, model, originals, chosen, hooks);  // (E, K, h, w)
   formats::AtomicFile figure(options.output);                           // replaced when the tokens are written too
-  figure.write(formats::encode_png(
-      completion_figure(model->quantizer(), originals, samples, chosen.context_rows, options.scale)));
+  figure.write(
+      formats::encode_png(completion_figure(model->palette(), originals, samples, chosen.context_rows, options.scale)));
   if (!options.tokens.empty()) write_tokens(options.tokens, samples.flatten(0, 1), model->options().num_vocab);
   figure.publish();
   return chosen;

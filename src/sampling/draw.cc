@@ -12,7 +12,7 @@ namespace igpt::sampling {
 namespace {
 
 // The tokens that may be drawn, most likely first; probabilities need not sum to 1.
-std::vector<size_t> candidates(const std::vector<double>& probabilities, const SamplingOptions& options) {
+std::vector<size_t> candidates(const std::vector<double>& probabilities, const ops::SamplingOptions& options) {
   std::vector<size_t> order(probabilities.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return probabilities[a] > probabilities[b]; });
@@ -29,14 +29,14 @@ std::vector<size_t> candidates(const std::vector<double>& probabilities, const S
 
 }  // namespace
 
-void check(const SamplingOptions& options) {
+void check(const ops::SamplingOptions& options) {
   if (!(options.temperature > 0) || !std::isfinite(options.temperature))
     throw UsageError("--temperature must be greater than 0; --top_k 1 always takes the likeliest");
   if (options.top_k < 0) throw UsageError("--top_k " + std::to_string(options.top_k) + ": must be at least 0");
   if (!(options.top_p > 0 && options.top_p <= 1)) throw UsageError("--top_p must be greater than 0 and at most 1");
 }
 
-int64_t draw(std::span<const float> logits, const SamplingOptions& options, double u) {
+int64_t draw(std::span<const float> logits, const ops::SamplingOptions& options, double u) {
   float largest = logits[0];
   for (const float logit : logits) {
     if (!std::isfinite(logit)) throw LogitsNotFinite();

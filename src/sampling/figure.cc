@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "igpt/error.h"
+
 namespace igpt::sampling {
 
 using torch::Tensor;
@@ -23,6 +25,13 @@ Tensor scaled(const Tensor& pixels, double scale) {
       .index_select(-2, torch::tensor(source_pixels(pixels.size(-2), scale)));
 }
 
+Tensor pixels_of(const Tensor& tokens, const Tensor& palette) {
+  const auto index = tokens.to(torch::kInt64);
+  if (index.numel() > 0 && (index.min().item<int64_t>() < 0 || index.max().item<int64_t>() >= palette.size(0)))
+    throw InputError("a token lies outside the palette of " + std::to_string(palette.size(0)) + " colours");
+  return palette.index({index});
+}
+
 Tensor tiled(const Tensor& images) {
   const int64_t rows = images.size(0), columns = images.size(1), h = images.size(2), w = images.size(3);
   return images.transpose(1, 2).reshape({rows * h, columns * w, images.size(4)});
@@ -36,10 +45,10 @@ formats::Image to_image(const Tensor& pixels) {
   return image;
 }
 
-formats::Image completion_figure(const Quantizer& quantizer, const Tensor& originals, const Tensor& samples,
+formats::Image completion_figure(const Tensor& palette, const Tensor& originals, const Tensor& samples,
                                  int64_t context_rows, double scale) {
-  const auto truth = quantizer->decode(originals).unsqueeze(1);  // (E, 1, h, w, C)
-  const auto drawn = quantizer->decode(samples);                 // (E, K, h, w, C)
+  const auto truth = pixels_of(originals, palette).unsqueeze(1);  // (E, 1, h, w, C)
+  const auto drawn = pixels_of(samples, palette);                 // (E, K, h, w, C)
   auto context = truth.clone();
   context.narrow(2, context_rows, context.size(2) - context_rows).zero_();
   return to_image(tiled(scaled(torch::cat({context, drawn, truth}, /*dim=*/1), scale)));

@@ -1,16 +1,16 @@
 #include <cmath>
 #include <numbers>
 
+#include "igpt/backend/devices.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/npy.h"
-#include "igpt/model/fused_model.h"
-#include "igpt/ops/device.h"
 #include "igpt/timing.h"
-#include "igpt/training/options.h"
+#include "igpt/training/evaluate.h"
 #include "igpt/training/scoring.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt::training {
 namespace {
@@ -45,7 +45,7 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
   const auto dataset = read_test_set(options, checkpoint, classify, hooks);
-  const auto device = ops::prepare_device(options.device, options.threads, hooks);
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   // What cannot be written is better known before the work than after.
   if (!options.per_image.empty()) formats::AtomicFile writable(options.per_image);
   auto model = make_model(checkpoint);
@@ -55,10 +55,6 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   scoring.classify = classify;
   scoring.batch_size = options.batch_size;
   scoring.bf16 = options.precision == "bf16";
-  std::string why_not_bf16;
-  if (FusedModel::supports(checkpoint.model, device))
-    FusedModel::precision(checkpoint.model, scoring.bf16, &why_not_bf16);
-  if (!why_not_bf16.empty() && hooks.note) hooks.note(why_not_bf16);
   scoring.progress = [&](int64_t done) {
     throw_if_stopped(hooks);
     if (hooks.progress) hooks.progress(dataset.size(), done, "");
@@ -68,8 +64,11 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   if (!options.per_image.empty())
     scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };
   const auto images = dataset.to(device);
-  const Score result = timed(hooks, "evaluated " + std::to_string(images.size()) + " images",
-                             [&] { return score(model, images, scoring); });
+  Score result;
+  backend::report_device_errors(device, [&] {
+    result = timed(hooks, "evaluated " + std::to_string(images.size()) + " images",
+                   [&] { return score(model, images, scoring); });
+  });
   if (!std::isfinite(result.loss))
     throw Error(options.checkpoint + ": its loss is not finite; its weights are damaged, take an earlier checkpoint");
   if (!options.per_image.empty()) write_per_image(options.per_image, torch::cat(per_image));

@@ -1,22 +1,19 @@
 #include "igpt/training/flat_adam.h"
 
 #include "igpt/error.h"
-#include "igpt/ops/flat_parameters.h"
+#include "igpt/model/flat_parameters.h"
 
 namespace igpt::training {
 
 using torch::Tensor;
 
-FlatAdam::FlatAdam(std::vector<Tensor> parameters, Options options)
-    : options_(options), parameters_(std::move(parameters)) {
-  weights_ = ops::flatten_in_place(parameters_);
+FlatAdam::FlatAdam(Tensor weights, std::vector<ops::Parameter> parameters, Options options)
+    : options_(options), parameters_(std::move(parameters)), weights_(std::move(weights)) {
   reduced_ = torch::zeros({weights_.numel() + kMessage}, weights_.options());
   gradients_ = reduced_.narrow(0, 0, weights_.numel());
   exp_avg_ = torch::zeros_like(weights_);
   exp_avg_sq_ = torch::zeros_like(weights_);
   step_ = torch::zeros({}, weights_.options());
-  const auto gradients = ops::views_of(gradients_, parameters_);
-  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].mutable_grad() = gradients[i];
 }
 
 void FlatAdam::zero_grad() {
@@ -47,8 +44,8 @@ void FlatAdam::remember_learning_rate(double learning_rate) {
 AdamState FlatAdam::state() const {
   AdamState state;
   state.step = static_cast<int64_t>(step_.item<double>());
-  for (const auto& moment : ops::views_of(exp_avg_.cpu(), parameters_)) state.exp_avg.push_back(moment.clone());
-  for (const auto& moment : ops::views_of(exp_avg_sq_.cpu(), parameters_)) state.exp_avg_sq.push_back(moment.clone());
+  for (const auto& moment : views_of(exp_avg_.cpu(), parameters_)) state.exp_avg.push_back(moment.clone());
+  for (const auto& moment : views_of(exp_avg_sq_.cpu(), parameters_)) state.exp_avg_sq.push_back(moment.clone());
   state.learning_rate = learning_rate_;
   state.initial_learning_rate = initial_learning_rate_;
   state.beta1 = options_.beta1;
@@ -64,7 +61,7 @@ void FlatAdam::load_state(const AdamState& state) {
     if (moments.size() != parameters_.size())
       throw InputError("the optimizer's state has " + std::to_string(moments.size()) + " parameters, the model " +
                        std::to_string(parameters_.size()));
-    const auto views = ops::views_of(flat, parameters_);
+    const auto views = views_of(flat, parameters_);
     for (size_t i = 0; i < views.size(); ++i) {
       if (views[i].sizes() != moments[i].sizes())
         throw InputError("the optimizer's state of parameter " + std::to_string(i) + " has another shape than it");
@@ -80,7 +77,8 @@ void FlatAdam::load_state(const AdamState& state) {
 
 void FlatAdam::load_weights(const std::vector<Tensor>& weights) {
   torch::NoGradGuard no_grad;
-  for (size_t i = 0; i < weights.size(); ++i) parameters_[i].copy_(weights[i]);
+  const auto views = views_of(weights_, parameters_);
+  for (size_t i = 0; i < weights.size(); ++i) views[i].copy_(weights[i]);
 }
 
 }  // namespace igpt::training

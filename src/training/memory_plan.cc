@@ -1,4 +1,4 @@
-#include "memory_plan.h"
+#include "src/training/memory_plan.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -28,7 +28,7 @@ constexpr auto kLookAgain = std::chrono::milliseconds(20);
 constexpr auto kNoteAfter = std::chrono::seconds(1);
 constexpr std::chrono::milliseconds kConnectingAtOnce = std::chrono::seconds(10);  // between looks for a stop signal
 
-// Defined in src/ops/cuda/nccl.cc: a new reference.
+// Defined in src/backend/cuda/nccl.cc: a new reference.
 using MakeCudaBackend = c10d::Backend* (*)(const Store&, int rank, int size, int64_t milliseconds);
 
 // c10::Error and others append where they were thrown, in lines of their own.

@@ -1,10 +1,10 @@
-#include "ranks.h"
+#include "src/training/ranks.h"
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "igpt/backend/machine.h"
 #include "igpt/error.h"
-#include "igpt/ops/device.h"
 
 namespace igpt::training {
 namespace {
@@ -29,7 +29,7 @@ int64_t threads_of_rank(const TrainOptions& options) {
   const char* openmp = std::getenv("OMP_NUM_THREADS");
   const bool chosen = openmp && std::string(openmp) != "1";  // torchrun sets 1 unless told otherwise
   if (options.threads > 0 || options.launch.local_size == 1 || chosen) return options.threads;
-  return std::max<int64_t>(1, ops::usable_cores() / options.launch.local_size);
+  return std::max<int64_t>(1, backend::usable_cores() / options.launch.local_size);
 }
 
 void agree_on_options(TrainOptions& options, ProcessGroup& group) {

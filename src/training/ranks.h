@@ -2,9 +2,9 @@
 
 #include <string>
 
-#include "igpt/training/options.h"
 #include "igpt/training/process_group.h"
 #include "igpt/training/token_dataset.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt::training {
 
@@ -16,10 +16,11 @@ int64_t threads_of_rank(const TrainOptions& options);
 /// differ, or a batch is too small to share.
 void agree_on_options(TrainOptions& options, ProcessGroup& group);
 
-/// Throws igpt::InputError on each rank when they have not all read the same images and labels.
+/// Throws igpt::InputError on each rank when the ranks have not all read the same images and labels.
 void agree_on_data(const TokenDataset& data, const TrainOptions& options, ProcessGroup& group);
 
-/// Throws igpt::Error on each rank, naming those whose `state` after update `step` is not rank 0's.
+/// Throws igpt::Error on each rank when `state` after update `step` differs from rank 0's anywhere; the error names
+/// those ranks.
 void expect_identical(const std::vector<torch::Tensor>& state, int64_t step, ProcessGroup& group);
 
 }  // namespace igpt::training

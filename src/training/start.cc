@@ -1,4 +1,4 @@
-#include "start.h"
+#include "src/training/start.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -29,7 +29,7 @@ void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
   options.model = model;
 }
 
-// Before the images are read: their tokens would be refused one by one.
+// Called before the images are read, which would only report a token that is out of range.
 void check_num_vocab(const TrainOptions& options) {
   const auto folder = std::filesystem::path(options.data.train_x).parent_path();
   const auto info = data::read_dataset_info(folder.empty() ? "." : folder);
@@ -53,7 +53,7 @@ Checkpoint read_resumable(const std::string& path) {
   return checkpoint;
 }
 
-// Images of all batches of so many updates, if that is a number.
+// The number of images that so many updates read, unless it overflows.
 std::optional<int64_t> images_read(const TrainOptions& options, int64_t steps) {
   const auto batches = formats::checked_multiply(steps, options.accumulate);
   return batches ? formats::checked_multiply(*batches, options.batch_size) : std::nullopt;
@@ -64,11 +64,11 @@ std::optional<int64_t> images_read(const TrainOptions& options, int64_t steps) {
 void check(const TrainOptions& options) {
   check_run_name(options.name);
   igpt::check(options.model);
-  // A resumed run and its hparams.yaml name every option.
+  // The settings of a resumed run and its hparams.yaml name every option.
   if (options.model.neighbours != ImageGPTOptions{}.neighbours && shape_of(options.model).neighbours == 0 &&
       options.resume.empty() && options.pretrained.empty())
     throw UsageError("--neighbours: is for --arch " +
-                     in_words(architecture_names([](const Architecture& arch) { return arch.neighbours; })));
+                     in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
   if (options.warmup_steps > options.steps)
     throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
                      std::to_string(options.steps));

@@ -4,14 +4,14 @@
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
-#include "igpt/training/options.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt::training {
 
-/// Throws igpt::UsageError on options that no training can have.
+/// Throws igpt::UsageError on options with which no training is possible.
 void check(const TrainOptions& options);
 
-/// The checkpoint that the training starts from, if any; `options.model` becomes its model. Throws igpt::UsageError
+/// The checkpoint from which the training starts, if any; `options.model` becomes its model. Throws igpt::UsageError
 /// where an option that the user gave contradicts it.
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 
@@ -19,8 +19,8 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 /// model takes the palette of the dataset.yaml beside them. Throws igpt::InputError.
 data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks);
 
-/// Throws igpt::InputError when a run is to be resumed on other images, or a classifier's on other labels, than it was
-/// trained on. `train_sha256` is data::fingerprint(split). Says where that is not known, or (in detail) where the
+/// Throws igpt::InputError when a run would be resumed on other images, or a classifier's run on other labels, than it
+/// was trained on. `train_sha256` is data::fingerprint(split). Notes when that is not known, and (as a detail) when the
 /// pretrained weights come from another data set.
 void check_images(const TrainOptions& options, const Checkpoint& start, const data::Split& split,
                   const std::string& train_sha256, const Hooks& hooks);

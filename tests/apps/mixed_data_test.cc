@@ -95,7 +95,7 @@ TEST_F(MixedData, ARunIsNotResumedOnOtherImages) {
 
 TEST_F(MixedData, TheSameImagesInAnotherTypeGoOn) {
   ASSERT_EQ(begin("gen").exit_code, 0);
-  const auto images = formats::read_npy_int64(folder_ / "data/train_x.npy");
+  const auto images = formats::read_npy<int64_t>(folder_ / "data/train_x.npy");
   formats::write_npy(folder_ / "data/train_x.npy", images.shape, images.values);
   fs::remove(folder_ / "data/dataset.yaml");
   const auto ending = resume("gen");
@@ -247,8 +247,8 @@ TEST_F(MixedData, PrepareDataQuantizesWithTheCheckpointsPalette) {
   ASSERT_EQ(ending.exit_code, 0) << ending.err;
   EXPECT_EQ(data::read_dataset_info(folder_ / "images")->palette, kClustered);
   ASSERT_EQ(prepared({"--data_dir", "greys"}).exit_code, 0);
-  const auto tokens = formats::read_npy_uint8(folder_ / "images/test_x.npy").values;
-  const auto greys = formats::read_npy_uint8(folder_ / "greys/test_x.npy").values;
+  const auto tokens = formats::read_npy<uint8_t>(folder_ / "images/test_x.npy").values;
+  const auto greys = formats::read_npy<uint8_t>(folder_ / "greys/test_x.npy").values;
   ASSERT_EQ(tokens.size(), greys.size());
   for (size_t i = 0; i < tokens.size(); ++i) {  // the centroids are 0.9, 0.1, 0.6, 0.3; a grey is a 16th wide
     if (greys[i] < 3) {

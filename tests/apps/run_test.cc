@@ -4,7 +4,10 @@
 #include <cmath>
 #include <memory>
 
+#include "igpt/checkpoint/checkpoint.h"
 #include "igpt/formats/npy.h"
+#include "igpt/formats/torch_file.h"
+#include "npy_floats.h"
 #include "process.h"
 #include "temporary_folder.h"
 #include "tiny_dataset.h"
@@ -65,10 +68,9 @@ TEST_F(Run, TrainsTestsAndTellsInJson) {
   EXPECT_EQ(images, 20);
   EXPECT_LT(loss, 1.2);
   EXPECT_NEAR(bits, loss / std::log(2.0), 2e-6);
-  const auto nats = formats::read_npy_float64(folder_ / "nats.npy");
-  ASSERT_EQ(nats.shape, std::vector<int64_t>{20});
+  ASSERT_EQ(formats::read_npy_header(folder_ / "nats.npy").shape, std::vector<int64_t>{20});
   double sum = 0;
-  for (const double value : nats.values) sum += value;
+  for (const double value : testing::floats_of(folder_ / "nats.npy")) sum += value;
   EXPECT_NEAR(sum / (20 * 16), loss, 1e-6);
 
   const auto limited = run({"test", checkpoint("gen"), "--device", "cpu", "--limit", "7", "--json"});
@@ -107,11 +109,6 @@ TEST_F(Run, AnEarlyStopIsToldWithItsOption) {
       run({"train", "--resume", checkpoint("clf"), "--threads", "1", "--patience", "1000", "--steps", "150", "--json"});
   ASSERT_EQ(longer.exit_code, 0) << longer.err;
   EXPECT_THAT(longer.out, AllOf(HasSubstr("\"last_step\": 150"), HasSubstr("\"stopped_early\": false")));
-}
-
-double number_after(const std::string& text, const std::string& key) {
-  const auto at = text.find(key);
-  return at == std::string::npos ? NAN : std::strtod(text.c_str() + at + key.size(), nullptr);
 }
 
 TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
@@ -176,25 +173,13 @@ TEST_F(Run, TrainsOn512Colours) {
   EXPECT_THAT(run(options).err, HasSubstr("allowed are 0 to 499"));
 }
 
-TEST_F(Run, Bf16OnEmulatedTilesFollowsFp32) {
-  const auto loss = [&](const std::string& precision, const std::string& kernels) {
-    const auto trained = run({"train", "--name", precision + kernels, "--steps", "60", "--precision", precision},
-                             /*tiny_model=*/true, kernels);
-    if (trained.exit_code != 0) return std::pair(trained, double{NAN});
-    const auto tested =
-        run({"test", checkpoint(precision + kernels), "--device", "cpu", "--precision", precision, "--json"},
-            /*tiny_model=*/false, kernels);
-    return std::pair(tested, number_after(tested.out, "\"test_loss\": "));
-  };
-  const double fp32 = loss("fp32", "").second;
-  const auto [ending, emulated] = loss("bf16", "emulated");
-  if (ending.exit_code == 2 && ending.err.find("this CPU has no AVX-512") != std::string::npos) {
-    EXPECT_EQ(lines(ending.err), 1);
-    GTEST_SKIP() << ending.err;
-  }
-  ASSERT_EQ(ending.exit_code, 0) << ending.err;
-  EXPECT_NE(emulated, fp32);
-  EXPECT_NEAR(emulated, fp32, 0.02);
+TEST_F(Run, CheckComparesTheKernelsWithLibTorch) {
+  const auto checked = run({"check", "--device", "cpu"});
+  EXPECT_EQ(checked.exit_code, 0) << checked.out << checked.err;
+  EXPECT_THAT(checked.out, HasSubstr("gradients of a classifier"));
+  EXPECT_THAT(checked.out, HasSubstr("samples"));
+  EXPECT_THAT(checked.out, HasSubstr("cpu, fused kernels ("));
+  EXPECT_THAT(checked.out, HasSubstr(": 0 of "));
 }
 
 TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
@@ -287,9 +272,8 @@ TEST_F(Run, SignalSavesAndResumeGoesOnWithoutOtherOptions) {
                                        "--val_interval",        "1500"};
     arguments.insert(arguments.end(), kTinyModel.begin(), kTinyModel.end());
     testing::Process process(arguments, {}, folder_.path());
-    while (!std::filesystem::exists(folder_ / ("logs/" + name)))
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    while (process.running() && process.err().find("step 1500, ") == std::string::npos)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     process.signal(signal);
     const auto ending = process.wait();
     ASSERT_EQ(ending.exit_code, status) << ending.err;
@@ -351,6 +335,37 @@ TEST_F(Run, ResumeRefusesOtherOptions) {
   const auto ending = run({"train", "--resume", checkpoint("run"), "--learning_rate", "0.5"});
   EXPECT_EQ(ending.exit_code, 2);
   EXPECT_THAT(ending.err, HasSubstr("--learning_rate"));
+}
+
+// Such files have the settings as text in the training state.
+TEST_F(Run, ResumesACheckpointOfAnEarlierVersion) {
+  const auto begin = [&](const char* name, const char* steps) {
+    return train({"--name", name, "--steps", steps, "--learning_rate", "0.02", "--schedule", "constant",
+                  "--val_interval", "6", "--sample_grid", "0"});
+  };
+  ASSERT_EQ(begin("one", "12").exit_code, 0);
+  ASSERT_EQ(begin("parts", "6").exit_code, 0);
+  const auto path = folder_ / checkpoint("parts");
+  auto settings = formats::PickleValue::dict(), hyper_parameters = formats::PickleValue::dict();
+  for (const auto& [name, value] : read_checkpoint(path).hyper_parameters) settings.insert(name, to_text(value));
+  const auto root = formats::read_torch_file(path);
+  for (const auto& [name, value] : root.find("hyper_parameters")->entries())
+    if (*name.as_string() != "learning_rate") hyper_parameters.insert(name, value);
+  auto progress = formats::PickleValue::dict({{"settings", settings}});
+  for (const auto& [name, value] : root.find("igpt_progress")->entries()) progress.insert(name, value);
+  auto earlier = formats::PickleValue::dict();
+  for (const auto& [name, value] : root.entries())
+    earlier.insert(name, *name.as_string() == "igpt_progress"      ? progress
+                         : *name.as_string() == "hyper_parameters" ? hyper_parameters
+                                                                   : value);
+  formats::write_torch_file(path, earlier);
+  const auto resumed =
+      run({"train", "--resume", checkpoint("parts"), "--steps", "12", "--device", "cpu", "--threads", "1"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  const auto metrics = [&](const std::string& name) {
+    return testing::read_bytes(folder_ / ("logs/" + name + "/version_0/metrics.csv"));
+  };
+  EXPECT_EQ(metrics("parts"), metrics("one"));
 }
 
 TEST_F(Run, ResumeTakesItsNewStepsFromAConfigurationFile) {

@@ -37,7 +37,7 @@ class SampleProgram : public ::testing::Test {
     EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data"));
   }
   torch::Tensor tokens(const std::string& name) {
-    const auto array = formats::read_npy_uint8(folder_ / name);
+    const auto array = formats::read_npy<uint8_t>(folder_ / name);
     return torch::tensor(array.values, torch::kUInt8).view(array.shape);
   }
 
@@ -65,7 +65,7 @@ TEST_F(SampleProgram, DrawsTheFigureAndTheTokensOfTheLibrary) {
   const auto figure = testing::decode_png(folder_ / "figure.png");
   EXPECT_EQ(figure.height, 2 * 16);
   EXPECT_EQ(figure.width, 5 * 16);
-  EXPECT_EQ(figure.pixels, sampling::completion_figure(model->quantizer(), originals, expected.view({2, 3, 8, 8}),
+  EXPECT_EQ(figure.pixels, sampling::completion_figure(model->palette(), originals, expected.view({2, 3, 8, 8}),
                                                        /*context_rows=*/2, /*scale=*/2)
                                .pixels);
 }
@@ -119,7 +119,7 @@ TEST_F(SampleProgram, EveryContextFromNothingToTheWholeImage) {
 TEST_F(SampleProgram, TokensAboveAByteAreWrittenWhole) {
   testing::write_random_checkpoint(folder_ / "model.ckpt", /*num_vocab=*/5000);
   ASSERT_EQ(sample({"model.ckpt", "--indices", "0", "--seed", "1", "--tokens", "t.npy"}).exit_code, 0);
-  const auto array = formats::read_npy_int64(folder_ / "t.npy");
+  const auto array = formats::read_npy<int64_t>(folder_ / "t.npy");
   EXPECT_GT(*std::max_element(array.values.begin(), array.values.end()), 255);
 }
 
@@ -168,8 +168,8 @@ TEST_F(SampleProgram, PixelsInsteadOfPaletteIndicesAreToldHowToQuantize) {
 }
 
 TEST_F(SampleProgram, AStateDictAloneIsToldHowToBecomeACheckpoint) {
-  const auto sos = formats::read_torch_file(folder_ / "model.ckpt").root.find("state_dict")->entries()[0];
-  formats::write_torch_file(folder_ / "data/weights.pt", formats::Value::dict({sos}));
+  const auto sos = formats::read_torch_file(folder_ / "model.ckpt").find("state_dict")->entries()[0];
+  formats::write_torch_file(folder_ / "data/weights.pt", formats::PickleValue::dict({sos}));
   refused({"data/weights.pt"}, 1,
           "is a state_dict alone, which has no hyper_parameters to make its model by. In Python: checkpoint = "
           "{\"state_dict\": torch.load(file), \"hyper_parameters\": dict(embed_dim=16, ");
@@ -186,7 +186,6 @@ TEST_F(SampleProgram, SignalsEndItWithoutAFile) {
         {testing::program("sample"), "model.ckpt", "--num_examples", "20", "--num_samples", "1000", "-o", "never.png"},
         {}, folder_.path());
     testing::wait_until_caught(process, signal);
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
     process.signal(signal);
     const auto ending = process.wait();
     EXPECT_EQ(ending.exit_code, 128 + signal) << ending.err;

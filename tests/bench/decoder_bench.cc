@@ -12,7 +12,7 @@ namespace {
 std::vector<float> random_weights(const ModelShape& shape) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal(0, 0.2f);
-  std::vector<float> weights(static_cast<size_t>(parameter_count(shape)));
+  std::vector<float> weights(static_cast<size_t>(ParameterTable(shape).count));
   for (float& weight : weights) weight = normal(random);
   return weights;
 }

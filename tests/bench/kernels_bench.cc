@@ -16,8 +16,7 @@
 #include <hwy/highway.h>
 
 #include "igpt/ops/cpu/fused_step.h"
-#include "src/ops/cpu/attention_bf16.h"
-#include "src/ops/cpu/kernels.h"
+#include "src/ops/cpu/image_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace igpt::ops::cpu {
@@ -62,21 +61,6 @@ double peak() {
   return best;
 }
 
-AttentionKernels attention_in(Precision precision) {
-  if (precision == Precision::fp32) return image_kernels().block.attention;
-  return precision == Precision::bf16 ? *Bf16Attention::hardware() : *Bf16Attention::emulated();
-}
-
-// On AMX tiles where there are some, else emulated.
-Precision bf16() {
-  return why_not(Precision::bf16).empty() ? Precision::bf16 : Precision::emulated_bf16;
-}
-
-std::string label(Precision precision) {
-  if (precision == Precision::fp32) return image_kernels().target;
-  return precision == Precision::bf16 ? "AMX" : "emulated AMX";
-}
-
 // Random weights of which every kernel has been run once.
 struct Fixture {
   ModelShape shape;
@@ -88,15 +72,15 @@ struct Fixture {
   std::vector<float> flat;
   std::vector<uint8_t> tokens;
 
-  explicit Fixture(const benchmark::State& state, Precision precision = Precision::fp32)
+  explicit Fixture(const benchmark::State& state)
       : shape{.embed_dim = state.range(0), .num_heads = state.range(1), .num_layers = 1},
         layout(shape, kernels.lanes),
         weights(layout),
-        work(layout, attention_in(precision), Bf16Attention::scratch_floats(layout)),
+        work(layout),
         gradients(layout) {
     std::mt19937 random(1);
     std::normal_distribution<float> normal(0, 0.2f);
-    for (int64_t i = 0; i < parameter_count(shape); ++i) flat.push_back(normal(random));
+    for (int64_t i = 0; i < ParameterTable(shape).count; ++i) flat.push_back(normal(random));
     for (int64_t i = 0; i < shape.sequence_length; ++i)
       tokens.push_back(static_cast<uint8_t>(random() % static_cast<unsigned>(shape.num_vocab)));
     weights.pack(flat.data());
@@ -112,39 +96,35 @@ struct Fixture {
 };
 
 template <class Run>
-void measure(benchmark::State& state, double multiply_adds, const Run& run, Precision precision = Precision::fp32) {
+void measure(benchmark::State& state, double multiply_adds, const Run& run) {
   const double per_second = peak();
   for (auto _ : state) run();
   state.counters["multiply_adds"] = multiply_adds;
   state.counters["peak"] =
       benchmark::Counter(multiply_adds / per_second, benchmark::Counter::kIsIterationInvariantRate);
-  state.SetLabel(label(precision));
+  state.SetLabel(image_kernels().target);
 }
 
 constexpr int kExp2 = 5;  // multiply-adds
 
-void attention_forward(benchmark::State& state, Precision precision) {
-  if (!why_not(precision).empty()) return state.SkipWithError(why_not(precision).c_str());
-  Fixture f(state, precision);
-  measure(
-      state, f.pairs() * (2 * f.layout.head_rows + kExp2), [&] { f.work.attention.forward(f.work.blocks[0], f.work); },
-      precision);
+void attention_forward(benchmark::State& state) {
+  Fixture f(state);
+  measure(state, f.pairs() * (2 * f.layout.head_rows + kExp2),
+          [&] { f.kernels.block.attention(f.work.blocks[0], f.work); });
 }
 
-void attention_backward(benchmark::State& state, Precision precision) {
-  if (!why_not(precision).empty()) return state.SkipWithError(why_not(precision).c_str());
-  Fixture f(state, precision);
-  measure(
-      state, f.pairs() * (5 * f.layout.head_rows + kExp2), [&] { f.work.attention.backward(f.work.blocks[0], f.work); },
-      precision);
+void attention_backward(benchmark::State& state) {
+  Fixture f(state);
+  measure(state, f.pairs() * (5 * f.layout.head_rows + kExp2),
+          [&] { f.kernels.block.attention_backward(f.work.blocks[0], f.work); });
 }
 
 void dense_forward(benchmark::State& state) {
   Fixture f(state);
   const double d = f.layout.embed_rows, attention = f.layout.attention_rows, hidden = f.layout.hidden_rows;
   measure(state, f.tokens_times(4 * d * attention + 2 * d * hidden), [&] {
-    f.kernels.block.dense_before(f.weights.blocks[0], f.work.blocks[0], f.work);
-    f.kernels.block.dense_after(f.weights.blocks[0], f.work.blocks[0], f.work);
+    f.kernels.block.qkv(f.weights.blocks[0], f.work.blocks[0], f.work);
+    f.kernels.block.out_proj_mlp(f.weights.blocks[0], f.work.blocks[0], f.work);
   });
 }
 
@@ -152,8 +132,8 @@ void dense_backward(benchmark::State& state) {
   Fixture f(state);
   const double d = f.layout.embed_rows, attention = f.layout.attention_rows, hidden = f.layout.hidden_rows;
   measure(state, f.tokens_times(11 * d * attention + 5 * d * hidden), [&] {
-    f.kernels.block.dense_backward_to(f.weights.blocks[0], f.work.blocks[0], f.work, f.gradients.blocks[0]);
-    f.kernels.block.dense_backward_from(f.weights.blocks[0], f.work.blocks[0], f.work, f.gradients.blocks[0]);
+    f.kernels.block.out_proj_mlp_backward(f.weights.blocks[0], f.work.blocks[0], f.work, f.gradients.blocks[0]);
+    f.kernels.block.qkv_backward(f.weights.blocks[0], f.work.blocks[0], f.work, f.gradients.blocks[0]);
   });
 }
 
@@ -161,35 +141,27 @@ void shapes(benchmark::internal::Benchmark* benchmark) {  // embed_dim, num_head
   benchmark->Args({16, 2})->Args({16, 4})->Args({32, 2})->Args({64, 2})->Args({128, 8});
 }
 
-void shapes_on_tiles(benchmark::internal::Benchmark* benchmark) {  // head dimensions up to 16
-  benchmark->Args({16, 2})->Args({16, 4})->Args({32, 2})->Args({128, 8});
-}
-
-BENCHMARK_CAPTURE(attention_forward, fp32, Precision::fp32)->Apply(shapes);
-BENCHMARK_CAPTURE(attention_forward, bf16, bf16())->Apply(shapes_on_tiles);
-BENCHMARK_CAPTURE(attention_backward, fp32, Precision::fp32)->Apply(shapes);
-BENCHMARK_CAPTURE(attention_backward, bf16, bf16())->Apply(shapes_on_tiles);
+BENCHMARK(attention_forward)->Apply(shapes);
+BENCHMARK(attention_backward)->Apply(shapes);
 BENCHMARK(dense_forward)->Apply(shapes);
 BENCHMARK(dense_backward)->Apply(shapes);
 
 // A training step of the default model without the optimizer: 64 images on range(0) threads.
-void step(benchmark::State& state, Precision precision) {
-  if (!why_not(precision).empty()) return state.SkipWithError(why_not(precision).c_str());
+void step(benchmark::State& state) {
   constexpr int64_t kBatch = 64;
   const ModelShape shape;
-  FusedStep fused(shape, static_cast<int>(state.range(0)), precision);
+  FusedStep fused(shape, static_cast<int>(state.range(0)));
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0, 0.2f);
-  std::vector<float> weights, gradients(static_cast<size_t>(parameter_count(shape)));
+  std::vector<float> weights, gradients(static_cast<size_t>(ParameterTable(shape).count));
   for (size_t i = 0; i < gradients.size(); ++i) weights.push_back(normal(random));
   std::vector<uint8_t> tokens;
   for (int64_t i = 0; i < kBatch * shape.sequence_length; ++i) tokens.push_back(static_cast<uint8_t>(random() % 16));
   for (auto _ : state) benchmark::DoNotOptimize(fused.generative(tokens, weights, 1, gradients));
-  state.SetLabel(label(precision));
+  state.SetLabel(image_kernels().target);
   state.SetItemsProcessed(state.iterations() * kBatch);
 }
-BENCHMARK_CAPTURE(step, fp32, Precision::fp32)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK_CAPTURE(step, bf16, bf16())->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(step)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 }  // namespace
 }  // namespace igpt::ops::cpu

@@ -76,16 +76,17 @@ TEST(Checkpoint, ReadsWhatItWroteBitForBit) {
   EXPECT_EQ(read.progress->train_loss_sum, 3.3);
 }
 
-// Version 0.1 stored the settings in the training state, as text.
+// They have the settings in the training state, too, as text.
 TEST(Checkpoint, SettingsOfOlderFilesAreRead) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "old.ckpt";
   write_checkpoint(path, small_checkpoint());
-  const auto written = formats::read_torch_file(path).root;
-  auto progress =
-      formats::Value::dict({{"settings", formats::Value::dict({{"name", "1e5"}, {"learning_rate", "0.1"}})}});
+  const auto written = formats::read_torch_file(path);
+  EXPECT_FALSE(written.find("igpt_progress")->find("settings"));
+  auto progress = formats::PickleValue::dict(
+      {{"settings", formats::PickleValue::dict({{"name", "1e5"}, {"learning_rate", "0.1"}})}});
   for (const auto& [key, value] : written.find("igpt_progress")->entries()) progress.insert(key, value);
-  auto root = formats::Value::dict();
+  auto root = formats::PickleValue::dict();
   for (const auto& [key, value] : written.entries())
     root.insert(key, *key.as_string() == "igpt_progress" ? progress : value);
   formats::write_torch_file(path, root);
@@ -147,7 +148,7 @@ TEST(Checkpoint, CentroidsTravelAsTheOriginalHasThem) {
   const auto read = read_checkpoint(path);
   EXPECT_EQ(read.model, checkpoint.model);
   EXPECT_EQ(read.palette, palette);
-  const auto root = formats::read_torch_file(path).root;
+  const auto root = formats::read_torch_file(path);
   EXPECT_EQ(root.find("state_dict")->find("centroids")->as_tensor()->sizes, (std::vector<int64_t>{5, 1}));
   EXPECT_FALSE(root.find("hyper_parameters")->find("final_norm"));
 
@@ -162,8 +163,8 @@ TEST(Checkpoint, FinalNormTravelsWhereTheArchitectureHasItOtherwise) {
   const auto stored = [&](const Checkpoint& checkpoint) {
     write_checkpoint(path, checkpoint);
     const auto read = read_checkpoint(path);
-    EXPECT_EQ(read.model.applies_final_norm(), checkpoint.model.applies_final_norm());
-    const auto root = formats::read_torch_file(path).root;
+    EXPECT_EQ(shape_of(read.model).final_norm, shape_of(checkpoint.model).final_norm);
+    const auto root = formats::read_torch_file(path);
     const auto* value = root.find("hyper_parameters")->find("final_norm");
     return value ? std::optional(value->as_bool().value()) : std::nullopt;
   };
@@ -206,12 +207,12 @@ class CheckpointOfTheOriginal : public ::testing::Test {
 
 // The first version does not apply ln_f, so that training leaves it as it was; the last one does.
 TEST_F(CheckpointOfTheOriginal, AppliesTheFinalNormThatWasTrained) {
-  EXPECT_FALSE(written().model.applies_final_norm());
+  EXPECT_FALSE(shape_of(written().model).final_norm);
   set_norm("bias", 0.1);
-  EXPECT_TRUE(written().model.applies_final_norm());
+  EXPECT_TRUE(shape_of(written().model).final_norm);
   set_norm("bias", 0);
   set_norm("weight", 1.5);
-  EXPECT_TRUE(written().model.applies_final_norm());
+  EXPECT_TRUE(shape_of(written().model).final_norm);
 }
 
 TEST_F(CheckpointOfTheOriginal, HoldsItsCentroidsAsItsPalette) {
@@ -267,7 +268,7 @@ TEST(PublishedCheckpoint, IsReadAsTheVersionOfTheOriginalThatWroteIt) {
   for (const auto& expected : cases) {
     const auto read = read_checkpoint(folder / (std::string(expected.file) + ".ckpt"));
     EXPECT_EQ(read.dataset, expected.dataset) << expected.file;
-    EXPECT_EQ(read.model.applies_final_norm(), expected.final_norm) << expected.file;
+    EXPECT_EQ(shape_of(read.model).final_norm, expected.final_norm) << expected.file;
     EXPECT_EQ(read.lacks_palette, expected.lacks_palette) << expected.file;
     EXPECT_EQ(first_colours(read), expected.colours) << expected.file;
   }
@@ -282,16 +283,15 @@ TEST(Checkpoint, WeightThatIsNotFiniteIsNeitherSavedNorLoaded) {
   EXPECT_THAT(message_of([&] { write_checkpoint(path, checkpoint); }), HasSubstr("not finite"));
   EXPECT_NO_THROW(read_checkpoint(path));  // still the good one
 
-  auto root = formats::Value::dict();
-  auto state_dict = formats::Value::dict();
+  auto root = formats::PickleValue::dict();
+  auto state_dict = formats::PickleValue::dict();
   for (const auto& [name, sizes, offset] : ops::ParameterTable(shape_of(checkpoint.model)).parameters) {
-    std::vector<float> numbers(static_cast<size_t>(c10::multiply_integers(sizes)), 1.0f);
-    if (name == "head.weight") numbers.back() = std::numeric_limits<float>::infinity();
-    const auto bytes = std::as_bytes(std::span(numbers));
-    state_dict.insert("gpt." + name, formats::Value::tensor(formats::DType::float32, sizes,
-                                                            std::vector<std::byte>(bytes.begin(), bytes.end())));
+    const auto numbers = std::make_shared<std::vector<float>>(static_cast<size_t>(c10::multiply_integers(sizes)), 1.0f);
+    if (name == "head.weight") numbers->back() = std::numeric_limits<float>::infinity();
+    state_dict.insert("gpt." + name, formats::PickleValue::tensor(formats::DType::float32, sizes,
+                                                                  std::as_bytes(std::span(*numbers)), numbers));
   }
-  auto hyper_parameters = formats::Value::dict();
+  auto hyper_parameters = formats::PickleValue::dict();
   for (const auto& [name, value] : std::vector<std::pair<const char*, int64_t>>{{"embed_dim", 8},
                                                                                 {"num_heads", 2},
                                                                                 {"num_layers", 2},
@@ -351,13 +351,13 @@ TEST(Checkpoint, OtherFilesAreRefusedInWords) {
   const TemporaryFolder folder;
   EXPECT_THAT(message_of([&] { read_checkpoint(folder.path()); }), HasSubstr("is a folder"));
   EXPECT_THAT(message_of([&] { read_checkpoint(folder.path() / "none.ckpt"); }), HasSubstr("no such file"));
-  auto root = formats::Value::dict();
+  auto root = formats::PickleValue::dict();
   root.insert("weights", 1);
   formats::write_torch_file(folder.path() / "other.ckpt", root);
   EXPECT_THAT(message_of([&] { read_checkpoint(folder.path() / "other.ckpt"); }), HasSubstr("has no hyper_parameters"));
 }
 
-using formats::Value;
+using Value = formats::PickleValue;
 using NameOf = std::function<std::string(const std::string&)>;
 
 Value tensor_value(const torch::Tensor& tensor) {

@@ -140,6 +140,7 @@ TEST(Options, MissingValuesAreNamed) {
   EXPECT_EQ(complaint({"--name", "--steps", "5"}), "--name: needs a value");
   EXPECT_EQ(complaint({"-n", "-q"}), "-n: needs a value");
   EXPECT_EQ(complaint({"--name", "--"}), "--name: needs a value");
+  EXPECT_THAT(complaint({"-qhn"}), HasSubstr("missing an argument"));
 }
 
 TEST(Options, FlagsTakeNoOtherValue) {

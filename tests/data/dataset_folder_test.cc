@@ -31,7 +31,7 @@ void write_set(const std::filesystem::path& folder, const std::string& content, 
   for (size_t i = 0; i < count; ++i) write_bytes(folder / kNames[i], content);
 }
 
-// What all five files hold, or "mixed".
+// The content of all five files, or "mixed".
 std::string set_in(const std::filesystem::path& folder) {
   const std::string first = read_bytes(folder / kNames[0]);
   for (const std::string& name : kNames)
@@ -48,7 +48,8 @@ void publish(const std::filesystem::path& folder, const std::string& content) {
 const std::set<std::string> kClean = {".lock",      "dataset.yaml", "test_x.npy",
                                       "test_y.npy", "train_x.npy",  "train_y.npy"};
 
-// Writers die at forty different moments; a reader finds the old or the new set after each.
+// Writers that have replaced the set once die at forty different moments of the following ones; a reader finds the old
+// or the new set after each.
 void kill_writers(const std::filesystem::path& folder) {
   for (int k = 1; k <= 40; ++k) {
     const pid_t writer = fork();
@@ -56,7 +57,8 @@ void kill_writers(const std::filesystem::path& folder) {
     if (writer == 0) {
       for (int i = 0;; ++i) publish(folder, std::to_string(k) + "." + std::to_string(i));
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(1500 + 377 * k));
+    while (!read_bytes(folder / kNames[0]).starts_with(std::to_string(k) + ".")) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::microseconds(377 * k));
     kill(writer, SIGKILL);
     waitpid(writer, nullptr, 0);
     const ReadLock lock({folder / "train_x.npy"});
@@ -133,7 +135,7 @@ TEST(DatasetFolder, WhoeverComesNextFinishesOrForgetsWhatADeadWriterLeft) {
     }
 }
 
-// The files of a set lie elsewhere, perhaps on another file system; one was never made.
+// The files of a set lie elsewhere, perhaps on another file system; one of them does not exist yet.
 void link_set(const std::filesystem::path& folder, const std::filesystem::path& store) {
   std::filesystem::create_directories(store);
   write_set(store, "old", 4);
@@ -175,7 +177,7 @@ TEST(DatasetFolder, LinksStayAndTheirTargetsAreReplacedAsASet) {
   }
 }
 
-// Whatever the writer had done to the targets when it died.
+// However far the writer had come with the targets when it died.
 TEST(DatasetFolder, WhoeverComesNextFinishesASetBehindLinks) {
   for (const bool reader : {true, false})
     for (size_t done = 0; done <= 5; ++done) {
@@ -287,17 +289,16 @@ TEST(DatasetFolder, ReadersNeverSeeAMixedSet) {
           mixed += set_in(folder.path()) == "mixed";
           ++read;
         }
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the writer's turn
       }
     });
   for (int k = 1; k <= 20; ++k) {
     publish(folder.path(), std::to_string(k));
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    for (const int before = read; read == before;) std::this_thread::yield();
   }
   stop = true;
   for (std::thread& reader : readers) reader.join();
   EXPECT_EQ(mixed, 0);
-  EXPECT_GT(read, 0);
 }
 
 TEST(DatasetFolder, ADyingWriterLeavesTheOldOrTheNewSet) {

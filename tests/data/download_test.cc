@@ -32,7 +32,7 @@ std::string content() {
 class Download : public ::testing::Test {
  protected:
   Download() {
-    // Loopback addresses are no matter for a proxy of whoever runs the tests.
+    // A proxy of the machine that runs the tests must not be used for loopback addresses.
     setenv("no_proxy", "127.0.0.1", 1);
     options_.connect_timeout = std::chrono::milliseconds(2000);
     options_.stall_timeout = std::chrono::seconds(1);

@@ -17,11 +17,12 @@
 
 namespace igpt::testing {
 
-/// An HTTP server on 127.0.0.1 that says whatever `answer` returns, byte for byte, and hangs up. Connections are served
-/// one after the other.
+/// An HTTP server on 127.0.0.1 that sends whatever `answer` returns, byte for byte, and closes the connection. Serves
+/// one connection after the other.
 class HttpServer {
  public:
-  /// From the request's head to all bytes of the response. A response that ends in kHold is followed by silence.
+  /// Makes all bytes of the response from the head of the request. A response that ends in kHold is followed by
+  /// silence.
   using Answer = std::function<std::string(const std::string& request)>;
   static constexpr std::string_view kHold = "\1hold\1";
 
@@ -90,10 +91,10 @@ class HttpServer {
       if (sent <= 0) return;
       rest.remove_prefix(static_cast<size_t>(sent));
     }
-    // Silence until the other side hangs up.
+    // Silence until the client closes the connection.
     while (hold && !stop_ && !readable(connection)) continue;
     ::shutdown(connection, SHUT_WR);
-    // Reading what is left lets the response arrive before the connection is reset.
+    // Reading the rest lets the response arrive before the connection is reset.
     char ignored[256];
     while (!stop_ && readable(connection) && ::recv(connection, ignored, sizeof ignored, 0) > 0) continue;
   }
@@ -106,7 +107,7 @@ class HttpServer {
   std::thread thread_;
 };
 
-/// A response with a body and its true length.
+/// A response with a body and its correct length.
 inline std::string ok(std::string_view body) {
   return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" +
          std::string(body);
@@ -122,7 +123,7 @@ inline size_t range_start(const std::string& request) {
   return at == std::string::npos ? 0 : std::stoul(request.substr(at + 13));
 }
 
-/// What a good server sends: the whole file or the range that was asked for.
+/// The response of a good server: the whole file or the range that was requested.
 inline std::string serve_file(const std::string& request, const std::string& file) {
   const size_t start = range_start(request);
   if (start == 0) return ok(file);

@@ -8,12 +8,13 @@
 #include <atomic>
 #include <thread>
 
+#include "compressed.h"
 #include "data/http_server.h"
+#include "idx_header.h"
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/sha256.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
-#include "igpt/formats/gzip.h"
 #include "igpt/formats/idx.h"
 #include "igpt/formats/npy.h"
 #include "temporary_folder.h"
@@ -23,6 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace std::string_literals;
+using igpt::testing::gzip;
 using igpt::testing::HttpServer;
 using igpt::testing::ok;
 using igpt::testing::range_start;
@@ -47,7 +49,7 @@ struct Fake {
     source.classes = {"a", "b", "c"};
     const std::array<std::vector<int64_t>, 4> shapes = {{{60, 8, 8}, {60}, {20, 8, 8}, {20}}};
     for (size_t i = 0; i < 4; ++i) {
-      raw[i] = formats::idx_header(shapes[i]);
+      raw[i] = igpt::testing::idx_header(shapes[i]);
       for (int64_t k = 0; k < shapes[i][0] * (shapes[i].size() == 3 ? 64 : 1); ++k) {
         seed = seed * 1664525 + 1013904223;
         raw[i] += static_cast<char>(shapes[i].size() == 3 ? seed >> 24 : (seed >> 24) % 3);
@@ -60,25 +62,24 @@ struct Fake {
   void write_to(const fs::path& folder, bool compressed = true) const {
     fs::create_directories(folder);
     for (size_t i = 0; i < 4; ++i)
-      write_bytes(folder / (source.files[i].name + (compressed ? ".gz" : "")),
-                  compressed ? formats::gzip(raw[i]) : raw[i]);
+      write_bytes(folder / (source.files[i].name + (compressed ? ".gz" : "")), compressed ? gzip(raw[i]) : raw[i]);
   }
 
-  // The file that a request names; empty when it is none of them.
+  // The file that a request names; empty for any other.
   std::string requested(const std::string& request) const {
     for (size_t i = 0; i < 4; ++i)
-      if (request.starts_with("GET /" + source.files[i].name + ".gz ")) return formats::gzip(raw[i]);
+      if (request.starts_with("GET /" + source.files[i].name + ".gz ")) return gzip(raw[i]);
     return "";
   }
 };
 
-// The .gz file of a dataset with one other value, perfect but for its sum.
+// The .gz file of a dataset with one value changed, correct except for its SHA-256.
 std::string one_byte_changed(const Fake& fake, const std::string& name) {
   for (size_t i = 0; i < 4; ++i) {
     if (fake.source.files[i].name + ".gz" != name) continue;
     std::string bytes = fake.raw[i];
     bytes.back() = static_cast<char>(bytes.back() ^ 1);
-    return formats::gzip(bytes);
+    return gzip(bytes);
   }
   return "";
 }
@@ -150,7 +151,7 @@ TEST_F(Prepare, ImagesAsInt64OnRequest) {
   expect_holds(fake_);
   options_.dtype = "auto";
   EXPECT_FALSE(prepare(fake_).already_there) << "another type is another set of files";
-  EXPECT_EQ(formats::read_npy_header(options_.data_dir / "test_y.npy").dtype(), "uint8");
+  EXPECT_EQ(formats::read_npy_header(options_.data_dir / "test_y.npy").dtype, formats::DType::uint8);
 }
 
 TEST_F(Prepare, WhatIsThereIsNotMadeAgain) {
@@ -201,7 +202,7 @@ TEST_F(Prepare, WrongBytesNeverEnterData) {
   prepare(other_);
   for (const char* file : {"train-images.gz", "train-labels.gz", "test-images.gz", "test-labels.gz"}) {
     fake_.write_to(folder_ / "bad");
-    write_bytes(folder_ / "bad" / file, formats::gzip("wrong"));
+    write_bytes(folder_ / "bad" / file, gzip("wrong"));
     options_.source = (folder_ / "bad").string();
     EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(HasSubstr(file)));
     expect_holds(other_);
@@ -216,7 +217,7 @@ TEST_F(Prepare, WrongBytesNeverEnterData) {
   expect_holds(other_);
 }
 
-// As people have them who unpack what Kaggle serves: a dot for a hyphen, or each file in a folder of its name.
+// As in Kaggle's archives: a dot for a hyphen, or each file in a folder of its name.
 TEST_F(Prepare, FindsTheFilesUnderTheirOtherNames) {
   Fake idx = fake_;
   const char* names[] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
@@ -233,7 +234,7 @@ TEST_F(Prepare, FindsTheFilesUnderTheirOtherNames) {
         for (size_t i = 0; i < 4; ++i) {
           const fs::path path = folder_ / way / (place(names[i]) + (compressed ? ".gz" : ""));
           fs::create_directories(path.parent_path());
-          write_bytes(path, compressed ? formats::gzip(idx.raw[i]) : idx.raw[i]);
+          write_bytes(path, compressed ? gzip(idx.raw[i]) : idx.raw[i]);
         }
         options_.source = way == std::string("source") ? (folder_ / way).string() : "";
         idx.source.folders = {folder_ / "distribution"};
@@ -258,7 +259,7 @@ TEST_F(Prepare, APaletteOfColoursIsRefusedWithItsFile) {
               ThrowsMessage<InputError>(HasSubstr("is a file; --source takes the folder that holds it")));
 }
 
-// A stop signal is seen by the callback, wherever the work stands.
+// The callback sees a stop signal in every phase of the work.
 TEST_F(Prepare, AStopWhileItConvertsKeepsTheOldSet) {
   other_.write_to(folder_ / "other");
   options_.source = (folder_ / "other").string();
@@ -294,16 +295,16 @@ TEST_F(Prepare, FilesOfAnotherDatasetAreNamed) {
                             "type: prepare_data --dataset fake2 --source " +
                             options_.source),
                   ::testing::Not(HasSubstr("delete")))));
-  // Only one of the four, and it is another one: labels where images should be.
+  // Only one of the four is wrong: labels where images should be.
   fake_.write_to(folder_ / "source");
-  write_bytes(folder_ / "source/test-images.gz", formats::gzip(other_.raw[3]));
+  write_bytes(folder_ / "source/test-images.gz", gzip(other_.raw[3]));
   EXPECT_THAT([&] { prepare(fake_); },
               ThrowsMessage<InputError>(HasSubstr(
                   "test-images.gz: is test-labels of Fake 2, not test-images of Fake 1; give a folder that holds "
                   "the four files of one data set")));
-  // Larger than what it stands for.
+  // Larger than the file whose name it has.
   fake_.write_to(folder_ / "source");
-  write_bytes(folder_ / "source/test-labels.gz", formats::gzip(other_.raw[0]));
+  write_bytes(folder_ / "source/test-labels.gz", gzip(other_.raw[0]));
   EXPECT_THAT([&] { prepare(fake_); },
               ThrowsMessage<InputError>(HasSubstr("test-labels.gz: is train-images of Fake 2, not test-labels of")));
   expect_nothing_written();
@@ -328,7 +329,7 @@ TEST_F(Prepare, SwappedFilesAreToldApart) {
 
 TEST_F(Prepare, WhatTheUserGaveIsNeverToBeDeleted) {
   options_.source = (folder_ / "source").string();
-  for (const std::string& bytes : {one_byte_changed(fake_, "train-images.gz"), formats::gzip("other"), "text"s}) {
+  for (const std::string& bytes : {one_byte_changed(fake_, "train-images.gz"), gzip("other"), "text"s}) {
     fake_.write_to(folder_ / "source");
     write_bytes(folder_ / "source/train-images.gz", bytes);
     EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(::testing::Not(HasSubstr("delete"))));
@@ -349,7 +350,7 @@ TEST_F(Prepare, AnotherDatasetsFileInDataRawIsNamed) {
   options_.known = {fake_.source, other_.source};
   Fake served = fake_;
   served.write_to(folder_ / "data/raw/fake1");
-  write_bytes(folder_ / "data/raw/fake1/test-images.gz", formats::gzip(other_.raw[2]));
+  write_bytes(folder_ / "data/raw/fake1/test-images.gz", gzip(other_.raw[2]));
   const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
   served.source.mirrors = {good.url()};
   prepare(served);
@@ -357,7 +358,7 @@ TEST_F(Prepare, AnotherDatasetsFileInDataRawIsNamed) {
   EXPECT_THAT(notes_, HasSubstr("test-images.gz: is test-images of Fake 2, not test-images of Fake 1; downloading it"));
 }
 
-// Where MNIST's files lie beside the checkout.
+// Runs where MNIST's files lie beside the checkout.
 TEST_F(Prepare, MnistIsNotFashionMnist) {
   const fs::path mnist = fs::path(IGPT_SOURCE).parent_path() / "shared/data/mnist";
   if (!fs::exists(mnist)) GTEST_SKIP() << mnist << " is not there";
@@ -370,7 +371,7 @@ TEST_F(Prepare, MnistIsNotFashionMnist) {
 
 TEST_F(Prepare, FilesOfAnotherSizeAreNotDecompressedFurther) {
   fake_.write_to(folder_ / "source");
-  write_bytes(folder_ / "source/test-labels.gz", formats::gzip(std::string(50 << 20, '\0'), 9));
+  write_bytes(folder_ / "source/test-labels.gz", gzip(std::string(50 << 20, '\0'), 9));
   options_.source = (folder_ / "source").string();
   EXPECT_THAT([&] { prepare(fake_); }, ThrowsMessage<InputError>(HasSubstr("decompresses to more than the 28 bytes")));
 }
@@ -387,9 +388,9 @@ TEST_F(Prepare, UsesTheFilesOfADistribution) {
 TEST_F(Prepare, DownloadsFromTheFirstMirrorThatServesRightBytes) {
   Fake served = fake_;
   const HttpServer broken([](const std::string&) { return status("404 Not Found"); });
-  const HttpServer wrong([&](const std::string&) { return ok(formats::gzip("wrong bytes")); });
+  const HttpServer wrong([&](const std::string&) { return ok(gzip("wrong bytes")); });
   const HttpServer almost([&](const std::string&) { return ok(one_byte_changed(served, "train-images.gz")); });
-  const HttpServer lying([&](const std::string&) { return ok(formats::gzip(std::string(1 << 20, '\0'), 9)); });
+  const HttpServer lying([&](const std::string&) { return ok(gzip(std::string(1 << 20, '\0'), 9)); });
   const HttpServer good([&](const std::string& request) { return serve_file(request, served.requested(request)); });
   served.source.mirrors = {broken.url(), wrong.url(), almost.url(), lying.url("/"), good.url("/")};
   uint64_t last = 0;

@@ -165,7 +165,7 @@ TEST_F(ReadSplit, TokensOutsideThePaletteAreRefused) {
               ThrowsMessage<InputError>(HasSubstr("x.npy: holds 16 at (0, 1, 1), allowed are 0 to 15")));
 }
 
-// Each is what someone has who did not quantize: pixels in [0, 1] or [-1, 1], raw bytes.
+// Images that were not quantized: pixels in [0, 1] or [-1, 1], and raw bytes.
 TEST_F(ReadSplit, PixelsInsteadOfTokensAreToldHowToQuantize) {
   const auto expect_cure = [&](const std::string& holds, const ExpectedSplit& expected, const std::string& how) {
     EXPECT_THAT([&] { read_split(x_, "", expected); },

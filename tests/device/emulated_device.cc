@@ -14,7 +14,7 @@ using ops::cuda::AttentionPrecision;
 EmulatedDevice* present = nullptr;
 
 void throw_if(const std::string& cause) {
-  if (!cause.empty()) throw Error(cause);
+  if (!cause.empty()) throw DeviceError(cause);
 }
 
 /// An array of somebody else's as the emulator's global memory.
@@ -39,6 +39,11 @@ class KnownArrays {
   template <class T>
   void add(const char* name, const T* first, int64_t count) {
     if (first) arrays_.push_back(std::make_unique<Known>(name, first, count));
+  }
+
+  template <class T>
+  void add(const char* name, simt::Global<T> first, int64_t count) {
+    add(name, simt::address(first), count);
   }
 
   /// Of a step's own, which nobody has written.
@@ -105,7 +110,7 @@ void choose_device() {
 }
 
 template <class Step, class Arguments>
-class Work final : public ops::DeviceWork {
+class Work final : public backend::DeviceWork {
  public:
   explicit Work(const Arguments& arguments)
       : arguments_(arguments), step_(arguments, [this](const char* name, int64_t count, int64_t element_bytes) {
@@ -134,7 +139,7 @@ class Work final : public ops::DeviceWork {
  private:
   void run() {
     choose_device();
-    if (const char* const cause = step_.launch(/*stream=*/nullptr)) throw Error(cause);
+    if (const char* const cause = step_.launch(/*stream=*/nullptr)) throw DeviceError(cause);
     spoil(arguments_);
   }
 
@@ -153,11 +158,11 @@ bool has_precision(c10::Device, AttentionPrecision precision) {
   return precision == AttentionPrecision::fp32 || present->tensor_cores;
 }
 
-std::unique_ptr<ops::DeviceWork> update(c10::Device, const ops::cuda::Update& arguments) {
+std::unique_ptr<backend::DeviceWork> update(c10::Device, const ops::cuda::Update& arguments) {
   return std::make_unique<Work<ops::cuda::UpdateStep, ops::cuda::Update>>(arguments);
 }
 
-std::unique_ptr<ops::DeviceWork> evaluation(c10::Device, const ops::cuda::Evaluation& arguments) {
+std::unique_ptr<backend::DeviceWork> evaluation(c10::Device, const ops::cuda::Evaluation& arguments) {
   return std::make_unique<Work<ops::cuda::EvaluationStep, ops::cuda::Evaluation>>(arguments);
 }
 
@@ -174,20 +179,20 @@ void sample(c10::Device, const ops::cuda::Sampler& s) {
   known.add("logits", s.logits, pixels * s.shape.num_vocab);
   choose_device();
   if (const char* const cause = ops::cuda::sample(s)) throw Error(cause);
-  if (s.logits) s.logits[0] += present->wrong_logit;
   auto& last = s.tokens[pixels - 1];
   last = static_cast<uint8_t>((last + present->wrong_token) % s.shape.num_vocab);
 }
 
 }  // namespace
 
-EmulatedDevice::EmulatedDevice() : kernels({supports, has_precision, update, evaluation, sample}) {
+EmulatedDevice::EmulatedDevice() {
+  static constexpr backend::DeviceKernels kKernels{supports, has_precision, update, evaluation, sample};
   present = this;
-  ops::use_device_kernels(c10::kCPU, &kernels);
+  backend::use_device_kernels(c10::kCPU, &kKernels);
 }
 
 EmulatedDevice::~EmulatedDevice() {
-  ops::use_device_kernels(c10::kCPU, nullptr);
+  backend::use_device_kernels(c10::kCPU, nullptr);
   present = nullptr;
 }
 

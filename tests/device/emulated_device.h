@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "src/ops/device_kernels.h"
+#include "src/backend/device_kernels.h"
 
 namespace igpt::testing {
 
@@ -25,13 +25,10 @@ class EmulatedDevice {
   int64_t refuses_after = 0;
   std::function<void(const ops::cuda::Update&)> spoil_update;          ///< done to the results of each; empty: nothing
   std::function<void(const ops::cuda::Evaluation&)> spoil_evaluation;  ///< the same
-  float wrong_logit = 0;                                               ///< added to the sampler's
   uint8_t wrong_token = 0;                                             ///< added to the last token that it draws
 
   std::atomic<int64_t> updates = 0, evaluations = 0, samplings = 0;  ///< that it computed
   std::atomic<ops::cuda::AttentionPrecision> precision{};            ///< of the last update or evaluation
-
-  ops::TriedKernels kernels;
 };
 
 }  // namespace igpt::testing

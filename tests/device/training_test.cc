@@ -15,8 +15,8 @@
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
-#include "igpt/ops/flat_parameters.h"
-#include "igpt/training/options.h"
+#include "igpt/model/flat_parameters.h"
+#include "igpt/training/train_options.h"
 #include "parallel/free_port.h"
 #include "src/training/device_update.h"
 #include "temporary_folder.h"
@@ -25,7 +25,6 @@
 namespace igpt::training {
 namespace {
 
-using ops::cuda::Update;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using testing::EmulatedDevice;
@@ -97,9 +96,8 @@ TEST_P(DeviceTrainingOf, EqualsThatOfTheCpu) {
   o.name = "device";
   const auto result = trained(o);
   EXPECT_THAT(notes_, IsEmpty());
-  EXPECT_EQ(device.updates, 6);  // the first one twice
+  EXPECT_EQ(device.updates, 5);
   EXPECT_GT(device.evaluations, 0);
-  EXPECT_TRUE(device.kernels.trusted(ops::DeviceTask::evaluation));
   const auto actual = read_checkpoint(result.last_checkpoint);
   for (size_t i = 0; i < expected.state_dict.size(); ++i) {
     const auto& [name, weight] = expected.state_dict[i];
@@ -167,7 +165,7 @@ TEST_F(DeviceTraining, GoesOnAfterThePlannedUpdates) {
   o.batch_size = 1;
   o.val_interval = 130;
   const auto result = trained(o);
-  EXPECT_EQ(device.updates, 131);
+  EXPECT_EQ(device.updates, 130);
   EXPECT_LT(result.best_score, 1.35);  // ln 4 = 1.386 knows nothing
 }
 
@@ -221,90 +219,38 @@ TEST_F(DeviceTraining, ComputesInTensorCoresAndInBf16) {
   device.tensor_cores = true;
   o.name = "split";
   EXPECT_NEAR(trained(o).best_score, expected, 1e-3);
-  EXPECT_EQ(device.precision, ops::cuda::AttentionPrecision::split_bf16);
+  EXPECT_EQ(device.precision, ops::cuda::AttentionPrecision::bf16x3);
   o.name = o.precision = "bf16";
   EXPECT_NEAR(trained(o).best_score, expected, 2e-2);
   EXPECT_EQ(device.precision, ops::cuda::AttentionPrecision::bf16);
-  EXPECT_EQ(device.updates, 10);
+  EXPECT_EQ(device.updates, 8);
   device.tensor_cores = false;
   trained(o);
-  EXPECT_EQ(device.updates, 10);  // bf16 needs tensor cores
+  EXPECT_EQ(device.updates, 8);  // bf16 needs tensor cores
 }
 
-struct Fault {
-  const char* name;
-  std::function<void(EmulatedDevice&)> make;
-  const char* note;
-};
-
-class FaultyDevice : public DeviceTraining, public ::testing::WithParamInterface<Fault> {};
-
-TEST_P(FaultyDevice, IsToldOnceAndTheTrainingIsThatOfTheCpu) {
-  auto o = options("cpu", 5);
-  o.val_interval = 5;
-  const auto cpu = trained(o);
-  EmulatedDevice device;
-  device.kernels.distrust(ops::DeviceTask::evaluation, "", {});
-  device.kernels.distrust(ops::DeviceTask::sampling, "", {});
-  GetParam().make(device);
-  o.name = "device";
-  const auto result = trained(o);
-  EXPECT_THAT(notes_, ElementsAre(AllOf(HasSubstr("kernels for training are not used: "), HasSubstr(GetParam().note),
-                                        HasSubstr("going on with LibTorch's"), Not(HasSubstr("\n")))));
-  expect_equal(result.last_checkpoint, cpu.last_checkpoint);
-  o.name = "again";
-  const auto again = trained(o);
-  EXPECT_THAT(notes_, IsEmpty());
-  expect_equal(again.last_checkpoint, cpu.last_checkpoint);
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    Faults, FaultyDevice,
-    ::testing::Values(
-        Fault{"Gradient", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.gradients[3] += 0.01f; }; },
-              "the gradient of sos differs from LibTorch's by"},
-        Fault{"GradientNotANumber",
-              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.gradients[3] = NAN; }; },
-              "the gradient of"},
-        Fault{"Loss", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { *u.loss += 0.01; }; },
-              "the loss differs from LibTorch's by"},
-        Fault{"Weight",
-              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.weights[3] += 0.001f; }; },
-              "the update of the weights differs"},
-        Fault{"FirstMoment",
-              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.exp_avg[3] += 0.001f; }; },
-              "Adam's first moment differs"},
-        Fault{"SecondMoment",
-              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.exp_avg_sq[3] *= 2; }; },
-              "Adam's second moment differs"},
-        Fault{"Count", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { *u.adam.step += 1; }; },
-              "the count of updates differs"},
-        Fault{"SumOfLosses", [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { *u.loss_sum += 0.01; }; },
-              "the sum of the losses differs"},
-        Fault{"Average",
-              [](EmulatedDevice& d) { d.spoil_update = [](const Update& u) { u.adam.average[3] += 0.001f; }; },
-              "the weights' average differs"},
-        Fault{"Launch", [](EmulatedDevice& d) { d.refuses_launch = "out of memory\nat file.cc:1"; }, "out of memory"},
-        Fault{"Record", [](EmulatedDevice& d) { d.refuses_record = "operation not permitted when capturing"; },
-              "not permitted when capturing"},
-        Fault{"FirstRepetition", [](EmulatedDevice& d) { d.refuses_repeat = "invalid argument"; }, "invalid argument"}),
-    [](const auto& test) { return test.param.name; });
-
-TEST_F(DeviceTraining, ThatFailsLaterGoesOnFromThere) {
-  auto o = options("cpu", 6);
-  const auto expected = read_checkpoint(trained(o).last_checkpoint);
+TEST_F(DeviceTraining, ThatFailsNamesWhatWorksAndHowToGoOn) {
   EmulatedDevice device;
   device.refuses_repeat = "unspecified launch failure";
   device.refuses_after = 3;
-  o.name = "device";
-  const auto actual = read_checkpoint(trained(o).last_checkpoint);
-  EXPECT_THAT(notes_, ElementsAre(HasSubstr("unspecified launch failure")));
+  auto o = options("device", 6);
+  o.checkpoint_interval = 2;
+  const std::string last = (folder_ / "logs/device/version_0/checkpoints/last.ckpt").string();
+  EXPECT_THAT([&] { trained(o); },
+              ::testing::ThrowsMessage<Error>(AllOf(HasSubstr("unspecified launch failure; IGPT_KERNELS=libtorch"),
+                                                    HasSubstr("; to go on: run train --resume " + last))));
   EXPECT_EQ(device.updates, 4);
-  EXPECT_EQ(actual.optimizer->step, 6);
-  for (size_t i = 0; i < expected.state_dict.size(); ++i) {
-    const auto& [name, weight] = expected.state_dict[i];
-    if (name.ends_with("in_proj_bias")) continue;
-    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, weight, 1e-3, 2e-4)) << name;
+  device.refuses_repeat = "";
+  o.resume = last;
+  EXPECT_EQ(trained(o).last_step, 6);
+}
+
+TEST_F(DeviceTraining, ThatFailsAtTheFirstUpdateNamesWhatWorks) {
+  for (auto refusal : {&EmulatedDevice::refuses_launch, &EmulatedDevice::refuses_record}) {
+    EmulatedDevice device;
+    device.*refusal = "invalid argument";
+    EXPECT_THAT([&] { trained(options("device", 2)); },
+                ::testing::ThrowsMessage<Error>(HasSubstr("invalid argument; IGPT_KERNELS=libtorch")));
   }
 }
 
@@ -317,9 +263,9 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
   o.augment = {.shift = 1, .flip = true};
   const auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
   torch::manual_seed(1);
-  UpdateState state{ImageGPT(o.model), make_token_dataset(split)};
-  FlatAdam adam(state.model->parameters(), {});
-  state.adam = &adam;
+  ImageGPT model(o.model);
+  FlatAdam adam(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
+  UpdateState state{make_token_dataset(split), &adam, /*ema=*/nullptr};
   state.loss = torch::zeros({}, torch::kFloat64);
   state.loss_sum = torch::zeros({}, torch::kFloat64);
   const auto weights = adam.weights().clone();
@@ -328,19 +274,19 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
   for (int rank = 0; rank < 2; ++rank) {
     o.launch.size = 2;
     o.launch.rank = rank;
-    EagerUpdate eager(o, state, {});
-    const auto update = DeviceUpdate::make(o, state, eager, {});
-    ASSERT_TRUE(update);
-    ASSERT_TRUE(update->run(kStep - 1));
-    ASSERT_TRUE(update->run(kStep));
+    const auto backend = backend::make_backend(model, {.images = place_of_batch(o, 0, 0).size});
+    const auto update = make_update(o, state, *backend);
+    ASSERT_FALSE(update->loss_is_at_hand());  // it is the device's
+    update->compute_gradients(kStep - 1);
+    update->compute_gradients(kStep);
     gradients += adam.gradients();
     loss += state.loss;
   }
   EXPECT_TRUE(torch::equal(adam.weights(), weights));
   EXPECT_EQ(adam.updates().item<double>(), 0);
   o.launch = {};
-  EagerUpdate whole(o, state, {});
-  whole.compute_gradients(kStep);
+  const auto cpu = backend::make_cpu_backend(model);
+  HostUpdate(o, state, *cpu).compute_gradients(kStep);
   EXPECT_LT(relative_difference(gradients, adam.gradients()), 1e-5);
   EXPECT_LT(relative_difference(loss, state.loss), 1e-6);
 }
@@ -367,7 +313,7 @@ TEST_F(DeviceTraining, RanksTrainToTheWeightsOfOneProcess) {
   auto second = std::async(std::launch::async, rank, 1);
   const auto two = rank(0);
   second.get();
-  EXPECT_EQ(device.updates, 2 * 6);
+  EXPECT_EQ(device.updates, 2 * 5);
   EXPECT_NEAR(two.best_score, one.best_score, 1e-4);
   const auto actual = read_checkpoint(two.last_checkpoint), expected = read_checkpoint(one.last_checkpoint);
   EXPECT_EQ(actual.optimizer->step, 5);
@@ -402,7 +348,7 @@ TEST_F(DeviceTraining, IsOfModelsWhoseKernelsFitTheDevice) {
     EmulatedDevice device;
     o.name = "fits";
     trained(o);
-    EXPECT_EQ(device.updates, 3);
+    EXPECT_EQ(device.updates, 2);
   }
   EmulatedDevice device;
   device.shared_bytes = 64 * 1024;
@@ -414,7 +360,7 @@ TEST_F(DeviceTraining, IsOfModelsWhoseKernelsFitTheDevice) {
   o.model.embed_dim = 16;
   o.model.num_heads = 2;
   trained(o);
-  EXPECT_EQ(device.updates, 3);
+  EXPECT_EQ(device.updates, 2);
   EXPECT_GT(device.evaluations, 0);
   EXPECT_THAT(notes_, IsEmpty());
 }

@@ -48,7 +48,7 @@ TEST(AppendFile, WhatDoesNotFitLeavesNothingOfItself) {
   EXPECT_EQ(read_bytes(folder / "a"), "whole\n");
   file.append("again\n");
   EXPECT_EQ(read_bytes(folder / "a"), "whole\nagain\n");
-  EXPECT_THAT([&] { AppendFile("/dev/full", ::open("/dev/full", O_WRONLY)).append("x"); },
+  EXPECT_THAT([&] { AppendFile("/dev/full", FileDescriptor(::open("/dev/full", O_WRONLY))).append("x"); },
               ThrowsMessage<Error>(HasSubstr("/dev/full: cannot write: No space left on device; free some space")));
 }
 

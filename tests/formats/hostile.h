@@ -5,19 +5,12 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
-#include <memory>
 #include <string>
-#include <vector>
 
 #include "igpt/error.h"
 #include "sanitized.h"
 
 namespace igpt::formats {
-
-inline std::shared_ptr<const std::vector<std::byte>> shared_bytes(std::string_view text) {
-  const auto bytes = std::as_bytes(std::span(text));
-  return std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
-}
 
 template <class T>
 std::string little_endian(T value) {

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "idx_header.h"
 #include "igpt/error.h"
 
 namespace igpt::formats {
 namespace {
 
+using igpt::testing::idx_header;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;

@@ -19,10 +19,10 @@ TEST(InputFile, WhatIsNoFileIsNamed) {
   const TemporaryFolder folder;
   const auto pipe = folder.path() / "pipe";
   ::mkfifo(pipe.c_str(), 0600);
-  EXPECT_THAT(refusal([&] { read_bytes(folder.path(), 9); }), HasSubstr("is a folder; give the name of a file"));
-  EXPECT_THAT(refusal([&] { read_bytes(folder.path() / "none", 9); }), HasSubstr("no such file"));
-  EXPECT_THAT(refusal([&] { read_bytes(pipe, 9); }), HasSubstr("not a regular file"));
-  EXPECT_THAT(refusal([&] { read_bytes("/dev/zero", 9); }), HasSubstr("not a regular file"));
+  EXPECT_THAT(refusal([&] { read_file(folder.path(), 9); }), HasSubstr("is a folder; give the name of a file"));
+  EXPECT_THAT(refusal([&] { read_file(folder.path() / "none", 9); }), HasSubstr("no such file"));
+  EXPECT_THAT(refusal([&] { read_file(pipe, 9); }), HasSubstr("not a regular file"));
+  EXPECT_THAT(refusal([&] { read_file("/dev/zero", 9); }), HasSubstr("not a regular file"));
 }
 
 TEST(InputFile, LimitIsChecked) {

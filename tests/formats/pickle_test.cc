@@ -15,7 +15,7 @@ namespace {
 using namespace std::string_literals;
 using ::testing::HasSubstr;
 
-Value load(const std::string& bytes, UnpickleOptions options = {}) {
+PickleValue load(const std::string& bytes, UnpickleOptions options = {}) {
   ByteReader reader(std::as_bytes(std::span(bytes)), "x.ckpt: data.pkl");
   return unpickle(reader, options);
 }
@@ -146,8 +146,8 @@ TEST(Unpickle, NumpyScalarsOfEveryWidthAreNumbers) {
     }
 }
 
-// What hash() of Python refuses, for which torch.load refuses the file.
-class Unhashable : public testing::TestWithParam<std::string> {};
+// Values that Python's hash() refuses, for which torch.load refuses the file.
+class Unhashable : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Unhashable, IsNoKeyAndNoItemOfASet) {
   const std::string& value = GetParam();
@@ -161,11 +161,12 @@ TEST_P(Unhashable, IsNoKeyAndNoItemOfASet) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Unhashable,
-                         testing::Values("]", "}", "\x8f", "\x96\1\0\0\0\0\0\0\0a"s, "(K\1]t", ")]\x86\x85",
-                                         global("collections", "OrderedDict") + ")R",
-                                         global("argparse", "Namespace") + ")\x81",
-                                         global("collections", "deque") + ")R", global("builtins", "bytearray") + ")R",
-                                         global("numpy.core.multiarray", "_reconstruct") + ")R"));
+                         ::testing::Values("]", "}", "\x8f", "\x96\1\0\0\0\0\0\0\0a"s, "(K\1]t", ")]\x86\x85",
+                                           global("collections", "OrderedDict") + ")R",
+                                           global("argparse", "Namespace") + ")\x81",
+                                           global("collections", "deque") + ")R",
+                                           global("builtins", "bytearray") + ")R",
+                                           global("numpy.core.multiarray", "_reconstruct") + ")R"));
 
 TEST(Unpickle, WhatPythonCanHashIsAKey) {
   for (const std::string& value :
@@ -192,7 +193,8 @@ TEST(Unpickle, TwoEntriesOfOneKeyAreRefused) {
   EXPECT_THAT(refusal([] { load("}(K\1NK\1Nu."); }), HasSubstr("two entries of the key 1"));
 }
 
-// As pickle.load decodes them: str with surrogatepass, Python 2's strings (of which torch.load wants UTF-8) without.
+// As pickle.load decodes it: str with surrogatepass, and Python 2's strings, which torch.load expects to be UTF-8,
+// without.
 TEST(Unpickle, TextIsUtf8) {
   const auto texts = [](const std::string& content) {
     const auto size = static_cast<uint32_t>(content.size());
@@ -226,10 +228,10 @@ TEST(Unpickle, TextIsUtf8) {
 }
 
 // Every way in which a pickle can name or call something.
-class Import : public testing::TestWithParam<std::string> {};
+class Import : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Import, IsNamedAndNotRun) {
-  const auto proof = std::filesystem::path(testing::TempDir()) / "igpt_pickle_proof";
+  const auto proof = std::filesystem::path(::testing::TempDir()) / "igpt_pickle_proof";
   std::filesystem::remove(proof);
   std::string bytes = GetParam();
   if (const size_t at = bytes.find("PROOF"); at != bytes.npos) {
@@ -242,26 +244,27 @@ TEST_P(Import, IsNamedAndNotRun) {
 
 INSTANTIATE_TEST_SUITE_P(
     Hostile, Import,
-    testing::Values(global("os", "system") + "PROOF\x85R.", global("posix", "system") + "PROOF\x85R.",
-                    short_text("os") + short_text("system") + "\x93PROOF\x85R.",
-                    global("builtins", "eval") + "PROOF\x85R.", global("__builtin__", "exec") + "PROOF\x85R.",
-                    global("builtins", "getattr") + ".", global("builtins", "__import__") + ".",
-                    global("subprocess", "Popen") + "PROOF\x85\x81.", global("subprocess", "Popen") + "PROOF\x85}\x92.",
-                    "(PROOFios\nsystem\n.", "(" + global("os", "system") + "PROOFo.", "\x82\1.", "\x83\1\0."s,
-                    "\x84\1\0\0\0."s, "S'text'\n.", "V\\u0041\n.", "Ptext\n.", "\x97.", "\x98.",
-                    global("torch", "load") + ".", global("torch.hub", "load") + ".",
-                    global("torch._utils", "_rebuild_tensor_v2.__globals__") + ".", global("torch", "os.system") + ".",
-                    global("numpy", "load") + ".", global("functools", "partial") + ".", global("", "") + ".",
-                    global("os\x1b[2J", "system") + ".", global("_codecs", "decode") + ".",
-                    global("torch.jit", "_load") + ".", "K\1)R.", "K\1)\x81.", global("torch", "float16") + ")R.",
-                    global("builtins", "int") + ")R.", global("builtins", "str") + ")R.",
-                    global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")R.",
-                    global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")\x81.",
-                    "(" + global("argparse", "Namespace").replace(0, 1, "i") + ".",
-                    global("argparse", "Namespace") + ")}K\1K\1s\x92.", global("argparse", "Namespace") + "N\x81.",
-                    "iargparse\nNamespace\n."));
+    ::testing::Values(global("os", "system") + "PROOF\x85R.", global("posix", "system") + "PROOF\x85R.",
+                      short_text("os") + short_text("system") + "\x93PROOF\x85R.",
+                      global("builtins", "eval") + "PROOF\x85R.", global("__builtin__", "exec") + "PROOF\x85R.",
+                      global("builtins", "getattr") + ".", global("builtins", "__import__") + ".",
+                      global("subprocess", "Popen") + "PROOF\x85\x81.",
+                      global("subprocess", "Popen") + "PROOF\x85}\x92.", "(PROOFios\nsystem\n.",
+                      "(" + global("os", "system") + "PROOFo.", "\x82\1.", "\x83\1\0."s, "\x84\1\0\0\0."s, "S'text'\n.",
+                      "V\\u0041\n.", "Ptext\n.", "\x97.", "\x98.", global("torch", "load") + ".",
+                      global("torch.hub", "load") + ".", global("torch._utils", "_rebuild_tensor_v2.__globals__") + ".",
+                      global("torch", "os.system") + ".", global("numpy", "load") + ".",
+                      global("functools", "partial") + ".", global("", "") + ".", global("os\x1b[2J", "system") + ".",
+                      global("_codecs", "decode") + ".", global("torch.jit", "_load") + ".", "K\1)R.", "K\1)\x81.",
+                      global("torch", "float16") + ")R.", global("builtins", "int") + ")R.",
+                      global("builtins", "str") + ")R.",
+                      global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")R.",
+                      global("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint") + ")\x81.",
+                      "(" + global("argparse", "Namespace").replace(0, 1, "i") + ".",
+                      global("argparse", "Namespace") + ")}K\1K\1s\x92.", global("argparse", "Namespace") + "N\x81.",
+                      "iargparse\nNamespace\n."));
 
-// Found by pickle_fuzz: its entries were added to themselves while they were read.
+// Found by pickle_fuzz: the entries were added to the dict that was being read.
 TEST(Unpickle, AnObjectIsNotItsOwnState) {
   const auto with_entries = global("argparse", "Namespace") + ")\x81}(" + std::string(32, 'N') + "ub";
   EXPECT_EQ(load(with_entries + ".").entries().size(), 16u);
@@ -314,7 +317,7 @@ TEST(Unpickle, AWholeModelIsRecognisedByWhatEveryModuleKeeps) {
               HasSubstr("not plain data"));
 }
 
-class Damaged : public testing::TestWithParam<std::string> {};
+class Damaged : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Damaged, IsRefused) {
   EXPECT_THAT(refusal([] { load(GetParam()); }), HasSubstr("x.ckpt: data.pkl "));
@@ -323,13 +326,13 @@ TEST_P(Damaged, IsRefused) {
 const std::string rebuild = global("torch._utils", "_rebuild_tensor_v2");
 INSTANTIATE_TEST_SUITE_P(
     Hostile, Damaged,
-    testing::Values(
+    ::testing::Values(
         // Stack and memo.
-        ")" + repeated("\x85", Value::max_depth) + ".", "", ".", "0.", "1.", "2.", "a.", "e.", "s.", "u.", "t.", "l.",
-        "d.", "\x85.", "\x86.", "\x87.", "\x90.", "\x91.", "R.", "b.", "\x81.", "\x92.", "\x93.", "Q.", "q\0."s,
+        ")" + repeated("\x85", PickleValue::max_depth) + ".", "", ".", "0.", "1.", "2.", "a.", "e.", "s.", "u.", "t.",
+        "l.", "d.", "\x85.", "\x86.", "\x87.", "\x90.", "\x91.", "R.", "b.", "\x81.", "\x92.", "\x93.", "Q.", "q\0."s,
         "\x94.", "h\0."s, "g1\n.", "j\1\0\0\0."s, "NN.", "(N.", "N(.", "(0(.", "K\1(a.", "](s.", "K\1(\x86.", "NNa.",
         "NNNs.", "](NNu.", "}(Ne.", "}(Nu.", ")Na.", "N}b.", "K\1)b.",
-        // Containers inside themselves, or changed where another holds them.
+        // Containers inside themselves, or changed inside another one.
         "]q\0h\0a."s, "}q\0Nh\0s."s,
         "]q\0h\0\x85"
         "0h\0Na."s,
@@ -342,7 +345,7 @@ INSTANTIATE_TEST_SUITE_P(
         // Text where numbers should be.
         "I\n.", "Iabc\n.", "L99999999999999999999999L\n.", "F\n.", "F1e\n.", "I1", "p-1\n.", "Np4294967296\n.",
         "\x80\x06N.", "\xff.", std::string(300, 'c'),
-        // Calls of allowed globals with other arguments than theirs.
+        // Calls of allowed globals with wrong arguments.
         rebuild + ")R.", rebuild + "NNNN(NNNNt\x85R.",
         rebuild + "(NK\0))\x89Nt"
                   "R."s,
@@ -372,8 +375,8 @@ TEST(Unpickle, LongKeysAreRefused) {
   const auto with_key = [](size_t size) {
     return "}X" + little_endian(static_cast<uint32_t>(size)) + std::string(size, 'k') + "Ns.";
   };
-  EXPECT_NO_THROW(load(with_key(Value::max_key_bytes)));
-  EXPECT_THAT(refusal([&] { load(with_key(Value::max_key_bytes + 1)); }), HasSubstr("key of 1025"));
+  EXPECT_NO_THROW(load(with_key(PickleValue::max_key_bytes)));
+  EXPECT_THAT(refusal([&] { load(with_key(PickleValue::max_key_bytes + 1)); }), HasSubstr("key of 1025"));
 }
 
 // Bytes that cost little to write and could cost much to read.
@@ -382,14 +385,14 @@ struct Bomb {
   std::string bytes;
 };
 
-class Bombs : public testing::TestWithParam<Bomb> {};
+class Bombs : public ::testing::TestWithParam<Bomb> {};
 
 TEST_P(Bombs, CostNeitherTimeNorMemory) {
   const std::string& bytes = GetParam().bytes;
-  // The pickle itself lies in the test's memory already.
+  // The pickle itself is in the test's memory already.
   expect_modest(bytes.size() + (uint64_t{64} << 20), [&] {
     try {
-      const Value value = load(bytes);
+      const PickleValue value = load(bytes);
       EXPECT_LT(value.items().size() + value.entries().size(), bytes.size() + 1);
     } catch (const InputError& error) {
       EXPECT_THAT(error.what(), HasSubstr("x.ckpt: data.pkl "));
@@ -421,7 +424,7 @@ std::string same_long_keys() {
 
 INSTANTIATE_TEST_SUITE_P(
     Hostile, Bombs,
-    testing::Values(
+    ::testing::Values(
         Bomb{"nested_lists", repeated("(", million) + repeated("l", million) + "."},
         Bomb{"nested_tuples", ")" + repeated("\x85", million) + "."},
         Bomb{"nested_in_lists", repeated("]", million) + repeated("a", million - 1) + "."},
@@ -448,33 +451,34 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& parameter) { return std::string(parameter.param.name); });
 
 TEST(Pickle, WhatIsWrittenReadsBack) {
-  Value state = Value::ordered_dict();
+  PickleValue state = PickleValue::ordered_dict();
   state.insert("gpt.sos", 0.5);
-  const Value shared = Value::list({1, 2});
-  const Value root = Value::dict(
-      {{"none", Value()},
-       {"bools", Value::list({true, false})},
-       {"integers", Value::list({0, 255, 256, -1, INT32_MAX, INT32_MIN, int64_t{1} << 31, INT64_MAX, INT64_MIN})},
-       {"floats", Value::tuple({0.1, -0.0, HUGE_VAL})},
+  const PickleValue shared = PickleValue::list({1, 2});
+  const PickleValue root = PickleValue::dict(
+      {{"none", PickleValue()},
+       {"bools", PickleValue::list({true, false})},
+       {"integers", PickleValue::list({0, 255, 256, -1, INT32_MAX, INT32_MIN, int64_t{1} << 31, INT64_MAX, INT64_MIN})},
+       {"floats", PickleValue::tuple({0.1, -0.0, HUGE_VAL})},
        {"text", "caf\xc3\xa9"},
-       {"bytes", Value::bytes("\0\x7f\x80\xff"s)},
-       {"tuples", Value::list({Value::tuple(), Value::tuple({1})})},
+       {"tuples", PickleValue::list({PickleValue::tuple(), PickleValue::tuple({1})})},
        {7, "seven"},
        {"state", state},
-       {"shared", Value::list({shared, shared})}});
+       {"shared", PickleValue::list({shared, shared})}});
   std::vector<std::shared_ptr<const Storage>> storages;
-  const Value read = load(pickle(root, storages));
+  const PickleValue read = load(pickle(root, storages));
   EXPECT_EQ(checkpoint_text(read), checkpoint_text(root));
   EXPECT_TRUE(storages.empty());
   EXPECT_EQ(read.find("state")->type_name(), "collections.OrderedDict");
   EXPECT_EQ(read.find("shared")->items()[0].identity(), read.find("shared")->items()[1].identity());
 }
 
-TEST(Pickle, WhatPythonWouldNotReadIsNotWritten) {
+TEST(Pickle, WhatNoCheckpointOfOursHoldsIsNotWritten) {
   std::vector<std::shared_ptr<const Storage>> storages;
-  EXPECT_THROW(pickle(Value::set({1}), storages), Error);
-  EXPECT_THROW(pickle(Value::opaque("os.system"), storages), Error);
-  EXPECT_THROW(pickle(Value::big_integer("0123456789"), storages), Error);
+  EXPECT_THROW(pickle(PickleValue::set({1}), storages), Error);
+  EXPECT_THROW(pickle(PickleValue::opaque("os.system"), storages), Error);
+  EXPECT_THROW(pickle(PickleValue::big_integer("0123456789"), storages), Error);
+  EXPECT_THROW(pickle(PickleValue::bytes("0123456789"), storages), Error);
+  EXPECT_THROW(pickle(testing::tensor_of<uint16_t>(DType::uint16, {1}, {1}), storages), Error);
 }
 
 }  // namespace

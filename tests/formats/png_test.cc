@@ -16,10 +16,6 @@
 namespace igpt::formats {
 namespace {
 
-using igpt::testing::read_bytes;
-using igpt::testing::TemporaryFolder;
-using igpt::testing::write_bytes;
-
 Image decode(const std::string& png) {
   int width = 0, height = 0, channels = 0;
   uint8_t* pixels = stbi_load_from_memory(reinterpret_cast<const uint8_t*>(png.data()), static_cast<int>(png.size()),
@@ -43,14 +39,6 @@ TEST(Png, EveryPixelComesBack) {
       EXPECT_EQ(decoded.channels, channels);
       EXPECT_EQ(decoded.pixels, image.pixels) << height << " x " << width << " x " << channels;
     }
-}
-
-TEST(Png, IsWrittenUnderItsName) {
-  TemporaryFolder folder;
-  write_png(folder / "figure.png", {2, 2, 1, {0, 17, 34, 255}});
-  EXPECT_EQ(decode(read_bytes(folder / "figure.png")).pixels, (std::vector<uint8_t>{0, 17, 34, 255}));
-  EXPECT_EQ(folder.names().size(), 1u);
-  EXPECT_THROW(write_png(folder / "missing" / "figure.png", {1, 1, 1, {0}}), Error);
 }
 
 TEST(Png, RefusesImpossibleImages) {

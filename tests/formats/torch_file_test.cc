@@ -15,14 +15,19 @@
 #include "formats/checkpoint_text.h"
 #include "formats/hostile.h"
 #include "igpt/formats/input_file.h"
+#include "igpt/formats/zip.h"
+#include "memory_file.h"
 #include "temporary_folder.h"
+#include "tensor_values.h"
 
 namespace igpt::formats {
 namespace {
 
 using namespace std::string_literals;
+using igpt::testing::elements_of;
+using igpt::testing::memory_file;
 using igpt::testing::TemporaryFolder;
-using ::testing::ElementsAre;
+using igpt::testing::tensor_of;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
@@ -32,8 +37,8 @@ std::string file_text(const fs::path& path) {
   return read_file(path, uint64_t{1} << 30);
 }
 
-TorchFile parse(const std::string& bytes) {
-  return parse_torch_file(shared_bytes(bytes), "x.ckpt");
+PickleValue parse(const std::string& bytes) {
+  return read_torch_file(memory_file(bytes), "x.ckpt");
 }
 
 std::string refusal_of(const std::string& bytes) {
@@ -44,10 +49,8 @@ class Golden : public ::testing::TestWithParam<fs::path> {};
 
 TEST_P(Golden, ReadsAsPythonSavedIt) {
   const auto& path = GetParam();
-  const auto file = read_torch_file(path);
   const std::string name = path.filename().string();
-  EXPECT_EQ(file.container == TorchFile::Container::legacy, name.find("legacy") != name.npos);
-  EXPECT_EQ(checkpoint_text(file.root), file_text(golden / (name.substr(0, name.find('.')) + ".txt")));
+  EXPECT_EQ(checkpoint_text(read_torch_file(path)), file_text(golden / (name.substr(0, name.find('.')) + ".txt")));
 }
 
 TEST_P(Golden, EveryTruncationIsRefusedOnOneLine) {
@@ -64,7 +67,7 @@ TEST_P(Golden, ChangedBytesAreReadOrRefused) {
       std::string changed = bytes;
       changed[i] = static_cast<char>(changed[i] ^ change);
       try {
-        checkpoint_text(parse(changed).root);
+        checkpoint_text(parse(changed));
       } catch (const InputError&) {
       }
     }
@@ -86,7 +89,7 @@ std::string test_name(const ::testing::TestParamInfo<fs::path>& parameter) {
 
 INSTANTIATE_TEST_SUITE_P(TorchFile, Golden, ::testing::ValuesIn(golden_files()), test_name);
 
-// Whole models, and objects of other kinds, as PyTorch saves them in both containers.
+// Whole models and objects of other kinds, as PyTorch saves them in both containers.
 TEST(TorchFile, WhatIsNoPlainDataIsNamedWithAWayOn) {
   std::istringstream names(file_text(golden / "REFUSED.txt"));
   int files = 0;
@@ -104,26 +107,10 @@ TEST(TorchFile, WhatIsNoPlainDataIsNamedWithAWayOn) {
   EXPECT_EQ(files, 16);
 }
 
-TEST(TorchFile, ConvertsEveryDtypeThatPythonWrites) {
-  for (const std::string name : {"dtypes.zip2.pt", "dtypes_untyped.zip2.pt"}) {
-    const Value root = read_torch_file(golden / name).root;
-    EXPECT_GE(root.entries().size(), 7u);
-    for (const auto& [key, value] : root.entries()) {
-      SCOPED_TRACE(*key.as_string());
-      if (key.as_string()->starts_with("float") || key.as_string()->starts_with("bfloat"))
-        EXPECT_THAT(to_vector<float>(*value.as_tensor()), ElementsAre(0, 1, -1, 0.5, 3, -4, 0.015625, 224));
-      else if (*key.as_string() == "bool")
-        EXPECT_THAT(to_vector<int64_t>(*value.as_tensor()), ElementsAre(0, 1, 1, 1));
-      else
-        EXPECT_THAT(to_vector<int64_t>(*value.as_tensor()), ElementsAre(0, 1, 127, 3));
-    }
-  }
-}
-
 TEST(TorchFile, TensorsOfOneStorageShareIt) {
   for (const std::string name : {"tensors.zip2.pt", "tensors.legacy2.pt"}) {
-    const Value root = read_torch_file(golden / name).root;
-    const Value& state = *root.find("state_dict");
+    const PickleValue root = read_torch_file(golden / name);
+    const PickleValue& state = *root.find("state_dict");
     EXPECT_EQ(state.find("tied_a")->as_tensor()->storage, state.find("tied_b")->as_tensor()->storage);
     EXPECT_EQ(state.find("contiguous")->as_tensor()->storage, state.find("transposed")->as_tensor()->storage);
     EXPECT_NE(state.find("contiguous")->as_tensor()->storage, state.find("tied_a")->as_tensor()->storage);
@@ -132,15 +119,16 @@ TEST(TorchFile, TensorsOfOneStorageShareIt) {
 }
 
 TEST(TorchFile, BytesLiveAsLongAsATensor) {
-  const Value sos = *read_torch_file(golden / "lightning1.zip2.pt").root.find("state_dict")->find("gpt.sos");
-  EXPECT_THAT(to_vector<float>(*sos.as_tensor()), ElementsAre(0, 1, 2, 3));
+  const PickleValue sos = *read_torch_file(golden / "lightning1.zip2.pt").find("state_dict")->find("gpt.sos");
+  const std::vector<float> expected{0, 1, 2, 3};
+  EXPECT_THAT(elements_of(*sos.as_tensor()), ::testing::ElementsAreArray(std::as_bytes(std::span(expected))));
 }
 
-// The files of the original project; their figures are those that Python reads.
+// The files of the original project; the expected numbers are those that Python reads.
 TEST(TorchFile, ReadsTheOriginalsFiles) {
   const auto folder = fs::path(IGPT_SOURCE).parent_path() / "shared" / "upstream";
   if (!fs::exists(folder / "fmnist_gen.ckpt")) GTEST_SKIP() << "without the original's files";
-  const Value root = read_torch_file(folder / "fmnist_gen.ckpt").root;
+  const PickleValue root = read_torch_file(folder / "fmnist_gen.ckpt");
   EXPECT_EQ(root.find("global_step")->as_int(), 24476);
   EXPECT_EQ(*root.find("pytorch-ligthning_version")->as_string(), "0.8.1");
   EXPECT_EQ(root.find("hyper_parameters")->find("embed_dim")->as_int(), 16);
@@ -177,7 +165,7 @@ TEST(TorchFile, WhatIsNoCheckpointIsNamed) {
   EXPECT_THAT(refusal([&] { read_torch_file(folder / "none.ckpt"); }), HasSubstr("no such file"));
 }
 
-// A zip container of these records, below "x/".
+// A zip container of these records.
 std::string zip_of(const std::vector<std::pair<std::string, std::string>>& records) {
   std::string archive;
   ZipWriter zip([&](std::span<const std::byte> bytes) {
@@ -229,9 +217,9 @@ constexpr int64_t huge = int64_t{1} << 62;
 
 TEST(TorchFile, ReadsTheFilesThatTheseTestsMake) {
   const std::string tensor = tensor_of(eight_floats, 1, {2, 3}, {3, 1});
-  EXPECT_EQ(parse(zip_with(tensor)).root.as_tensor()->numel(), 6);
-  EXPECT_EQ(parse(legacy_with(tensor)).root.as_tensor()->numel(), 6);
-  EXPECT_EQ(parse(zip_with(eight_floats)).root.as_tensor()->numel(), 8);
+  EXPECT_EQ(parse(zip_with(tensor)).as_tensor()->numel(), 6);
+  EXPECT_EQ(parse(legacy_with(tensor)).as_tensor()->numel(), 6);
+  EXPECT_EQ(parse(zip_with(eight_floats)).as_tensor()->numel(), 8);
 }
 
 class HostileTensor : public ::testing::TestWithParam<Stranger> {};
@@ -281,7 +269,7 @@ TEST(ZipContainer, RecordsAreLookedUpByWholeNames) {
   EXPECT_THAT(refusal_of(zip_with(storage_id("FloatStorage", "../data/0", 8))), HasSubstr("has no data/../data/0"));
   EXPECT_THAT(refusal_of(zip_of({{"x/a", "1"}})), HasSubstr("without data.pkl"));
   EXPECT_THAT(refusal_of(zip_of({{"x/data.pkl", "N."}, {"y/data.pkl", "N."}})), HasSubstr("two data.pkl"));
-  EXPECT_TRUE(parse(zip_of({{"data.pkl", "N."}})).root.is_none());
+  EXPECT_TRUE(parse(zip_of({{"data.pkl", "N."}})).is_none());
   EXPECT_THAT(refusal_of(zip_of({{"x/y/data.pkl", "N."}})), HasSubstr("without data.pkl"));
 }
 
@@ -333,7 +321,7 @@ TEST(LegacyContainer, ViewsOfStoragesAreChecked) {
   const auto with_view = [](const std::string& key, int64_t offset, int64_t numel) {
     return storage_id("FloatStorage", "0", 8, "(\x8c\1" + key + number(offset) + number(numel) + "t");
   };
-  EXPECT_EQ(parse(legacy_with(with_view("v", 2, 6))).root.as_tensor()->numel(), 6);
+  EXPECT_EQ(parse(legacy_with(with_view("v", 2, 6))).as_tensor()->numel(), 6);
   for (const auto& [offset, numel] :
        std::vector<std::pair<int64_t, int64_t>>{{3, 6}, {9, 0}, {-1, 2}, {0, -1}, {huge, huge}, {0, INT64_MAX}})
     EXPECT_THAT(refusal_of(legacy_with(with_view("v", offset, numel))), HasSubstr("a view")) << offset << " " << numel;
@@ -342,14 +330,8 @@ TEST(LegacyContainer, ViewsOfStoragesAreChecked) {
   EXPECT_THAT(refusal_of(legacy_with(storage_id("FloatStorage", "0", 8, "K\1"))), HasSubstr("a view"));
 }
 
-template <class T>
-Value tensor_of(DType dtype, std::vector<int64_t> sizes, const std::vector<T>& values) {
-  const auto bytes = std::as_bytes(std::span(values));
-  return Value::tensor(dtype, std::move(sizes), {bytes.begin(), bytes.end()});
-}
-
-Value checkpoint() {
-  Value state = Value::ordered_dict();
+PickleValue checkpoint() {
+  PickleValue state = PickleValue::ordered_dict();
   state.insert("gpt.sos", tensor_of<float>(DType::float32, {2, 2}, {0.1f, -0.0f, 3e38f, 1e-45f}));
   state.insert("scalar", tensor_of<double>(DType::float64, {}, {0.684364}));
   state.insert("empty", tensor_of<float>(DType::float32, {0, 3}, {}));
@@ -357,65 +339,57 @@ Value checkpoint() {
   state.insert("tokens", tensor_of<uint8_t>(DType::uint8, {3}, {0, 15, 255}));
   state.insert("step", tensor_of<int64_t>(DType::int64, {1}, {INT64_MIN}));
   state.insert("mask", tensor_of<uint8_t>(DType::boolean, {2}, {0, 1}));
-  state.insert("u16", tensor_of<uint16_t>(DType::uint16, {2}, {1, 65535}));
-  state.insert("f8", tensor_of<uint8_t>(DType::float8_e4m3fn, {2}, {0x38, 0x40}));
-  const Tensor base = *tensor_of<float>(DType::float32, {6}, {0, 1, 2, 3, 4, 5}).as_tensor();
-  state.insert("transposed", Tensor{base.storage, DType::float32, 0, {3, 2}, {1, 3}});
-  state.insert("tail", Tensor{base.storage, DType::float32, 4, {2}, {1}});
+  const StoredTensor base = *tensor_of<float>(DType::float32, {6}, {0, 1, 2, 3, 4, 5}).as_tensor();
+  state.insert("transposed", StoredTensor{base.storage, DType::float32, 0, {3, 2}, {1, 3}});
+  state.insert("tail", StoredTensor{base.storage, DType::float32, 4, {2}, {1}});
   state.insert("again", *state.find("gpt.sos"));
-  return Value::dict(
+  return PickleValue::dict(
       {{"epoch", 3},
        {"global_step", int64_t{1} << 40},
        {"smallest", INT64_MIN},
        {"pytorch-lightning_version", "2.0.0"},
        {"state_dict", state},
-       {"hyper_parameters", Value::dict({{"learning_rate", 3e-3},
-                                         {"classify", false},
-                                         {"pretrained", Value()},
-                                         {"betas", Value::tuple({0.9, 0.999})}})},
-       {"optimizer_states", Value::list({Value::dict({{"state", Value::dict({{0, Value::dict({{"step", 7}})}})}})})},
+       {"hyper_parameters", PickleValue::dict({{"learning_rate", 3e-3},
+                                               {"classify", false},
+                                               {"pretrained", PickleValue()},
+                                               {"betas", PickleValue::tuple({0.9, 0.999})}})},
+       {"optimizer_states", PickleValue::list({PickleValue::dict(
+                                {{"state", PickleValue::dict({{0, PickleValue::dict({{"step", 7}})}})}})})},
        {"text", "caf\xc3\xa9"},
-       {"rng", Value::bytes("\0\xff\x80"s)},
-       {"tuples", Value::list({Value::tuple(), Value::tuple({1, 2, 3, 4})})}});
+       {"tuples", PickleValue::list({PickleValue::tuple(), PickleValue::tuple({1, 2, 3, 4})})}});
 }
 
 TEST(TorchFileWriter, WhatIsWrittenReadsBackBitForBit) {
   const TemporaryFolder folder;
-  const Value root = checkpoint();
+  const PickleValue root = checkpoint();
   write_torch_file(folder / "a b.ckpt", root);
-  const auto file = read_torch_file(folder / "a b.ckpt");
-  EXPECT_EQ(checkpoint_text(file.root), checkpoint_text(root));
-  EXPECT_EQ(file.container, TorchFile::Container::zip);
+  const PickleValue read = read_torch_file(folder / "a b.ckpt");
+  EXPECT_EQ(checkpoint_text(read), checkpoint_text(root));
   EXPECT_EQ(folder.names(), std::set<std::string>{"a b.ckpt"});
-  const Value& state = *file.root.find("state_dict");
+  const PickleValue& state = *read.find("state_dict");
   EXPECT_EQ(state.find("transposed")->as_tensor()->storage, state.find("tail")->as_tensor()->storage);
   EXPECT_EQ(state.find("transposed")->as_tensor()->strides, (std::vector<int64_t>{1, 3}));
 }
 
 TEST(TorchFileWriter, SameContentGivesTheSameBytes) {
-  const auto bytes = [] {
-    std::string result;
-    write_torch_file(
-        [&](std::span<const std::byte> part) {
-          result.append(reinterpret_cast<const char*>(part.data()), part.size());
-        },
-        "last", checkpoint());
-    return result;
-  };
-  EXPECT_EQ(bytes(), bytes());
+  const TemporaryFolder folder, other;
+  write_torch_file(folder / "last.ckpt", checkpoint());
+  write_torch_file(other / "last.ckpt", checkpoint());
+  EXPECT_EQ(file_text(folder / "last.ckpt"), file_text(other / "last.ckpt"));
 }
 
 TEST(TorchFileWriter, FailureLeavesThePreviousFile) {
   const TemporaryFolder folder;
-  write_torch_file(folder / "last.ckpt", Value::dict({{"epoch", 1}}));
-  EXPECT_THROW(write_torch_file(folder / "last.ckpt", Value::dict({{"bad", Value::opaque("os.system")}})), Error);
-  EXPECT_EQ(read_torch_file(folder / "last.ckpt").root.find("epoch")->as_int(), 1);
+  write_torch_file(folder / "last.ckpt", PickleValue::dict({{"epoch", 1}}));
+  EXPECT_THROW(write_torch_file(folder / "last.ckpt", PickleValue::dict({{"bad", PickleValue::opaque("os.system")}})),
+               Error);
+  EXPECT_EQ(read_torch_file(folder / "last.ckpt").find("epoch")->as_int(), 1);
   EXPECT_EQ(folder.names(), std::set<std::string>{"last.ckpt"});
 }
 
 TEST(TorchFileWriter, PythonReadsItWithWeightsOnly) {
   const TemporaryFolder folder;
-  const Value root = checkpoint();
+  const PickleValue root = checkpoint();
   write_torch_file(folder / "last.ckpt", root);
   std::ofstream(folder / "read.py") << R"(
 import sys
@@ -423,7 +397,7 @@ try:
     import torch
 except ImportError:
     sys.exit(77)
-sys.path.insert(0, ')" IGPT_SOURCE R"(/scripts')
+sys.path.insert(0, ')" IGPT_SOURCE R"(/tests/golden')
 import make_golden_checkpoints as golden
 for mmap in (False, True):
     content = torch.load('last.ckpt', weights_only=True, mmap=mmap)
@@ -441,7 +415,7 @@ for mmap in (False, True):
   EXPECT_EQ(file_text(folder / "True.txt"), checkpoint_text(root));
 }
 
-// A legacy file of one storage of `numel` floats, all but the first of them a hole in the file.
+// A sparse legacy file of one storage of `numel` floats.
 void write_sparse(const fs::path& path, int64_t numel) {
   const std::string head = legacy_with(storage_id("FloatStorage", "0", numel), "]\x8c\0010a", little_endian(numel));
   std::ofstream(path, std::ios::binary) << head;
@@ -457,7 +431,7 @@ TEST(TorchFile, TensorLargerThanTheMemoryIsRefused) {
     const rlimit limit{uint64_t{512} << 20, uint64_t{512} << 20};
     setrlimit(RLIMIT_AS, &limit);
     try {
-      to_vector<float>(*read_torch_file(folder / "a.ckpt").root.as_tensor());
+      read_torch_file(folder / "a.ckpt").as_tensor()->storage->bytes();
     } catch (const InputError& error) {
       _exit(std::string_view(error.what()).find("fit into memory") != std::string_view::npos ? 7 : 8);
     }
@@ -472,11 +446,11 @@ TEST(TorchFile, TensorsAreReadWhenTheyAreLookedAt) {
   const TemporaryFolder folder;
   write_sparse(folder / "a.ckpt", int64_t{1} << 30);
   expect_modest(64 << 20,
-                [&] { EXPECT_EQ(read_torch_file(folder / "a.ckpt").root.as_tensor()->numel(), int64_t{1} << 30); });
+                [&] { EXPECT_EQ(read_torch_file(folder / "a.ckpt").as_tensor()->numel(), int64_t{1} << 30); });
   write_sparse(folder / "b.ckpt", 1000);
-  const Value root = read_torch_file(folder / "b.ckpt").root;
+  const PickleValue root = read_torch_file(folder / "b.ckpt");
   fs::resize_file(folder / "b.ckpt", 4000);
-  EXPECT_THAT(refusal([&] { to_vector<float>(*root.as_tensor()); }), HasSubstr("became shorter"));
+  EXPECT_THAT(refusal([&] { root.as_tensor()->storage->bytes(); }), HasSubstr("became shorter"));
 }
 
 TEST(TorchFile, HugeFilesThatAreNoneAreRefusedAtOnce) {

@@ -7,18 +7,17 @@
 #include <optional>
 
 #include "formats/hostile.h"
+#include "igpt/formats/byte_reader.h"
+#include "memory_file.h"
 
 namespace igpt::formats {
 namespace {
 
 using namespace std::string_literals;
+using igpt::testing::memory_file;
 using ::testing::HasSubstr;
 
 constexpr uint64_t inflate_limit = 1 << 20;
-
-std::string text_of(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
 
 uint32_t crc_of(const std::string& text) {
   return static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size())));
@@ -71,7 +70,7 @@ Entry compressed(const std::string& name, const std::string& content) {
   return {header, header, data};
 }
 
-// What the end record says, when it does not say the truth.
+// What the end record says where it does not tell the truth.
 struct End {
   std::optional<uint16_t> entries = {};
   std::optional<uint32_t> size = {}, offset = {};
@@ -96,9 +95,9 @@ std::string archive_of(const std::vector<Entry>& entries, const End& end = {}) {
 }
 
 std::string read_from(const std::string& archive, std::string_view name) {
-  ZipReader zip(source_of(shared_bytes(archive)), "x.zip", inflate_limit);
+  ZipReader zip(memory_file(archive), "x.zip", inflate_limit);
   const auto* entry = zip.find(name);
-  return entry ? text_of(zip.read(*entry).bytes) : "none";
+  return entry ? std::string(text_of(zip.read(*entry).bytes)) : "none";
 }
 
 std::string refusal_of(const std::string& archive, const std::string& name = "a") {
@@ -159,7 +158,7 @@ TEST(Zip, OverlappingEntriesAreRefused) {
   Entry outer = stored("a", "x" + inner);
   second.offset = 32;
   EXPECT_THAT(refusal_of(archive_of({outer, second})), HasSubstr("zip entry a overlaps the next one"));
-  // The same data for many names, as bombs do it.
+  // The same data under many names, as in bombs.
   std::vector<Entry> quoted(3, stored("a", "1"));
   for (size_t i = 0; i < quoted.size(); ++i)
     quoted[i].central.name = std::string(1, static_cast<char>('a' + i)), quoted[i].offset = 0;
@@ -257,7 +256,7 @@ TEST(Zip, DeflateBombIsRefused) {
   EXPECT_EQ(read_from(archive_of({compressed("a", zeros)}), "a"), zeros);
   EXPECT_THAT(refusal_of(archive_of({compressed("a", zeros + "0")})), HasSubstr("zip it again without compression"));
   EXPECT_THAT(refusal_of(archive_of({compressed("a", zeros), compressed("b", "0")})), HasSubstr("more than 1 MiB"));
-  // A header that says less than what comes out.
+  // A header that gives a smaller size than the data has.
   Entry bomb = compressed("a", std::string(100 << 20, '\0'));
   bomb.local.size = bomb.central.size = 10;
   const std::string archive = archive_of({bomb});
@@ -306,8 +305,7 @@ std::string written(const std::vector<std::pair<std::string, std::string>>& entr
 TEST(ZipWriter, AlignsEveryEntryTo64Bytes) {
   std::vector<std::pair<std::string, std::string>> entries;
   for (size_t i = 0; i < 130; ++i) entries.emplace_back("name" + std::string(i, 'n'), std::string(i, 'c'));
-  const auto archive = shared_bytes(written(entries));
-  ZipReader zip(source_of(archive), "x.zip", 0);
+  ZipReader zip(memory_file(written(entries)), "x.zip", 0);
   ASSERT_EQ(zip.entries().size(), entries.size());
   for (const auto& [name, content] : entries) {
     const auto* entry = zip.find(name);
@@ -322,7 +320,7 @@ TEST(ZipWriter, ManyEntriesUseZip64) {
   for (int i = 0; i < 70'000; ++i) entries.emplace_back(std::to_string(i), "");
   const std::string archive = written(entries);
   EXPECT_NE(archive.find("PK\6\6"), archive.npos);
-  ZipReader zip(source_of(shared_bytes(archive)), "x.zip", 0);
+  ZipReader zip(memory_file(archive), "x.zip", 0);
   EXPECT_EQ(zip.entries().size(), 70'000u);
   EXPECT_NE(zip.find("69999"), nullptr);
 }

@@ -1,6 +1,6 @@
-// Good files whose content lies: an input is a list of changes to what a small checkpoint with its training state
-// holds, four bytes each. A mutation of the file's own bytes would not get past the readers below, which have fuzzers
-// of their own.
+// Valid files with wrong content: an input is a list of changes, of four bytes each, to the values of a small
+// checkpoint with its training state. Mutations of the file's own bytes would not get past the readers of the formats,
+// which have fuzzers of their own.
 #include <cmath>
 #include <limits>
 #include <map>
@@ -12,7 +12,7 @@
 #include "temporary_folder.h"
 
 using namespace igpt;
-using formats::Value;
+using formats::PickleValue;
 
 namespace {
 
@@ -27,7 +27,7 @@ Checkpoint small_checkpoint() {
   checkpoint.global_step = 5;
   checkpoint.hyper_parameters = {{"learning_rate", 0.1}, {"name", std::string("x")}};
   AdamState adam;
-  TrainingProgress progress{{{"steps", "7"}, {"name", "x"}}, 7, 5, 5, 0.5, 1, 2.5, 3};
+  TrainingProgress progress{7, 5, 5, 0.5, 1, 2.5, 3};
   for (const auto& parameter : model->parameters()) {
     adam.exp_avg.push_back(parameter.detach());
     adam.exp_avg_sq.push_back(parameter.detach().square());
@@ -43,7 +43,7 @@ struct Change {
   uint8_t number;
 };
 
-// By the place of a value in the tree, counted from the root.
+// By the position of a value in the tree, in the order of a walk from the root.
 using Changes = std::map<uint32_t, Change>;
 
 int64_t integer_of(uint8_t number) {
@@ -57,30 +57,31 @@ double real_of(uint8_t number) {
   return edges[number % std::size(edges)];
 }
 
-Value tensor_of(uint8_t number) {
+PickleValue tensor_of(uint8_t number) {
   constexpr formats::DType types[] = {formats::DType::float32, formats::DType::int64, formats::DType::float64,
                                       formats::DType::boolean};
   const auto type = types[number % std::size(types)];
   const int64_t count = number / std::size(types) % 16;
-  return Value::tensor(
-      type, {count}, std::vector<std::byte>(static_cast<size_t>(count) * formats::element_size(type), std::byte{0xff}));
+  const size_t bytes = static_cast<size_t>(count) * formats::element_size(type);
+  const auto ones = std::make_shared<const std::vector<std::byte>>(bytes, std::byte{0xff});
+  return PickleValue::tensor(type, {count}, *ones, ones);
 }
 
-// The tree anew, with the changes.
+// Copies the tree with the changes.
 class Rewriter {
  public:
   explicit Rewriter(Changes changes) : changes_(std::move(changes)) {}
 
-  Value rewrite(const Value& value) {
+  PickleValue rewrite(const PickleValue& value) {
     const auto change = changes_.find(place_++);
     if (change != changes_.end()) return changed(value, change->second);
     switch (value.kind()) {
-      case Value::Kind::list:
-        return Value::list(items(value));
-      case Value::Kind::tuple:
-        return Value::tuple(items(value));
-      case Value::Kind::dict: {
-        auto dict = value.type_name() == "dict" ? Value::dict() : Value::ordered_dict();
+      case PickleValue::Kind::list:
+        return PickleValue::list(items(value));
+      case PickleValue::Kind::tuple:
+        return PickleValue::tuple(items(value));
+      case PickleValue::Kind::dict: {
+        auto dict = value.type_name() == "dict" ? PickleValue::dict() : PickleValue::ordered_dict();
         for (const auto& [key, entry] : value.entries()) {
           const auto lost = changes_.find(place_++);
           if (lost == changes_.end()) dict.insert(key, rewrite(entry));
@@ -98,13 +99,13 @@ class Rewriter {
   uint32_t places() const { return place_; }
 
  private:
-  std::vector<Value> items(const Value& value) {
-    std::vector<Value> result;
+  std::vector<PickleValue> items(const PickleValue& value) {
+    std::vector<PickleValue> result;
     for (const auto& item : value.items()) result.push_back(rewrite(item));
     return result;
   }
 
-  static Value changed(const Value& value, Change change) {
+  static PickleValue changed(const PickleValue& value, Change change) {
     switch (change.kind % 10) {
       case 0:
         return {};
@@ -115,13 +116,13 @@ class Rewriter {
       case 3:
         return std::string(change.number, 'x');
       case 4:
-        return Value::list({value, value});
+        return PickleValue::list({value, value});
       case 5:
-        return Value::dict();
+        return PickleValue::dict();
       case 6:
         return tensor_of(change.number);
       case 7:
-        return Value::list(std::vector<Value>(change.number, Value(integer_of(change.number))));
+        return PickleValue::list(std::vector<PickleValue>(change.number, PickleValue(integer_of(change.number))));
       default:
         return integer_of(change.number);
     }
@@ -131,7 +132,7 @@ class Rewriter {
   uint32_t place_ = 0;
 };
 
-// Files are written and synchronised, which is quick in memory.
+// Files are written and synchronized, which is fast in memory.
 testing::TemporaryFolder folder_in_memory() {
   if (std::filesystem::exists("/dev/shm")) ::setenv("TMPDIR", "/dev/shm", 1);
   return {};
@@ -140,7 +141,7 @@ testing::TemporaryFolder folder_in_memory() {
 struct Good {
   Good() {
     write_checkpoint(path, small_checkpoint());
-    root = formats::read_torch_file(path).root;
+    root = formats::read_torch_file(path);
     Rewriter counter({});
     counter.rewrite(root);
     places = counter.places();
@@ -149,7 +150,7 @@ struct Good {
 
   testing::TemporaryFolder folder = folder_in_memory();
   std::filesystem::path path = folder.path() / "x.ckpt";
-  Value root;
+  PickleValue root;
   uint32_t places = 0;
 };
 

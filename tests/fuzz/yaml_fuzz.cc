@@ -2,12 +2,12 @@
 #include "igpt/cli/options.h"
 #include "igpt/data/dataset_folder.h"
 
-// Both YAML files that the programs read: a data folder's dataset.yaml and what --config names.
+// The two kinds of YAML file that the programs read: dataset.yaml and configurations (--config).
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto text = igpt::fuzz::text_of(data, size);
   igpt::fuzz::succeeds_or_refuses([&] { igpt::data::parse_dataset_info(std::string(text), "dataset.yaml"); });
 
-  const igpt::fuzz::MemoryFile file(text);
+  const igpt::testing::MemoryFile file(text);
   igpt::fuzz::succeeds_or_refuses([&] {
     int64_t steps = 1;
     double rate = 0.01;

@@ -1,5 +1,6 @@
-// The hostile files of scripts/make_hostile_corpus.py, given to the programs. The fuzz targets read all of them without
-// the programs; here are those of which each says something of its own.
+// The hostile files of tests/hostile/make_hostile_corpus.py, given to the programs: each must be read or refused as its
+// folder says. The fuzz targets read all of them without the programs; here are those that each test something of their
+// own.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,8 +23,13 @@ const fs::path corpus = IGPT_CORPUS;
 constexpr uint64_t allowed_memory = uint64_t{64} << 20;  // beyond twice the file and what the program takes anyway
 constexpr double allowed_seconds = 2;                    // beyond what the program takes anyway
 
-// How a file comes to a program: lays it in `folder`, where the command then runs.
-using Command = std::vector<std::string> (*)(const fs::path& file, const TemporaryFolder& folder);
+// How a file is given to a program, in whose working folder it may be laid.
+struct Command {
+  std::vector<std::string> arguments;
+  std::string file;        // how the program names the file in messages
+  std::string after = "";  // what it says when it has read the file and fails later
+};
+using MakeCommand = Command (*)(const fs::path& file, const TemporaryFolder& folder);
 
 const std::vector<std::string> quickly = {"--threads", "1", "-q"};
 const std::vector<std::string> one_sample = {"--num_examples", "1", "--num_samples", "1"};
@@ -33,47 +39,51 @@ std::vector<std::string> joined(std::vector<std::string> a, const std::vector<st
   return a;
 }
 
-std::vector<std::string> as_checkpoint_of_sample(const fs::path& file, const TemporaryFolder&) {
-  return joined(joined({program("sample"), file, "--test_x", corpus / "npy/good_uint8"}, one_sample), quickly);
+Command as_checkpoint_of_sample(const fs::path& file, const TemporaryFolder&) {
+  return {joined(joined({program("sample"), file, "--test_x", corpus / "npy/read/good_uint8"}, one_sample), quickly),
+          file};
 }
-std::vector<std::string> as_checkpoint_of_test(const fs::path& file, const TemporaryFolder&) {
-  const std::string data = corpus / "npy/good_uint8";
-  return joined({program("run"), "test", file, "--test_x", data, "--test_y", corpus / "npy/good_labels"}, quickly);
+Command as_checkpoint_of_test(const fs::path& file, const TemporaryFolder&) {
+  const fs::path data = corpus / "npy/read/good_uint8", labels = corpus / "npy/refused/good_labels";
+  return {joined({program("run"), "test", file, "--test_x", data, "--test_y", labels}, quickly), file};
 }
-std::vector<std::string> as_checkpoint_of_gif(const fs::path& file, const TemporaryFolder&) {
-  return joined({program("gif"), file, "--rows", "1", "--cols", "1"}, quickly);
+Command as_checkpoint_of_gif(const fs::path& file, const TemporaryFolder&) {
+  return {joined({program("gif"), file, "--rows", "1", "--cols", "1"}, quickly), file};
 }
-std::vector<std::string> as_images(const fs::path& file, const TemporaryFolder&) {
-  const std::string checkpoint = corpus / "torch_file/good_zip";
-  return joined(joined({program("sample"), checkpoint, "--test_x", file}, one_sample), quickly);
+Command as_images(const fs::path& file, const TemporaryFolder&) {
+  const fs::path checkpoint = corpus / "torch_file/read/good_zip";
+  return {joined(joined({program("sample"), checkpoint, "--test_x", file}, one_sample), quickly), file};
 }
-std::vector<std::string> as_configuration(const fs::path& file, const TemporaryFolder&) {
-  return joined({program("run"), "train", "--name", "x", "--config", file, "--train_x", "none/x.npy"}, quickly);
+Command as_configuration(const fs::path& file, const TemporaryFolder&) {
+  return {joined({program("run"), "train", "--name", "x", "--config", file, "--train_x", "none/x.npy"}, quickly), file,
+          "none/x.npy: no such file"};
 }
-std::vector<std::string> as_dataset_yaml(const fs::path& file, const TemporaryFolder& folder) {
+Command as_dataset_yaml(const fs::path& file, const TemporaryFolder& folder) {
   fs::create_directory(folder / "data");
+  fs::copy_file(corpus / "npy/read/good_uint8", folder / "data/x.npy");
   fs::create_symlink(file, folder / "data/dataset.yaml");
-  return joined({program("run"), "train", "--name", "x"}, quickly);
+  return {as_images("data/x.npy", folder).arguments, "data/dataset.yaml"};
 }
 
-// All four files of MNIST are this one.
-std::vector<std::string> as_source(const fs::path& file, const TemporaryFolder& folder, const std::string& ending) {
+// All four files of MNIST are this one, whose bytes are not theirs whatever it holds.
+Command as_source(const fs::path& file, const TemporaryFolder& folder, const std::string& ending) {
   fs::create_directory(folder / "raw");
   for (const std::string kind : {"images-idx3", "labels-idx1"})
     for (const std::string part : {"train-", "t10k-"})
       fs::create_symlink(file, folder / ("raw/" + part + kind + "-ubyte" + ending));
-  return {program("prepare_data"), "--source", "raw", "-q"};
+  return {
+      {program("prepare_data"), "--source", "raw", "-q"}, "raw/train-images-idx3-ubyte", "does not hold the bytes of"};
 }
-std::vector<std::string> as_idx(const fs::path& file, const TemporaryFolder& folder) {
+Command as_idx(const fs::path& file, const TemporaryFolder& folder) {
   return as_source(file, folder, "");
 }
-std::vector<std::string> as_gzip(const fs::path& file, const TemporaryFolder& folder) {
+Command as_gzip(const fs::path& file, const TemporaryFolder& folder) {
   return as_source(file, folder, ".gz");
 }
 
 struct Case {
   fs::path file;
-  Command command;
+  MakeCommand command;
   fs::path ordinary;  // a file that shows what the program takes anyway
 };
 
@@ -81,29 +91,44 @@ void PrintTo(const Case& test, std::ostream* out) {
   *out << test.file;
 }
 
+// The folder in which the corpus's script put the file.
+bool must_be_read(const fs::path& file) {
+  return file.parent_path().filename() == "read";
+}
+
 class HostileFile : public ::testing::TestWithParam<Case> {
  protected:
-  static Ending run(const fs::path& file, Command command, const TemporaryFolder& folder) {
-    return igpt::testing::run(command(file, folder), {}, folder.path(), std::chrono::seconds(60));
+  static Ending run(const Command& command, const TemporaryFolder& folder) {
+    return igpt::testing::run(command.arguments, {}, folder.path(), std::chrono::seconds(60));
   }
   static const Ending& ordinary(const Case& test) {
-    static std::map<std::pair<fs::path, Command>, Ending> known;
+    static std::map<std::pair<fs::path, MakeCommand>, Ending> known;
     const auto [place, added] = known.try_emplace({test.ordinary, test.command});
-    if (added) place->second = run(test.ordinary, test.command, TemporaryFolder());
+    const TemporaryFolder folder;
+    if (added) place->second = run(test.command(test.ordinary, folder), folder);
     return place->second;
   }
 };
 
-TEST_P(HostileFile, IsReadOrRefusedOnOneLine) {
+TEST_P(HostileFile, IsReadOrRefusedAsItMustBe) {
   const TemporaryFolder folder;
-  const Ending ending = run(GetParam().file, GetParam().command, folder);
+  const Command command = GetParam().command(GetParam().file, folder);
+  const Ending ending = run(command, folder);
   if (ending.exit_code != 0) {
     EXPECT_THAT(ending.exit_code, ::testing::AnyOf(1, 2)) << "signal " << ending.signal << ": " << ending.err;
     EXPECT_EQ(ending.out, "");
     EXPECT_EQ(ending.err.find('\n'), ending.err.size() - 1) << ending.err;
     EXPECT_LT(ending.err.size(), 600u) << ending.err;
-    EXPECT_THAT(ending.err, ::testing::StartsWith(fs::path(GetParam().command(GetParam().file, {})[0]).filename()));
+    EXPECT_THAT(ending.err, ::testing::StartsWith(fs::path(command.arguments[0]).filename()));
     EXPECT_EQ(ending.err.find("std::"), std::string::npos) << ending.err;
+  }
+  if (!must_be_read(GetParam().file)) {
+    EXPECT_NE(ending.exit_code, 0) << "was read";
+    EXPECT_THAT(ending.err, ::testing::HasSubstr(command.file)) << "was not what was refused";
+  } else if (command.after.empty()) {
+    EXPECT_EQ(ending.exit_code, 0) << ending.err;
+  } else {
+    EXPECT_THAT(ending.err, ::testing::HasSubstr(command.after));
   }
   EXPECT_FALSE(fs::exists(folder / "igpt_was_here")) << "it ran code";
   if (sanitized) return;
@@ -117,9 +142,9 @@ bool ends_with_any(const std::string& name, const std::vector<std::string>& endi
   return std::ranges::any_of(endings, [&](const auto& ending) { return name.ends_with(ending); });
 }
 
-// Of lengths one of each kind, of checkpoints the zip container unless it is about the other one.
-bool says_something_new(const std::string& kind, const std::string& name) {
-  if (name.starts_with("good")) return false;
+// One length of each kind, and checkpoints in the zip container unless they are about the other one. All good files.
+bool tests_something_new(const std::string& kind, const std::string& name) {
+  if (name.starts_with("good")) return true;
   if (kind == "torch_file") {
     if (name.starts_with("not_a_checkpoint")) return false;
     if (name.starts_with("container_method_") || name.starts_with("container_name_x")) return false;
@@ -133,11 +158,12 @@ bool says_something_new(const std::string& kind, const std::string& name) {
   return !name.starts_with("cut_at_");
 }
 
-std::vector<Case> cases(const std::string& kind, Command command, const fs::path& ordinary) {
+std::vector<Case> cases(const std::string& kind, MakeCommand command, const fs::path& ordinary) {
   std::vector<Case> result;
   if (!fs::exists(corpus / kind)) return result;
-  for (const auto& entry : fs::directory_iterator(corpus / kind))
-    if (says_something_new(kind, entry.path().filename())) result.push_back({entry.path(), command, corpus / ordinary});
+  for (const auto& entry : fs::recursive_directory_iterator(corpus / kind))
+    if (entry.is_regular_file() && tests_something_new(kind, entry.path().filename()))
+      result.push_back({entry.path(), command, corpus / ordinary});
   std::ranges::sort(result, {}, &Case::file);
   return result;
 }
@@ -153,56 +179,42 @@ using ::testing::ValuesIn;
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(HostileFile);
 #define IGPT_HOSTILE(name, ...) INSTANTIATE_TEST_SUITE_P(name, HostileFile, ValuesIn(__VA_ARGS__), test_name)
 
-IGPT_HOSTILE(Checkpoint, cases("torch_file", as_checkpoint_of_sample, "torch_file/good_zip"));
-IGPT_HOSTILE(Images, cases("npy", as_images, "npy/good_uint8"));
-IGPT_HOSTILE(Idx, cases("idx", as_idx, "idx/good_images"));
-IGPT_HOSTILE(Gzip, cases("gzip", as_gzip, "gzip/good"));
-IGPT_HOSTILE(Configuration, cases("yaml", as_configuration, "yaml/good_comments"));
-
-// Of those for the parser, which has read them as a configuration, only a few.
-std::vector<Case> dataset_cases() {
-  auto all = cases("yaml", as_dataset_yaml, "yaml/good_comments");
-  std::erase_if(all, [](const Case& test) {
-    const std::string name = test.file.filename();
-    const std::string words[] = {"dataset", "palette", "sums", "image_size", "laughs", "nested_br", "10e5", "utf"};
-    return std::ranges::none_of(words, [&](const auto& word) { return name.find(word) != std::string::npos; });
-  });
-  return all;
-}
-IGPT_HOSTILE(Dataset, dataset_cases());
+IGPT_HOSTILE(Checkpoint, cases("torch_file", as_checkpoint_of_sample, "torch_file/read/good_zip"));
+IGPT_HOSTILE(Images, cases("npy", as_images, "npy/read/good_uint8"));
+IGPT_HOSTILE(Idx, cases("idx", as_idx, "idx/read/good_images"));
+IGPT_HOSTILE(Gzip, cases("gzip", as_gzip, "gzip/read/good"));
+IGPT_HOSTILE(Configuration, cases("yaml", as_configuration, "yaml/read/good_comments"));
+IGPT_HOSTILE(Dataset, cases("dataset", as_dataset_yaml, "dataset/read/good_dataset"));
 
 std::vector<Case> all_large() {
   std::vector<Case> result;
   if (!fs::exists(corpus / "large")) return result;
-  for (const auto& entry : fs::directory_iterator(corpus / "large")) {
+  for (const auto& entry : fs::directory_iterator(corpus / "large/refused")) {
     const std::string extension = entry.path().extension();
-    if (extension == ".ckpt") result.push_back({entry.path(), as_checkpoint_of_sample, corpus / "torch_file/good_zip"});
-    if (extension == ".npy") result.push_back({entry.path(), as_images, corpus / "npy/good_uint8"});
-    if (extension == ".gz") result.push_back({entry.path(), as_gzip, corpus / "gzip/good"});
-    if (extension == ".yaml") result.push_back({entry.path(), as_dataset_yaml, corpus / "yaml/good_comments"});
+    if (extension == ".ckpt")
+      result.push_back({entry.path(), as_checkpoint_of_sample, corpus / "torch_file/read/good_zip"});
+    if (extension == ".npy") result.push_back({entry.path(), as_images, corpus / "npy/read/good_uint8"});
+    if (extension == ".gz") result.push_back({entry.path(), as_gzip, corpus / "gzip/read/good"});
+    if (extension == ".yaml") result.push_back({entry.path(), as_dataset_yaml, corpus / "dataset/read/good_dataset"});
   }
   return result;
 }
 IGPT_HOSTILE(Large, all_large());
 
 // The other programs read checkpoints by the same code: a few of each.
-std::vector<Case> some(Command command) {
+std::vector<Case> some(MakeCommand command) {
   std::vector<Case> result;
+  const fs::path good = corpus / "torch_file/read/good_zip";
   for (const std::string name : {"weights_nan_zip", "zero_stride_2e40_zip", "run_global_reduce_zip", "all_2e31_zip"})
-    result.push_back({corpus / "torch_file" / name, command, corpus / "torch_file/good_zip"});
+    result.push_back({corpus / "torch_file/refused" / name, command, good});
+  result.push_back({good, command, good});
   return result;
 }
 IGPT_HOSTILE(CheckpointOfTest, some(as_checkpoint_of_test));
 IGPT_HOSTILE(CheckpointOfGif, some(as_checkpoint_of_gif));
 
-TEST(HostileFiles, GoodOnesAreAccepted) {
-  ASSERT_TRUE(fs::exists(corpus / "torch_file")) << "run scripts/make_hostile_corpus.py " << corpus.string();
-  for (const auto& entry : fs::directory_iterator(corpus / "torch_file")) {
-    if (!entry.path().filename().string().starts_with("good")) continue;
-    const TemporaryFolder folder;
-    const Ending ending = igpt::testing::run(as_checkpoint_of_sample(entry.path(), folder), {}, folder.path());
-    EXPECT_EQ(ending.exit_code, 0) << entry.path() << ": " << ending.err;
-  }
+TEST(HostileFiles, TheCorpusIsThere) {
+  ASSERT_TRUE(fs::exists(corpus / "torch_file")) << "run tests/hostile/make_hostile_corpus.py " << corpus.string();
 }
 
 }  // namespace

@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "golden.h"
+#include "igpt/backend/backend.h"
 #include "igpt/error.h"
-#include "igpt/ops/autocast.h"
+#include "igpt/model/autocast.h"
 #include "igpt/training/flat_adam.h"
 
 namespace igpt {
@@ -51,7 +52,7 @@ TEST(ImageGPT, ActivationCheckpointingChangesNothingInBf16) {
     model->set_activation_checkpointing(checkpointing);
     torch::Tensor loss;
     {
-      const ops::Bf16Autocast autocast(torch::kCPU, true);
+      const Bf16Autocast autocast(torch::kCPU, true);
       loss = generative_loss(model->forward(x).to(torch::kFloat32), x);
     }
     loss.backward();
@@ -74,14 +75,14 @@ TEST_P(ImageGPTGolden, ClassLogitsAndGradientsEqualPyTorch) {
 TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {
   const Golden golden(GetParam());
   auto model = golden.model();
-  training::FlatAdam adam(model->parameters(), {});
+  training::FlatAdam adam(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
+  const auto backend = backend::make_libtorch_backend(model);
   const auto x = golden.tensor("x");
   const auto expected = golden.tensor("training_losses");
   for (int64_t step = 0; step < expected.size(0); ++step) {
     adam.zero_grad();
-    const auto loss = generative_loss(model->forward(x[step]), x[step]);
+    const auto loss = backend->add_gradients(x[step], {}, {}, /*scale=*/1, adam.gradients());
     EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
-    loss.backward();
     adam.step(/*learning_rate=*/0.01);
   }
   auto parameters = model->named_parameters();
@@ -92,14 +93,14 @@ TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {
 TEST_P(ImageGPTGolden, TenClassifierTrainingLossesEqualPyTorch) {
   const Golden golden(GetParam());
   auto model = golden.model();
-  training::FlatAdam adam(model->parameters(), {});
+  training::FlatAdam adam(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
+  const auto backend = backend::make_libtorch_backend(model);
   const auto x = golden.tensor("x"), y = golden.tensor("y");
   const auto expected = golden.tensor("class_training_losses");
   for (int64_t step = 0; step < expected.size(0); ++step) {
     adam.zero_grad();
-    const auto loss = torch::nn::functional::cross_entropy(model->classify(x[step]), y[step]);
+    const auto loss = backend->add_gradients(x[step], y[step], {.classify = true}, /*scale=*/1, adam.gradients());
     EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
-    loss.backward();
     adam.step(/*learning_rate=*/0.01);
   }
 }
@@ -162,22 +163,11 @@ TEST(ImageGPT, ContradictingOptionsNameTheOption) {
   EXPECT_THROW(ImageGPT(ImageGPTOptions{.num_vocab = 16, .palette = {1, 2, 3}}), UsageError);
 }
 
-TEST(Quantizer, SixteenGreysRoundDownAsTheOriginal) {
-  const Quantizer quantizer;
-  const auto bytes = torch::arange(256, torch::kInt64).to(torch::kUInt8);
-  const auto tokens = quantizer->encode(bytes.unsqueeze(1));
-  for (int64_t byte = 0; byte < 256; ++byte) EXPECT_EQ(tokens[byte].item<int64_t>(), byte / 17);
-  const auto pixels = quantizer->decode(torch::arange(16));
-  for (int64_t token = 0; token < 16; ++token) EXPECT_EQ(pixels[token][0].item<int64_t>(), token * 17);
-  EXPECT_THROW(quantizer->decode(torch::tensor({16})), InputError);
-}
-
-TEST(Quantizer, ColoursGoToTheNearest) {
-  const auto palette = torch::tensor({{0, 0, 0}, {255, 0, 0}, {0, 0, 255}}, torch::kUInt8);
-  const Quantizer quantizer(QuantizerOptions{3, palette});
-  const auto pixels = torch::tensor({{{10, 20, 30}, {200, 30, 20}}, {{60, 0, 190}, {255, 0, 0}}}, torch::kUInt8);
-  EXPECT_TRUE(torch::equal(quantizer->encode(pixels), torch::tensor({{0, 1}, {2, 1}}, torch::kInt64)));
-  EXPECT_TRUE(torch::equal(quantizer->decode(torch::tensor({1})), torch::tensor({{255, 0, 0}}, torch::kUInt8)));
+TEST(ImageGPT, PaletteIsThatOfItsOptionsOrEvenlySpacedGreys) {
+  EXPECT_TRUE(torch::equal(ImageGPT()->palette().squeeze(1).to(torch::kInt64), torch::arange(16) * 17));
+  const ImageGPT colours(
+      ImageGPTOptions{.num_layers = 1, .num_vocab = 2, .channels = 3, .palette = {1, 2, 3, 250, 251, 252}});
+  EXPECT_TRUE(torch::equal(colours->palette(), torch::tensor({{1, 2, 3}, {250, 251, 252}}, torch::kUInt8)));
 }
 
 }  // namespace

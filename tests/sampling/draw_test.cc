@@ -16,7 +16,7 @@ namespace {
 using ::testing::ElementsAre;
 
 // The share of [0, 1) that leads to each token, by bisection of its borders in a fine grid.
-std::vector<double> shares(const std::vector<float>& logits, const SamplingOptions& options) {
+std::vector<double> shares(const std::vector<float>& logits, const ops::SamplingOptions& options) {
   constexpr int grid = 200000;
   std::vector<double> share(logits.size());
   for (int i = 0; i < grid; ++i) share[static_cast<size_t>(draw(logits, options, (i + 0.5) / grid))] += 1.0 / grid;
@@ -42,7 +42,7 @@ TEST(Draw, FollowsTheSoftmax) {
 }
 
 TEST(Draw, TemperatureDividesTheLogits) {
-  SamplingOptions options;
+  ops::SamplingOptions options;
   options.temperature = 0.5;
   expect_near(shares(logits, options), softmax({1, -2, 4, 2, -6}));
   options.temperature = 1e-300;
@@ -53,7 +53,7 @@ TEST(Draw, TemperatureDividesTheLogits) {
 
 TEST(Draw, TopKKeepsTheLikeliest) {
   constexpr double none = -std::numeric_limits<double>::infinity();
-  SamplingOptions options;
+  ops::SamplingOptions options;
   options.top_k = 2;
   expect_near(shares(logits, options), softmax({none, none, 2, 1, none}));
   options.top_k = 100;
@@ -61,7 +61,7 @@ TEST(Draw, TopKKeepsTheLikeliest) {
 }
 
 TEST(Draw, TopKOfOneIsGreedyAndTakesTheLowestOfEquals) {
-  SamplingOptions options;
+  ops::SamplingOptions options;
   options.top_k = 1;
   for (const double u : {0.0, 0.5, 0.999999}) {
     EXPECT_EQ(draw(logits, options, u), 2);
@@ -71,7 +71,7 @@ TEST(Draw, TopKOfOneIsGreedyAndTakesTheLowestOfEquals) {
 
 TEST(Draw, TopPKeepsTheFewestTokensThatReachIt) {
   const std::vector<float> probabilities{std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
-  SamplingOptions options;
+  ops::SamplingOptions options;
   options.top_p = 0.65;  // 0.4 + 0.3
   expect_near(shares(probabilities, options), {0, 4.0 / 7, 0, 3.0 / 7});
   options.top_p = 0.75;  // 0.4 + 0.3 + 0.2
@@ -103,7 +103,7 @@ TEST(Draw, LogitsMustBeFinite) {
 TEST(Draw, ImpossibleOptionsAreNamed) {
   const auto complaint = [](double temperature, int64_t top_k, double top_p) -> std::string {
     try {
-      check(SamplingOptions{temperature, top_k, top_p, 0});
+      check(ops::SamplingOptions{temperature, top_k, top_p, 0});
     } catch (const UsageError& error) {
       return error.what();
     }

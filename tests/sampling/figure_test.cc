@@ -5,6 +5,9 @@
 namespace igpt::sampling {
 namespace {
 
+// The original's 16 greys.
+const torch::Tensor kGreys = (torch::arange(16) * 17).to(torch::kUInt8).unsqueeze(1);
+
 // Pixel (y, x) of a figure that is `columns` images wide, worked out one by one.
 TEST(Figure, EveryPixelIsWhereItBelongs) {
   const int64_t examples = 2, num_samples = 3, side = 4, context_rows = 1;
@@ -12,7 +15,7 @@ TEST(Figure, EveryPixelIsWhereItBelongs) {
   const auto originals = torch::randint(0, 16, {examples, side, side}, torch::kUInt8);
   const auto samples = torch::randint(0, 16, {examples, num_samples, side, side}, torch::kInt64);
   for (const int64_t scale : {1, 3}) {
-    const auto figure = completion_figure(Quantizer(), originals, samples, context_rows, static_cast<double>(scale));
+    const auto figure = completion_figure(kGreys, originals, samples, context_rows, static_cast<double>(scale));
     const int64_t tile = side * scale;
     ASSERT_EQ(figure.channels, 1);
     ASSERT_EQ(figure.height, examples * tile);
@@ -33,7 +36,7 @@ TEST(Figure, EveryPixelIsWhereItBelongs) {
 
 TEST(Figure, ColoursStayTogether) {
   const auto palette = torch::tensor({10, 20, 30, 40, 50, 60}, torch::kUInt8).view({2, 3});
-  const auto figure = completion_figure(Quantizer(QuantizerOptions{2, palette}), torch::tensor({{{1, 0}, {0, 1}}}),
+  const auto figure = completion_figure(palette, torch::tensor({{{1, 0}, {0, 1}}}),
                                         torch::empty({1, 0, 2, 2}, torch::kInt64), /*context_rows=*/1, /*scale=*/1);
   EXPECT_EQ(figure.channels, 3);
   EXPECT_EQ(figure.pixels, (std::vector<uint8_t>{40, 50, 60, 10, 20, 30, 40, 50, 60, 10, 20, 30,  //
@@ -43,9 +46,9 @@ TEST(Figure, ColoursStayTogether) {
 TEST(Figure, TheWholeImageOrNothingMayBeContext) {
   const auto original = torch::full({1, 2, 2}, 15, torch::kInt64);
   const auto samples = torch::empty({1, 0, 2, 2}, torch::kInt64);
-  const auto whole = completion_figure(Quantizer(), original, samples, /*context_rows=*/2, 1);
+  const auto whole = completion_figure(kGreys, original, samples, /*context_rows=*/2, 1);
   EXPECT_EQ(whole.pixels, std::vector<uint8_t>(8, 255));
-  const auto none = completion_figure(Quantizer(), original, samples, /*context_rows=*/0, 1);
+  const auto none = completion_figure(kGreys, original, samples, /*context_rows=*/0, 1);
   EXPECT_EQ(none.pixels, (std::vector<uint8_t>{0, 0, 255, 255, 0, 0, 255, 255}));
 }
 

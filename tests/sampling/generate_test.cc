@@ -6,8 +6,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "igpt/backend/devices.h"
 #include "igpt/error.h"
-#include "igpt/ops/device.h"
 #include "igpt/sampling/philox.h"
 
 namespace igpt::sampling {
@@ -40,7 +40,7 @@ Tensor random_context(int64_t images, int64_t given) {
 
 // The whole sequence through the model for every pixel: no cache, no chunks.
 Tensor drawn_naively(ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
-                     const SamplingOptions& options) {
+                     const ops::SamplingOptions& options) {
   const torch::NoGradGuard no_gradients;
   const int64_t length = model->options().sequence_length();
   auto tokens = torch::zeros({context.size(0), length}, torch::kInt64);
@@ -48,11 +48,11 @@ Tensor drawn_naively(ImageGPT& model, const Tensor& context, const std::vector<u
   for (int64_t position = context.size(1); position < length; ++position) {
     const auto next_logits = model->forward(tokens).select(1, position).contiguous();  // (N, V)
     for (int64_t n = 0; n < tokens.size(0); ++n) {
-      const double u = uniform(static_cast<uint64_t>(options.seed), streams[static_cast<size_t>(n)],
-                               static_cast<uint64_t>(position));
-      tokens[n][position] =
-          draw({next_logits.data_ptr<float>() + n * next_logits.size(1), static_cast<size_t>(next_logits.size(1))},
-               options, u);
+      const double u = sampling::uniform(static_cast<uint64_t>(options.seed), streams[static_cast<size_t>(n)],
+                                         static_cast<uint64_t>(position));
+      tokens[n][position] = sampling::draw(
+          {next_logits.data_ptr<float>() + n * next_logits.size(1), static_cast<size_t>(next_logits.size(1))}, options,
+          u);
     }
   }
   return tokens;
@@ -60,7 +60,7 @@ Tensor drawn_naively(ImageGPT& model, const Tensor& context, const std::vector<u
 
 struct Case {
   int64_t images, given;
-  SamplingOptions options;
+  ops::SamplingOptions options;
   int64_t embed_dim = 8;
   const char* arch = kOriginalArch;
   std::optional<bool> final_norm = {};
@@ -137,7 +137,7 @@ INSTANTIATE_TEST_SUITE_P(, GenerateThreads, ::testing::Values(1, 2, 4));
 TEST(Generate, TheSeedMatters) {
   auto model = small_model();
   const auto nothing = torch::empty({2, 0}, torch::kInt64);
-  SamplingOptions one, two;
+  ops::SamplingOptions one, two;
   two.seed = 1;
   EXPECT_FALSE(torch::equal(generate(model, nothing, streams(2), one), generate(model, nothing, streams(2), two)));
 }
@@ -216,9 +216,9 @@ TEST(Generate, WeightsThatAreNotFiniteAreNamed) {
 }
 
 TEST(Generate, GreedyImagesAreThoseOfTheCPU_CUDA) {
-  const auto device = ops::choose_device("auto");
+  const auto device = backend::prepare_device("auto", /*threads=*/0, {});
   if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device";
-  SamplingOptions greedy;
+  ops::SamplingOptions greedy;
   greedy.top_k = 1;
   auto model = small_model();
   const auto context = random_context(5, 18);

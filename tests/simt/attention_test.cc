@@ -28,9 +28,7 @@ struct Case {
 };
 
 const char* name_of(AttentionPrecision precision) {
-  return precision == AttentionPrecision::fp32         ? "fp32"
-         : precision == AttentionPrecision::split_bf16 ? "split_bf16"
-                                                       : "bf16";
+  return precision == AttentionPrecision::fp32 ? "fp32" : precision == AttentionPrecision::bf16x3 ? "bf16x3" : "bf16";
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -40,7 +38,7 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 
 /// Of outputs and gradients, by norm.
 double limit(const Case& c) {
-  return c.precision == AttentionPrecision::fp32 ? 3e-6 : c.precision == AttentionPrecision::split_bf16 ? 2e-5 : 5e-3;
+  return c.precision == AttentionPrecision::fp32 ? 3e-6 : c.precision == AttentionPrecision::bf16x3 ? 2e-5 : 5e-3;
 }
 
 /// Of the log-sum-exp, absolute.
@@ -118,8 +116,8 @@ struct Attention {
 
   template <class T>
   Heads<T> heads(Buffer<float>& buffer, int part, int parts) const {
-    const int64_t row = int64_t{parts} * c.heads * c.head_dim;
-    return {buffer.data() + int64_t{part} * c.heads * c.head_dim, row * c.length, c.head_dim, row};
+    const int row = parts * c.heads * c.head_dim;
+    return {buffer.data() + int64_t{part} * c.heads * c.head_dim, int64_t{row} * c.length, c.head_dim, row};
   }
   AttentionSizes sizes() const { return {c.batch, c.heads, c.length, c.head_dim, scale}; }
 
@@ -238,7 +236,7 @@ TEST_P(CudaAttention, IsTheSameBitsInAnotherOrderAndInChunks) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const auto precision : {AttentionPrecision::fp32, AttentionPrecision::split_bf16, AttentionPrecision::bf16})
+  for (const auto precision : {AttentionPrecision::fp32, AttentionPrecision::bf16x3, AttentionPrecision::bf16})
     for (const int head_dim : {8, 16, 32})
       for (const auto logits : {Logits::ordinary, Logits::huge}) {
         for (const int length : {1, 15, 16, 17, 33}) all.push_back({2, 2, length, head_dim, logits, precision});
@@ -258,7 +256,7 @@ TEST(CudaAttentionLogits, OfBothPassesAreTheSameBits) {
       if (head_dim == 8 && kind == 8) continue;  // halves of a product are added in turn, in another order
       SCOPED_TRACE(::testing::Message() << head_dim << " columns, " << kind << " products at a time");
       simt::set_tensor_cores(kind);
-      Attention attention({16, 4, 16, head_dim, Logits::all_huge, AttentionPrecision::split_bf16});
+      Attention attention({16, 4, 16, head_dim, Logits::all_huge, AttentionPrecision::bf16x3});
       attention.run();
       if (HasFatalFailure()) return;
       const auto d_qkv = attention.d_qkv.values();
@@ -298,7 +296,7 @@ TEST(CudaAttentionArguments, WhatHasNoKernelIsRefusedInWords) {
   other.q.row_stride += 1;
   EXPECT_THAT(refused(other), ::testing::HasSubstr("multiples of 16 bytes"));
   other = good;
-  other.q.data += 1;
+  other.q.data = simt::address(other.q.data) + 1;
   EXPECT_THAT(refused(other), ::testing::HasSubstr("multiples of 16 bytes"));
 }
 

@@ -25,7 +25,7 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 }
 
 std::vector<float> block_weights(int embed) {
-  auto weights = drawn(static_cast<size_t>(block_floats(embed)), 7, 1.0 / std::sqrt(embed));
+  auto weights = drawn(static_cast<size_t>(BlockSizes(1, embed).parameters), 7, 1.0 / std::sqrt(embed));
   const auto p = block_parameters(weights.data(), embed);
   for (float* gain : {p.ln_1_weight, p.ln_2_weight})
     for (int i = 0; i < embed; ++i) gain[i] += 1.0f;
@@ -56,25 +56,26 @@ struct Block {
         d_mid("d_mid", size()),
         d_attended("d_attended", size()),
         dx("dx", size()),
-        sums("sums", static_cast<size_t>(block_parts(sizes) * block_floats(c.embed))) {}
+        sums("sums", static_cast<size_t>(parts_of(c.tokens, c.embed) * sizes.parameters)) {}
 
   size_t size() const { return static_cast<size_t>(sizes.tokens * sizes.embed); }
 
   void run() {
-    ASSERT_STREQ(qkv_forward({sizes, weights.data(), x.data(), qkv.data()}), nullptr);
-    ASSERT_STREQ(mlp_forward({sizes, weights.data(), x.data(), attended.data(), mid.data(), out.data()}), nullptr);
-    ASSERT_STREQ(mlp_backward({sizes, weights.data(), mid.data(), attended.data(), d_out.data(), d_mid.data(),
-                               d_attended.data(), sums.data()}),
+    const auto w = block_arrays<const float>(weights.data(), sizes.embed);
+    const auto s = block_arrays(sums.data(), sizes.embed);
+    ASSERT_STREQ(qkv_forward({sizes, w, x.data(), qkv.data()}), nullptr);
+    ASSERT_STREQ(out_proj_mlp_forward({sizes, w, x.data(), attended.data(), mid.data(), out.data()}), nullptr);
+    ASSERT_STREQ(out_proj_mlp_backward(
+                     {sizes, w, s, mid.data(), attended.data(), d_out.data(), d_mid.data(), d_attended.data()}),
                  nullptr);
-    ASSERT_STREQ(qkv_backward({sizes, weights.data(), x.data(), d_qkv.data(), d_mid.data(), dx.data(), sums.data()}),
-                 nullptr);
+    ASSERT_STREQ(qkv_backward({sizes, w, s, x.data(), d_qkv.data(), d_mid.data(), dx.data()}), nullptr);
     simt::wait_for_device();
   }
 
   /// The gradients: the sums of the parts.
   Doubles gradients() {
     const auto& values = sums.values();
-    Doubles total(static_cast<size_t>(block_floats(sizes.embed)));
+    Doubles total(static_cast<size_t>(sizes.parameters));
     for (size_t i = 0; i < values.size(); ++i) total[i % total.size()] += values[i];
     return total;
   }
@@ -83,7 +84,7 @@ struct Block {
 class CudaBlock : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    const int shared_bytes = block_shared_bytes({GetParam().tokens, GetParam().embed});
+    const int shared_bytes = block_shared_bytes(GetParam().embed);
     if (const auto cause = simt::why_not_here(shared_bytes); !cause.empty()) GTEST_SKIP() << cause;
     simt::set_order(1);
   }
@@ -158,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaBlock, ::testing::ValuesIn(cases()), ::testi
 TEST(CudaBlockParts, ABlockThatHasSeveralTilesAddsThemUp) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   Block block({8, 400 * 32 + 25, false});  // tiles of 32, two for each of 200 blocks and one for the last
-  ASSERT_EQ(block_parts(block.sizes), 201);
+  ASSERT_EQ(parts_of(block.sizes.tokens, 8), 201);
   block.run();
   EXPECT_EQ(block.dx.unwritten() + block.sums.unwritten(), 0);
   BlockReference expected(block.weight_values, 8, false);
@@ -173,10 +174,11 @@ TEST(CudaBlockParts, ABlockThatHasSeveralTilesAddsThemUp) {
 
 TEST(CudaBlockArguments, WhatHasNoKernelIsRefusedInWords) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
-  EXPECT_TRUE(block_supports({1, 16}));
+  EXPECT_TRUE(dense_supports(1, 16));
   for (const BlockSizes& sizes : {BlockSizes{1, 68}, BlockSizes{1, 18}, BlockSizes{0, 16}, BlockSizes{1, 0}}) {
-    EXPECT_FALSE(block_supports(sizes));
-    for (const char* cause : {qkv_forward({sizes}), mlp_forward({sizes}), mlp_backward({sizes}), qkv_backward({sizes})})
+    EXPECT_FALSE(dense_supports(sizes.tokens, sizes.embed));
+    for (const char* cause :
+         {qkv_forward({sizes}), out_proj_mlp_forward({sizes}), out_proj_mlp_backward({sizes}), qkv_backward({sizes})})
       EXPECT_THAT(cause, ::testing::HasSubstr("sizes"));
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <random>
+#include <unordered_map>
 
 #include "simt/fiber.h"
 
@@ -51,6 +52,7 @@ struct Machine {
   const std::function<void()>* kernel = nullptr;
   std::string fault;
   std::vector<CheckedMemory*> global;
+  std::unordered_map<const void*, CheckedMemory*> found;  // by find_global()
 };
 
 Machine& machine() {
@@ -238,13 +240,17 @@ CheckedMemory* take_shared(const char* name, size_t count, size_t element_bytes)
 
 void register_global(CheckedMemory* memory) {
   machine().global.push_back(memory);
+  machine().found.clear();
 }
 void forget_global(CheckedMemory* memory) {
   std::erase(machine().global, memory);
+  machine().found.clear();
 }
 CheckedMemory* find_global(const void* at) {
+  CheckedMemory*& found = machine().found[at];
+  if (found) return found;
   for (CheckedMemory* memory : machine().global)
-    if (at >= memory->base() && at < memory->base() + memory->bytes()) return memory;
+    if (at >= memory->base() && at < memory->base() + memory->bytes()) return found = memory;
   throw Fault("a pointer to no buffer was given to a kernel");
 }
 

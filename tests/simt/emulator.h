@@ -19,7 +19,6 @@
 #include "src/ops/cuda/simt_launch.h"
 
 #define SIMT_DEVICE inline
-#define SIMT_ANYWHERE inline
 #define SIMT_ARGUMENT const
 #define SIMT_KERNEL(...) void
 
@@ -128,7 +127,7 @@ void store_as(ptr<T> p, V v) {
   std::memcpy(p.at_, &v, sizeof v);
 }
 
-class Arena {
+class SharedArena {
  public:
   template <class T>
   ptr<T> take(int count, const char* name) {
@@ -180,6 +179,27 @@ Buffer<T>::~Buffer() {
 template <class T>
 ptr<T> device_ptr(T* host_side) {
   return {host_side, host_side ? find_global(host_side) : nullptr};
+}
+
+template <class T>
+Global<T>::operator ptr<T>() const {
+  return device_ptr(address_);
+}
+template <class T>
+Global<T>::operator ptr<const T>() const requires(!std::is_const_v<T>) {
+  return device_ptr(address_);
+}
+template <class T>
+ptr<T> Global<T>::operator+(int64_t i) const {
+  return device_ptr(address_) + i;
+}
+template <class T>
+Reference<T> Global<T>::operator[](int64_t i) const {
+  return device_ptr(address_)[i];
+}
+template <class T>
+Reference<T> Global<T>::operator*() const {
+  return *device_ptr(address_);
 }
 
 // ---- warp-wide operations: each lane brings a value, and none goes on before the last has come

@@ -37,7 +37,7 @@ constexpr int kThreads = 128, kCount = 300;
 
 /// sums[block] = the sum of the block's 128 values, by a tree in shared memory.
 void sum_kernel(ptr<const float> values, ptr<float> sums, Bug bug) {
-  Arena arena;
+  SharedArena arena;
   const auto tree = arena.take<float>(bug == Bug::different_arrays && thread() == 9 ? kThreads - 4 : kThreads, "tree");
   const auto of_warps = arena.take<float>(bug == Bug::too_little_shared_memory ? 1000 : 4, "of_warps");
   const int t = thread(), i = block() * kThreads + t;
@@ -176,7 +176,7 @@ struct Step {
 };
 
 void interpret(const std::vector<Step>& program, ptr<uint16_t> global, bool use_global) {
-  Arena arena;
+  SharedArena arena;
   const auto shared = arena.take<uint16_t>(4, "words");
   if (thread() < 4) shared[thread()] = uint16_t{0};
   sync_threads();

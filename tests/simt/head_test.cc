@@ -54,11 +54,11 @@ struct HeadRun {
         nats("nats", rows()),
         logits("logits", rows() * c.outputs),
         dx("dx", size()),
-        sums("sums",
-             static_cast<size_t>(pooled ? c.images * classifier_sums(sizes) : head_parts(sizes) * head_sums(sizes))) {}
+        sums("sums", static_cast<size_t>(pooled ? c.images * (sizes.weights + c.outputs)
+                                                : parts_of(sizes.tokens, c.embed) * sizes.weights)) {}
 
-  size_t size() const { return static_cast<size_t>(sizes.tokens() * sizes.embed); }
-  size_t rows() const { return static_cast<size_t>(pooled ? sizes.images : sizes.tokens()); }
+  size_t size() const { return static_cast<size_t>(sizes.tokens * sizes.embed); }
+  size_t rows() const { return static_cast<size_t>(pooled ? sizes.images : sizes.tokens); }
 
   void run() {
     const char* const cause = pooled
@@ -177,7 +177,7 @@ TEST(CudaHeadParts, ABlockThatHasSeveralTilesAddsThemUp) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   for (const bool norm : {false, true}) {
     HeadRun run({1, 400 * 32 + 25, 8, 5, norm}, /*pool=*/false);  // tiles of 32, two for each of 200 blocks, one more
-    ASSERT_EQ(head_parts(run.sizes), 201);
+    ASSERT_EQ(parts_of(run.sizes.tokens, 8), 201);
     run.run();
     compare(run);
   }

@@ -173,7 +173,7 @@ TEST_F(EmulatedTensorCores, AreNotThereBeforeAmpere) {
 }
 
 void load(ptr<uint32_t> wrong) {
-  Arena arena;
+  SharedArena arena;
   const auto rows = arena.take<uint16_t>(32 * 8, "rows");
   for (int i = 0; i < 8; ++i) rows[lane() * 8 + i] = static_cast<uint16_t>(lane() * 8 + i);
   sync_warp();

@@ -277,7 +277,7 @@ struct ModelReference {
       };
       for_position_rows(shape, s, [&](int r) { row(at_.position_embeddings, r); });
       const EmbeddingSizes sizes(shape, images);
-      for (int k = 0; k < sizes.tables(); ++k)
+      for (int k = 0; k < sizes.tables; ++k)
         row(sizes.first_table(at_),
             k * (shape.num_vocab + 1) + neighbour_row(shape, &tokens[static_cast<size_t>(token - s)], s, k));
     }

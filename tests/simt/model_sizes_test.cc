@@ -42,8 +42,7 @@ void expect_no_error_left() {}
 #endif
 
 /// Of a head that wants 94 KB of shared memory for a block, or little.
-const char* logits_of(simt::Buffer<float>& weight, simt::Buffer<float>& x, simt::Buffer<float>& logits,
-                      int outputs) {
+const char* logits_of(simt::Buffer<float>& weight, simt::Buffer<float>& x, simt::Buffer<float>& logits, int outputs) {
   Head head{{1, 1, 32, outputs}, nullptr, weight.data(), x.data(), nullptr};
   head.logits = logits.data();
   return cuda::head(head);

@@ -80,8 +80,8 @@ class CudaSampler : public ::testing::TestWithParam<Case> {
 int other_draws(Samples& samples, const std::vector<uint8_t>& tokens) {
   const Case& c = samples.c;
   const auto& logits = samples.logits.values();
-  const sampling::SamplingOptions options{c.options.temperature, c.options.top_k, c.options.top_p,
-                                          static_cast<int64_t>(c.options.seed)};
+  const ops::SamplingOptions options{c.options.temperature, c.options.top_k, c.options.top_p,
+                                     static_cast<int64_t>(c.options.seed)};
   int others = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     const uint64_t at = i % static_cast<size_t>(c.shape.sequence_length),

@@ -28,7 +28,7 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.name;
 }
 
-/// A step with each of its arrays a buffer of its own.
+/// A model's passes, each of their arrays a buffer of its own.
 struct Step {
   Case c;
   std::vector<float> weight_values;
@@ -38,7 +38,7 @@ struct Step {
   Buffer<int64_t> labels;
   std::vector<std::unique_ptr<Buffer<float>>> floats;
   std::map<std::string, std::unique_ptr<Buffer<double>>> doubles;
-  TrainStep step;
+  ModelPasses passes;
 
   explicit Step(const Case& of)
       : c(of),
@@ -49,8 +49,8 @@ struct Step {
         gradients("gradients", std::vector<float>(weight_values.size())),
         tokens("tokens", token_values),
         labels("labels", label_values()),
-        step(c.shape, c.images, c.precision,
-             [this](const char* name, int64_t count, int64_t bytes) { return allocate(name, count, bytes); }) {}
+        passes(c.shape, c.images, c.precision,
+               [this](const char* name, int64_t count, int64_t bytes) { return allocate(name, count, bytes); }) {}
 
   std::vector<int64_t> label_values() const {
     std::vector<int64_t> values;
@@ -65,16 +65,10 @@ struct Step {
     return floats.emplace_back(std::make_unique<Buffer<float>>(name, static_cast<size_t>(count)))->data();
   }
   void generative(double scale = 1) {
-    ASSERT_STREQ(step.generative(tokens.data(), weights.data(), scale, gradients.data(), nullptr), nullptr);
+    ASSERT_STREQ(passes.generative(tokens.data(), weights.data(), scale, gradients.data(), nullptr), nullptr);
     simt::wait_for_device();
   }
   double loss() { return doubles["loss"]->values()[0]; }
-
-  cpu::ModelShape cpu_shape() const {
-    const ModelShape& s = c.shape;
-    return {s.embed_dim,   s.num_heads,  s.num_layers, s.sequence_length, s.num_vocab,
-            s.num_classes, s.neighbours, s.pre_norm,   s.final_norm};
-  }
 };
 
 /// Error of each parameter's gradient by norm, the largest; of the exponents' precision.
@@ -94,7 +88,7 @@ void expect_gradients(Step& step, const testing::Doubles& expected) {
   }
 }
 
-class CudaTrainStep : public ::testing::TestWithParam<Case> {
+class CudaModelPasses : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
@@ -106,7 +100,7 @@ class CudaTrainStep : public ::testing::TestWithParam<Case> {
   }
 };
 
-TEST_P(CudaTrainStep, HasTheLossAndTheGradientsOfDoublePrecision) {
+TEST_P(CudaModelPasses, HasTheLossAndTheGradientsOfDoublePrecision) {
   Step step(GetParam());
   step.generative();
   if (HasFatalFailure()) return;
@@ -115,7 +109,7 @@ TEST_P(CudaTrainStep, HasTheLossAndTheGradientsOfDoublePrecision) {
   expect_gradients(step, expected.gradients);
 }
 
-TEST_P(CudaTrainStep, IsTheSameBitsInAnotherOrder) {
+TEST_P(CudaModelPasses, IsTheSameBitsInAnotherOrder) {
   Step step(GetParam()), other(GetParam());
   step.generative();
   simt::set_order(2);
@@ -130,20 +124,20 @@ std::vector<Case> cases() {
   using testing::with_final_norm;
   return {{"Raster", raster_shape(5, 16, 2, 2, 16), 3},
           {"RasterWide", raster_shape(4, 64, 2, 1, 33), 2},
-          {"RasterSplitBf16", raster_shape(5, 16, 2, 2, 16), 2, AttentionPrecision::split_bf16},
+          {"RasterBf16x3", raster_shape(5, 16, 2, 2, 16), 2, AttentionPrecision::bf16x3},
           {"Plane", plane_shape(6, 16, 2, 2, 16), 2},
           {"PlaneOdd", plane_shape(5, 24, 3, 1, 10), 3},
           {"RasterFinalNorm", with_final_norm(raster_shape(5, 16, 2, 2, 16)), 3},
           {"RasterFinalNormOdd", with_final_norm(raster_shape(4, 24, 3, 1, 10)), 2},
           {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2}};
 }
-INSTANTIATE_TEST_SUITE_P(Cases, CudaTrainStep, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Cases, CudaModelPasses, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
 
-class CudaTrainStepBesideTheCpu : public CudaTrainStep {};
+class CudaModelPassesBesideTheCpu : public CudaModelPasses {};
 
-TEST_P(CudaTrainStepBesideTheCpu, AddsTheSameGradientsTwice) {
+TEST_P(CudaModelPassesBesideTheCpu, AddsTheSameGradientsTwice) {
   Step step(GetParam());
-  cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+  cpu::FusedStep on_cpu(step.c.shape, /*threads=*/1);
   std::vector<float> gradients(step.weight_values.size());
   double loss = 0;
   for (const float scale : {1.0f, 0.5f}) {
@@ -154,15 +148,15 @@ TEST_P(CudaTrainStepBesideTheCpu, AddsTheSameGradientsTwice) {
   expect_gradients(step, {gradients.begin(), gradients.end()});
 }
 
-TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassifierWithAndWithoutTheGenerativeLoss) {
+TEST_P(CudaModelPassesBesideTheCpu, HasTheSameClassifierWithAndWithoutTheGenerativeLoss) {
   for (const double weight : {0.0, 0.3}) {
     Step step(GetParam());
-    cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+    cpu::FusedStep on_cpu(step.c.shape, /*threads=*/1);
     std::vector<float> gradients(step.weight_values.size());
     const double loss = on_cpu.classifier(step.token_values, step.label_values(), step.weight_values, 0.5f, gradients,
                                           static_cast<float>(weight));
-    ASSERT_STREQ(step.step.classifier(step.tokens.data(), step.labels.data(), step.weights.data(), 0.5, weight,
-                                      step.gradients.data(), nullptr),
+    ASSERT_STREQ(step.passes.classifier(step.tokens.data(), step.labels.data(), step.weights.data(), 0.5, weight,
+                                        step.gradients.data(), nullptr),
                  nullptr);
     simt::wait_for_device();
     EXPECT_NEAR(step.loss(), loss, 2e-6 * loss);
@@ -170,20 +164,21 @@ TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassifierWithAndWithoutTheGenerativ
   }
 }
 
-TEST_P(CudaTrainStepBesideTheCpu, HasTheSameClassLogits) {
+TEST_P(CudaModelPassesBesideTheCpu, HasTheSameClassLogits) {
   Step step(GetParam());
-  cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+  cpu::FusedStep on_cpu(step.c.shape, /*threads=*/1);
   std::vector<float> logits(static_cast<size_t>(step.c.images * 10));
   on_cpu.class_logits(step.token_values, step.weight_values, logits);
   Buffer<float> class_logits("class logits", logits.size());
-  ASSERT_STREQ(step.step.class_logits(step.tokens.data(), step.weights.data(), class_logits.data(), nullptr), nullptr);
+  ASSERT_STREQ(step.passes.class_logits(step.tokens.data(), step.weights.data(), class_logits.data(), nullptr),
+               nullptr);
   simt::wait_for_device();
   EXPECT_LT(testing::relative_error(class_logits.values(), {logits.begin(), logits.end()}), 2e-6);
 }
 
-TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
+TEST_P(CudaModelPassesBesideTheCpu, EvaluatesTheSame) {
   Step step(GetParam());
-  cpu::FusedStep on_cpu(step.cpu_shape(), /*threads=*/1);
+  cpu::FusedStep on_cpu(step.c.shape, /*threads=*/1);
   std::vector<double> nats(static_cast<size_t>(step.c.images));
   std::vector<float> logits(step.token_values.size() * static_cast<size_t>(step.c.shape.num_vocab));
   on_cpu.nats(step.token_values, step.weight_values, nats);
@@ -191,7 +186,7 @@ TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
   Buffer<float> computed("logits", logits.size());
   Buffer<double> computed_nats("nats", nats.size());
   ASSERT_STREQ(
-      step.step.evaluate(step.tokens.data(), step.weights.data(), computed_nats.data(), computed.data(), nullptr),
+      step.passes.evaluate(step.tokens.data(), step.weights.data(), computed_nats.data(), computed.data(), nullptr),
       nullptr);
   simt::wait_for_device();
   EXPECT_LT(testing::relative_error(computed_nats.values(), nats), 2e-6);
@@ -199,7 +194,7 @@ TEST_P(CudaTrainStepBesideTheCpu, EvaluatesTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Cases, CudaTrainStepBesideTheCpu,
+    Cases, CudaModelPassesBesideTheCpu,
     ::testing::Values(Case{"S25_D16", testing::raster_shape(5, 16, 2, 2, 16), 2},
                       Case{"S36_D32", testing::raster_shape(6, 32, 2, 1, 10), 2},
                       Case{"FinalNorm_S25_D16", testing::with_final_norm(testing::raster_shape(5, 16, 2, 2, 16)), 2},
@@ -211,7 +206,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 #ifndef IGPT_ON_GPU
 // No kernel asks for more than model_supports() knows of, and one for as much.
-TEST(EmulatedTrainStep, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
+TEST(EmulatedModelPasses, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
   for (const bool tensor_cores : {false, true})
     for (const ModelShape& shape : {testing::raster_shape(2, 16, 2, 1, 16), testing::raster_shape(2, 16, 1, 1, 255),
                                     testing::raster_shape(2, 32, 1, 1, 16), testing::raster_shape(2, 32, 4, 1, 200),
@@ -222,10 +217,10 @@ TEST(EmulatedTrainStep, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
       ASSERT_TRUE(supported(least) && !supported(least - 1));
       SCOPED_TRACE(::testing::Message() << "D " << shape.embed_dim << ", V " << shape.num_vocab << ": " << least
                                         << " bytes");
-      Step step({"", shape, 1, tensor_cores ? AttentionPrecision::split_bf16 : AttentionPrecision::fp32});
+      Step step({"", shape, 1, tensor_cores ? AttentionPrecision::bf16x3 : AttentionPrecision::fp32});
       const auto cause = [&](int bytes) {
         simt::device().shared_bytes = bytes;
-        return step.step.generative(step.tokens.data(), step.weights.data(), 1, step.gradients.data(), nullptr);
+        return step.passes.generative(step.tokens.data(), step.weights.data(), 1, step.gradients.data(), nullptr);
       };
       EXPECT_STREQ(cause(least), nullptr);
       EXPECT_NE(cause(least - 1), nullptr);
@@ -245,7 +240,8 @@ TEST(CudaTraining, LowersTheLoss) {
   std::vector<double> losses;
   for (int i = 0; i < 10; ++i) {
     Buffer<float> gradients("gradients", zeros);
-    ASSERT_STREQ(step.step.generative(step.tokens.data(), step.weights.data(), 1, gradients.data(), nullptr), nullptr);
+    ASSERT_STREQ(step.passes.generative(step.tokens.data(), step.weights.data(), 1, gradients.data(), nullptr),
+                 nullptr);
     AdamUpdate update{static_cast<int64_t>(count),
                       step.weights.data(),
                       exp_avg.data(),

@@ -5,9 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "igpt/model/autocast.h"
 #include "igpt/model/image_gpt.h"
-#include "igpt/ops/autocast.h"
-#include "igpt/ops/kernels.h"
+#include "igpt/ops/kernel_choice.h"
 
 namespace igpt::training {
 namespace {
@@ -60,7 +60,7 @@ TEST_P(PlannedMemory, IsWhatAStepTakes) {
   model->set_activation_checkpointing(c.checkpointing);
   const auto x = torch::randint(c.num_vocab, {4, 256}, torch::kUInt8);
   const auto loss = [&] {
-    const ops::Bf16Autocast autocast(torch::kCPU, options.precision == "bf16");
+    const Bf16Autocast autocast(torch::kCPU, options.precision == "bf16");
     return generative_loss(model->forward(x).to(torch::kFloat32), x);
   };
   const auto step = [&] { loss().backward(); };

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <set>
 
-#include "igpt/ops/flat_parameters.h"
+#include "igpt/model/flat_parameters.h"
 #include "igpt/training/augment.h"
+#include "igpt/training/ema.h"
 #include "igpt/training/flat_adam.h"
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
-#include "igpt/training/weight_average.h"
 
 namespace igpt::training {
 namespace {
@@ -65,16 +65,15 @@ TEST(Split, TakesATenthForValidationByTheSeedAlone) {
 }
 
 TEST(FlatAdam, ClipsToTheCommonNorm) {
-  auto a = torch::zeros({2}, torch::requires_grad()), b = torch::zeros({1}, torch::requires_grad());
-  FlatAdam adam({a, b}, {});
-  (3 * a.sum() + 4 * b.sum()).backward();  // gradients 3, 3, 4
+  FlatAdam adam(torch::zeros({3}), {{"a", {2}, 0}, {"b", {1}, 2}}, {});
+  adam.gradients().copy_(torch::tensor({3, 3, 4}));
   const auto norm = adam.clip_grad_norm(1.0);
   EXPECT_NEAR(norm.item<double>(), std::sqrt(34), 1e-6);
   EXPECT_NEAR(adam.gradients().norm().item<double>(), 1.0, 1e-5);
-  EXPECT_NEAR(b.grad().item<double>() / a.grad()[0].item<double>(), 4.0 / 3, 1e-6);
-  (a.sum()).backward();
+  EXPECT_NEAR(adam.gradients()[2].item<double>() / adam.gradients()[0].item<double>(), 4.0 / 3, 1e-6);
+  adam.gradients().narrow(0, 0, 2).add_(1);
   adam.clip_grad_norm(100);  // below: untouched
-  EXPECT_NEAR(a.grad()[1].item<double>(), 1 + 3 / std::sqrt(34), 1e-5);
+  EXPECT_NEAR(adam.gradients()[1].item<double>(), 1 + 3 / std::sqrt(34), 1e-5);
 }
 
 // One body for Adam and AdamW of LibTorch.
@@ -82,18 +81,19 @@ template <class Reference, class ReferenceOptions>
 void expect_equal_updates(FlatAdam::Options options, ReferenceOptions reference_options) {
   torch::manual_seed(2);
   const auto start = torch::randn({3, 4});
-  auto ours = start.clone().requires_grad_(), theirs = start.clone().requires_grad_();
-  FlatAdam adam({ours}, options);
+  const auto ours = start.flatten().clone();
+  auto theirs = start.clone().requires_grad_();
+  FlatAdam adam(ours, {{"weight", {3, 4}, 0}}, options);
   Reference reference({theirs}, reference_options);
   for (int step = 0; step < 20; ++step) {
     adam.zero_grad();
     reference.zero_grad();
-    (ours - 1).pow(4).sum().backward();
+    adam.gradients().copy_(4 * (ours - 1).pow(3));
     (theirs - 1).pow(4).sum().backward();
     adam.step(0.02);
     reference.step();
   }
-  EXPECT_LT((ours - theirs).abs().max().item<double>(), 2e-6);
+  EXPECT_LT((ours.view({3, 4}) - theirs).abs().max().item<double>(), 2e-6);
 }
 
 TEST(FlatAdam, EqualsPyTorchsAdam) {
@@ -105,11 +105,11 @@ TEST(FlatAdam, EqualsPyTorchsAdamWWithDecayAndOtherBetas) {
                                             torch::optim::AdamWOptions(0.02).betas({0.8, 0.95}).weight_decay(0.3));
 }
 
-TEST(WeightAverage, KeepsLittleOfTheStartAndDecayLater) {
+TEST(Ema, KeepsLittleOfTheStartAndDecayLater) {
   ImageGPT model(ImageGPTOptions{
       .embed_dim = 8, .num_heads = 2, .num_layers = 1, .num_pixels = 2, .num_vocab = 4, .num_classes = 2});
-  WeightAverage average(model, 0.9);
-  const auto weights = ops::flatten_in_place(model->parameters());
+  Ema average(model, 0.9);
+  const auto weights = model->weights();
   auto expected = weights.to(torch::kFloat64);
   for (int64_t update = 1; update <= 100; ++update) {
     {
@@ -120,7 +120,7 @@ TEST(WeightAverage, KeepsLittleOfTheStartAndDecayLater) {
     expected = kept * expected + (1 - kept) * weights.to(torch::kFloat64);
     average.add(weights, update);
   }
-  EXPECT_LT((ops::concatenated(average.model()->parameters()) - expected).abs().max().item<double>(), 1e-5);
+  EXPECT_LT((average.weights() - expected).abs().max().item<double>(), 1e-5);
   EXPECT_GT((weights - expected).abs().max().item<double>(), 0.1);  // the model itself is left alone
 }
 

@@ -13,10 +13,9 @@
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
-#include "igpt/model/fused_model.h"
-#include "igpt/training/options.h"
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
+#include "igpt/training/train_options.h"
 #include "temporary_folder.h"
 #include "tiny_training.h"
 
@@ -415,7 +414,7 @@ TEST_F(Train, LossThatIsNotFiniteStopsAndKeepsTheLastGoodCheckpoint) {
     EXPECT_NO_THROW(read_checkpoint(entry.path()));
 }
 
-TEST_F(Train, Bf16FollowsFp32) {
+TEST_F(Train, Bf16OfASmallModelIsFp32) {
   auto o = options("fp32", 60);
   const double fp32 = train(o, {}).best_score;
   o.name = o.precision = "bf16";
@@ -423,15 +422,10 @@ TEST_F(Train, Bf16FollowsFp32) {
   Hooks hooks;
   hooks.note = [&](const std::string& line) { notes.push_back(line); };
   const double bf16 = train(o, hooks).best_score;
-  std::string why_not;
-  if (FusedModel::precision(o.model, /*bf16=*/true, &why_not) == ops::cpu::Precision::fp32) {
-    EXPECT_EQ(bf16, fp32);  // without AMX
-    EXPECT_EQ(std::count(notes.begin(), notes.end(), why_not), 1);
-    EXPECT_THAT(why_not, HasSubstr("computing in fp32"));
-  } else {
-    EXPECT_NE(bf16, fp32);
-    EXPECT_NEAR(bf16, fp32, 0.05);
-  }
+  EXPECT_EQ(bf16, fp32);
+  EXPECT_EQ(std::count_if(notes.begin(), notes.end(),
+                          [](const auto& line) { return line.find("computing in fp32") != std::string::npos; }),
+            1);
 }
 
 struct BadData {
@@ -467,8 +461,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadData{"heads", [](TrainOptions& o) { o.model.num_heads = 3; }, "multiple of --num_heads"},
         BadData{"warmup", [](TrainOptions& o) { o.warmup_steps = 6; }, "--warmup_steps 6"},
         BadData{"checkpoint", [](TrainOptions& o) { o.pretrained = o.data.train_x; }, "train_x.npy"},
-        BadData{"vocab", [](TrainOptions& o) { o.model.num_vocab = 32'769; },
-                "--num_vocab 32769: must be 2 to 32768"}),
+        BadData{"vocab", [](TrainOptions& o) { o.model.num_vocab = 32'769; }, "--num_vocab 32769: must be 2 to 32768"}),
     [](const auto& test) { return test.param.name; });
 
 }  // namespace

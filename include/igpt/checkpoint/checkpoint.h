@@ -22,7 +22,7 @@ struct AdamState {
   double learning_rate = 0, initial_learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
 };
 
-/// What `--resume` needs beside hyper-parameters, weights and Adam: with these a run continues bit for bit.
+/// What `--resume` needs in addition to hyper-parameters, weights and Adam's state to continue a run bit for bit.
 struct TrainingProgress {
   int64_t total_steps = 0;      ///< of the run, for the schedule
   int64_t validated_step = 0;   ///< the last step after which the model was validated
@@ -40,7 +40,7 @@ struct TrainingProgress {
 struct Checkpoint {
   ImageGPTOptions model;
   std::vector<std::pair<std::string, torch::Tensor>> state_dict;  ///< float32 on the CPU; names without `gpt.`
-  bool classify = false;                                          ///< trained as a classifier
+  bool classify = false;                                          ///< whether it was trained as a classifier
   int64_t epoch = 0, global_step = 0;
   FieldValues hyper_parameters;          ///< the settings of the run; of those of the model, `model` counts
   std::string dataset;                   ///< that it was trained on, "fashion"; empty: not known
@@ -64,22 +64,22 @@ void write_checkpoint(const std::filesystem::path& path, const Checkpoint& check
 /// The model of a checkpoint with its weights, on the CPU, in evaluation mode.
 ImageGPT make_model(const Checkpoint& checkpoint);
 
-/// What images for the model of `checkpoint`, which was read from `path`, have to be.
+/// The requirements on images for the model of `checkpoint`, which was read from `path`.
 data::ExpectedSplit expected_images(const Checkpoint& checkpoint, const std::string& path, std::string other_size_cure);
 
-/// The data set that the images belong to, "fashion"; empty where it is not known.
+/// The data set to which the images belong, "fashion"; empty where it is not known.
 std::string dataset_of(const data::Split& split);
 
-/// What to say where the images in file `x` are known to be of another data set than those that trained the checkpoint;
-/// empty where there is nothing to say.
+/// A note for the user where the images in file `x` are known to be from another data set than the images on which the
+/// checkpoint was trained; otherwise empty.
 std::string note_on_dataset(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
                             const std::string& x);
 
-/// The same where the checkpoint has a palette of its own, and that of the images is not known.
+/// The same where the checkpoint has a palette of its own and that of the images is not known.
 std::string note_on_palette(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
                             const std::string& x);
 
-/// Throws igpt::InputError where the images of a checkpoint cannot be drawn, since it lacks their palette.
+/// Throws igpt::InputError when the checkpoint lacks the palette without which its images cannot be drawn.
 void require_palette(const Checkpoint& checkpoint, const std::string& path);
 
 /// The weights of `model` on the CPU, as state_dict has them.

@@ -8,20 +8,20 @@
 
 namespace igpt::data {
 
-/// One IDX file of a dataset. It is kept, and served by mirrors, as NAME.gz.
+/// One IDX file of a dataset. Mirrors serve it, and it is stored, as NAME.gz.
 struct RawFile {
   std::string name;    ///< "train-images-idx3-ubyte"
   uint64_t size = 0;   ///< bytes, decompressed
   std::string sha256;  ///< of the decompressed bytes
 };
 
-/// Where a dataset comes from and how its bytes are known to be right.
+/// Where a dataset comes from, and how to verify its bytes.
 struct DatasetSource {
   std::string name;                            ///< "fashion"
   std::string title;                           ///< "Fashion-MNIST"
   std::array<RawFile, 4> files;                ///< train images, train labels, test images, test labels
   std::vector<std::string> mirrors;            ///< URLs of folders, tried in turn
-  std::vector<std::filesystem::path> folders;  ///< where a distribution's package puts the files
+  std::vector<std::filesystem::path> folders;  ///< where a distribution's package installs the files
   std::vector<std::string> classes;            ///< names of the labels 0, 1, ...
 };
 
@@ -31,18 +31,18 @@ const std::vector<DatasetSource>& known_datasets();
 /// "mnist", "fashion".
 std::vector<std::string> dataset_names();
 
-/// "Fashion-MNIST" for "fashion"; a name that is not known as it is, on one line.
+/// "Fashion-MNIST" for "fashion"; an unknown name is returned as it is, on one line.
 std::string title_of(const std::string& dataset);
 
-/// A word of a command line as a shell reads it.
+/// A word of a command line, quoted for a shell where necessary.
 std::string shell_quoted(const std::string& word);
 
-/// What to type for the images of `dataset` in `folder`, quantized with the palette of `checkpoint` where one is given:
-/// "prepare_data --fashion --palette models/x.ckpt". Empty for a data set that prepare_data does not know.
+/// The command that makes the images of `dataset` in `folder`, quantized with the palette of `checkpoint` if one is
+/// given: "prepare_data --fashion --palette models/x.ckpt". Empty for a dataset that prepare_data does not know.
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
                                  const std::string& checkpoint = "");
 
-/// Throws igpt::UsageError that lists the names when there is no such dataset.
+/// Throws igpt::UsageError with the known names when there is no such dataset.
 const DatasetSource& find_dataset(const std::string& name);
 
 }  // namespace igpt::data

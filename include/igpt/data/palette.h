@@ -6,12 +6,12 @@
 
 namespace igpt::data {
 
-/// V colours of C channels; a token is the index of one.
+/// V colours of C channels; a token is the index of a colour.
 struct Palette {
   int64_t channels = 1;          ///< C: 1 grey, 3 RGB
   std::vector<uint8_t> colours;  ///< (V, C)
-  /// (V, C) in [0, 1]: what the colours were rounded from, such as the centroids of a k-means; empty: nothing else.
-  /// They decide which colour is the nearest.
+  /// (V, C) in [0, 1]: the values from which the colours were rounded, such as the centroids of a k-means, or empty. If
+  /// given, they decide which colour is the nearest.
   std::vector<float> centroids;
 
   int64_t size() const { return static_cast<int64_t>(colours.size()) / channels; }  ///< V
@@ -21,8 +21,8 @@ struct Palette {
   /// throws igpt::InputError otherwise.
   static Palette grey(int64_t size);
 
-  /// The colours are the centroids (V, C) rounded to bytes, in their order. Throws igpt::InputError where there are
-  /// none, they are not whole colours, or one lies outside [0, 1].
+  /// The centroids (V, C) and, as colours, the same rounded to bytes. Throws igpt::InputError when there are none, when
+  /// they are not whole colours, or when one lies outside [0, 1].
   static Palette of_centroids(std::vector<float> centroids, int64_t channels);
 };
 
@@ -32,8 +32,5 @@ struct Palette {
 /// precision. `pixels` (n, C) -> `tokens` (n), which may be the same memory when C is 1. Throws igpt::InputError when
 /// the sizes do not match or the palette does not have 1 to 256 colours.
 void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens);
-
-/// The colour of each token: `tokens` (n) -> (n, C). Throws igpt::InputError for a token outside the palette.
-std::vector<uint8_t> decode(const Palette& palette, std::span<const uint8_t> tokens);
 
 }  // namespace igpt::data

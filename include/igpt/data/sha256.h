@@ -7,7 +7,7 @@
 
 namespace igpt::data {
 
-/// SHA-256 (FIPS 180-4) of bytes that come in pieces.
+/// SHA-256 (FIPS 180-4) of bytes that are given in pieces.
 class Sha256 {
  public:
   Sha256();
@@ -25,7 +25,7 @@ class Sha256 {
 
 std::string sha256(std::string_view bytes);
 
-/// Of a file's content; throws igpt::InputError when it cannot be read.
+/// The SHA-256 of a file's content; throws igpt::InputError when it cannot be read.
 std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace igpt::data

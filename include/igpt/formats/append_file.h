@@ -1,25 +1,27 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 #include <utility>
 
+#include "igpt/formats/file_descriptor.h"
+
 namespace igpt::formats {
 
-/// A file that grows by whole pieces and is read meanwhile. Each piece is on its way to the disk when append returns,
-/// so that a killed program loses none; one that does not fit on the disk leaves nothing of itself. Every call throws
-/// igpt::Error that names the file and the cause.
+/// A file that grows by whole pieces while others read it. Each piece has been handed to the kernel when append
+/// returns, so that a killed program loses none; one that does not fit on the disk leaves nothing of itself. Every call
+/// throws igpt::Error that names the file and the cause.
 class AppendFile {
  public:
   /// A file that exists.
   explicit AppendFile(std::filesystem::path path);
-  /// An open one, whose descriptor (O_APPEND) becomes this object's.
-  AppendFile(std::filesystem::path path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
-  AppendFile(AppendFile&& other) noexcept;
-  AppendFile& operator=(AppendFile&&) = delete;
-  ~AppendFile();
+  /// One that was opened with O_APPEND.
+  AppendFile(std::filesystem::path path, FileDescriptor file) : path_(std::move(path)), file_(std::move(file)) {}
 
   void append(std::string_view bytes);
+  void clear();
+  uint64_t size() const;  ///< bytes
 
   /// Waits until everything is on the disk.
   void flush();
@@ -28,7 +30,7 @@ class AppendFile {
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  FileDescriptor file_;
   bool flushed_ = true;
 };
 

@@ -1,50 +1,54 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
+
+#include "igpt/formats/file_descriptor.h"
 
 namespace igpt::formats {
 
-/// A file that appears under its name complete or not at all: written beside the target under a temporary name,
-/// flushed to disk, renamed, and the folder flushed. A target that is a symbolic link stays one: the file that it leads
-/// to is replaced, or made. Every call throws igpt::Error that names the file and the cause (disk full, no permission,
-/// target is a folder, links in a circle, a file that is mounted by itself, which cannot be replaced); the target is
-/// then what it was before and nothing else is left.
+/// A file that appears under its name complete or not at all: it is written beside the target under a temporary name,
+/// flushed to disk and renamed, and the folder is flushed. A target that is a symbolic link stays one: the file that it
+/// leads to is replaced or created. Every call throws igpt::Error that names the file and the cause (disk full, no
+/// permission, target is a folder, links in a circle, a file that is mounted by itself, which cannot be replaced); the
+/// target is then what it was before and nothing else is left behind.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path target);
   AtomicFile(AtomicFile&&) noexcept;
-  AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();  ///< Removes the temporary file unless it was published.
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view bytes);
 
-  /// What was written is on the disk when it returns.
+  /// Waits until everything that was written is on the disk.
   void flush();
 
   /// Flushes the content and gives it the target's name. Call once.
   void publish();
 
  private:
-  std::filesystem::path target_, place_, temporary_;  // as given, behind its links, and until it is published
-  int descriptor_ = -1;
+  std::filesystem::path target_;     // as given
+  std::filesystem::path place_;      // where its links lead
+  std::filesystem::path temporary_;  // the name until it is published
+  FileDescriptor file_;
 };
 
 /// The same in one call.
 void write_atomically(const std::filesystem::path& target, std::string_view bytes);
 
-/// "; free some space and try again": how a message ends about a file that cannot be written for the cause `error`
-/// (errno); empty where nothing is known to help.
+/// What to do about a file that cannot be written because of `error` (errno), to end a message with: "; free some space
+/// and try again". Empty where nothing is known to help.
 std::string what_helps(int error);
 
 /// The file that is replaced when `target` is written: `target` itself, or where its symbolic links lead. Throws as
-/// AtomicFile does where there can be none.
+/// AtomicFile does where no file can be written.
 std::filesystem::path place_of(const std::filesystem::path& target);
 
-/// Removes the temporary files that killed programs left beside `target`. A file that a living process still writes
-/// stays.
+/// Removes the temporary files that killed programs left beside `target`, but not those of running processes.
 void remove_abandoned(const std::filesystem::path& target);
 
 }  // namespace igpt::formats

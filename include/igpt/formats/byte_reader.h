@@ -1,34 +1,35 @@
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
+#include <cstring>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 namespace igpt::formats {
 
-/// The one way that parsers of this library look at bytes from outside: a position in a span that it does not own, and
-/// every step checked against the end. Whatever does not fit throws InputError with the position.
+static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie in the file");
+
+/// The one way in which the parsers of this library look at bytes from outside: a position in a span that it does not
+/// own, with every step checked against the end. Whatever does not fit throws InputError with the position.
 class ByteReader {
  public:
   /// `subject` starts every message: "x.ckpt: data.pkl" or, for a whole file, "x.ckpt:".
   ByteReader(std::span<const std::byte> bytes, std::string subject) : bytes_(bytes), subject_(std::move(subject)) {}
 
-  // Little-endian, the position moves behind the number.
-  uint8_t u8();
-  uint16_t u16();
-  uint32_t u32();
-  uint64_t u64();
-  int32_t i32();
-  int64_t i64();
-  double f64();
+  // Little-endian; each moves the position behind the number.
+  uint8_t u8() { return number<uint8_t>(); }
+  uint16_t u16() { return number<uint16_t>(); }
+  uint32_t u32() { return number<uint32_t>(); }
+  uint64_t u64() { return number<uint64_t>(); }
+  int32_t i32() { return number<int32_t>(); }
 
-  // The same, big-endian.
-  uint32_t u32_be();
-  double f64_be();
+  // Big-endian.
+  uint32_t u32_be() { return __builtin_bswap32(u32()); }
+  double f64_be() { return std::bit_cast<double>(__builtin_bswap64(u64())); }
 
   /// The next `count` bytes.
   std::span<const std::byte> take(uint64_t count);
@@ -50,14 +51,24 @@ class ByteReader {
 
  private:
   template <class T>
-  T number();
+  T number() {
+    T value;
+    std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
+    return value;
+  }
 
   std::span<const std::byte> bytes_;
   std::string subject_;
   size_t position_ = 0;
 };
 
-/// `text` from a stranger for use in a message: one line, at most 80 characters, the rest of ASCII escaped.
+/// `bytes` as text.
+inline std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// `text` from a stranger for use in a message: one line of at most 80 characters, with control and non-ASCII
+/// characters escaped.
 std::string printable(std::string_view text);
 
 }  // namespace igpt::formats

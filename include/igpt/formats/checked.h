@@ -6,7 +6,7 @@
 
 namespace igpt::formats {
 
-/// Arithmetic on numbers from files: nothing where the result does not fit.
+// Arithmetic on numbers from files: nothing where the result does not fit.
 template <std::integral T>
 constexpr std::optional<T> checked_add(T a, T b) {
   T result;

@@ -16,16 +16,16 @@ double wall_time();
 
 /// A TensorBoard event file `events.out.tfevents.<seconds>.<host>.<pid>.<n>` in a folder: TFRecord frames with masked
 /// CRC-32C around tensorflow.Event messages. Its name sorts behind those of the folder's other event files. Each event
-/// is on its way to the disk when the call returns, so that a killed program loses none; an event that does not fit on
-/// the disk leaves no torn record. Throws igpt::Error that names the file.
+/// has been handed to the kernel when the call returns, so that a killed program loses none; an event that does not fit
+/// on the disk leaves no torn record. Throws igpt::Error that names the file.
 class EventWriter {
  public:
   explicit EventWriter(const std::filesystem::path& folder, std::function<double()> clock = wall_time);
   EventWriter(const EventWriter&) = delete;
   EventWriter& operator=(const EventWriter&) = delete;
 
-  /// Says that what the folder's earlier files hold of `step` and later steps counts no more: a SessionLog START, as
-  /// torch's SummaryWriter(purge_step=step) writes it. Call it first, in a run that goes on from an earlier step.
+  /// Discards what the folder's earlier files hold of `step` and later steps, by a SessionLog START as torch's
+  /// SummaryWriter(purge_step=step) writes it. Call it first in a run that continues from an earlier step.
   void restart(int64_t step);
 
   void scalar(std::string_view tag, double value, int64_t step);

@@ -14,11 +14,8 @@ struct IdxArray {
   std::span<const uint8_t> values;  ///< in C order; points into the bytes that were parsed
 };
 
-/// Reads IDX bytes (yann.lecun.com/exdb/mnist, "the IDX file format") of unsigned bytes, type 0x08, with 1 to 4
+/// Parses an IDX file (yann.lecun.com/exdb/mnist, "the IDX file format") of unsigned bytes, type 0x08, with 1 to 4
 /// dimensions. The size must be exactly what the header says. `name` starts messages; throws igpt::InputError.
 IdxArray parse_idx(std::string_view bytes, const std::string& name);
-
-/// The header of an IDX file of unsigned bytes; its values follow.
-std::string idx_header(const std::vector<int64_t>& shape);
 
 }  // namespace igpt::formats

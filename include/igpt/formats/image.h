@@ -5,7 +5,7 @@
 
 namespace igpt::formats {
 
-/// A picture: `pixels` (height, width, channels) in [0, 255], channels 1 (grey) or 3 (RGB).
+/// An image: `pixels` (height, width, channels), with 1 (grey) or 3 (RGB) channels.
 struct Image {
   int64_t height = 0, width = 0, channels = 1;
   std::vector<uint8_t> pixels;

@@ -1,23 +1,24 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "igpt/formats/dtype.h"
 
 namespace igpt::formats {
 
 /// What an .npy file says of itself (NumPy Enhancement Proposal 1; versions 1.0, 2.0 and 3.0).
 struct NpyHeader {
-  char kind = 'u';        ///< 'u', 'i', 'b' (bool) or 'f'
-  int64_t item_size = 1;  ///< bytes: 1, 2, 4 or 8 ('f': 4 or 8; 'b': 1)
+  DType dtype = DType::uint8;  ///< an integer type, boolean, float32 or float64
   bool big_endian = false;
   std::vector<int64_t> shape;  ///< C order; empty for a single number
   int64_t count = 1;           ///< product of shape
   uint64_t data_offset = 0;    ///< bytes before the first value
-
-  std::string dtype() const;  ///< "uint8", "int64", "float32", "bool"
 };
 
 template <class T>
@@ -30,24 +31,15 @@ struct NpyArray {
 /// exactly what it says. Throws igpt::InputError.
 NpyHeader read_npy_header(const std::filesystem::path& path);
 
-constexpr const char* kGiveAnother = "give another file";
+/// Reads whole numbers of any integer dtype or bool, in either byte order, as T (uint8_t, int16_t or int64_t). Throws
+/// igpt::InputError when the file holds floats, or a value below `minimum` or above `maximum`, which it names with its
+/// place; `cure` ends both messages. Takes 1 MiB of memory beyond the result.
+template <class T>
+NpyArray<T> read_npy(const std::filesystem::path& path, T minimum = std::numeric_limits<T>::min(),
+                     T maximum = std::numeric_limits<T>::max(), const std::string& cure = "give another file");
 
-/// Reads whole numbers of any integer dtype or bool, either byte order. Throws igpt::InputError when it holds floats,
-/// or a value below `minimum` or above `maximum`, which it names with its place; `cure` ends both messages. Memory: the
-/// result and 1 MiB.
-NpyArray<uint8_t> read_npy_uint8(const std::filesystem::path& path, uint8_t maximum = 255,
-                                 const std::string& cure = kGiveAnother);
-NpyArray<int16_t> read_npy_int16(const std::filesystem::path& path, int16_t minimum = INT16_MIN,
-                                 int16_t maximum = INT16_MAX, const std::string& cure = kGiveAnother);
-NpyArray<int64_t> read_npy_int64(const std::filesystem::path& path, int64_t minimum = INT64_MIN,
-                                 int64_t maximum = INT64_MAX, const std::string& cure = kGiveAnother);
-
-/// Reads any of the dtypes.
-NpyArray<double> read_npy_float64(const std::filesystem::path& path);
-
-/// The header of version 1.0 for values of `dtype` ("uint8", "int64" or "float64"), little-endian, C order; the values
-/// follow.
-std::string npy_header(const std::string& dtype, const std::vector<int64_t>& shape);
+/// The header of version 1.0 for little-endian values of a dtype that numpy has, in C order; the values follow.
+std::string npy_header(DType dtype, const std::vector<int64_t>& shape);
 
 /// Write a file of version 1.0, atomically. Throws igpt::InputError when `shape` is not that of `values`, igpt::Error
 /// when it cannot be written.

@@ -3,35 +3,22 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "igpt/formats/value.h"
-#include "igpt/formats/zip.h"
+#include "igpt/formats/input_file.h"
+#include "igpt/formats/pickle_value.h"
 
 namespace igpt::formats {
 
-/// What torch.save wrote.
-struct TorchFile {
-  enum class Container { zip, legacy };
+/// Reads a file of torch.save, of the zip container (since PyTorch 1.6) or the legacy one before it. The file stays
+/// open: a tensor's bytes are read on first use, which may throw InputError. Runs no code; each tensor lies inside its
+/// storage, and all tensors together are at most twice as large as the file, plus 16 MiB. Throws InputError with one
+/// line on whatever is not such a file.
+PickleValue read_torch_file(const std::filesystem::path& path);
 
-  Container container = Container::zip;
-  Value root;  ///< a tensor's bytes are read when they are looked at first, which may throw InputError
-};
+/// The same of an open file; `name` starts the messages.
+PickleValue read_torch_file(const std::shared_ptr<const InputFile>& file, const std::string& name);
 
-/// Reads a file of torch.save, of the zip container (since 1.6) or the one before; it stays open for its tensors. Runs
-/// nothing; each tensor lies
-/// inside its storage, and all tensors together are at most twice as large as the file, plus 16 MiB. Throws InputError
-/// with one line on whatever is not such a file.
-TorchFile read_torch_file(const std::filesystem::path& path);
-
-/// The same of any source or of memory; `name` starts the messages.
-TorchFile parse_torch_file(std::shared_ptr<const ByteSource> source, const std::string& name);
-TorchFile parse_torch_file(std::shared_ptr<const std::vector<std::byte>> bytes, const std::string& name);
-
-/// Writes what torch.load(path, weights_only=True) reads, also with mmap=True, in place of `target` when complete.
-void write_torch_file(const std::filesystem::path& target, const Value& root);
-
-/// The same into a sink; `archive_name` (the file's stem) is the folder inside the archive.
-void write_torch_file(const Sink& sink, const std::string& archive_name, const Value& root);
+/// Writes what torch.load(path, weights_only=True) reads, also with mmap=True, atomically.
+void write_torch_file(const std::filesystem::path& target, const PickleValue& root);
 
 }  // namespace igpt::formats

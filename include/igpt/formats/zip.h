@@ -9,13 +9,13 @@
 #include <string_view>
 #include <vector>
 
-#include "igpt/formats/byte_source.h"
+#include "igpt/formats/input_file.h"
 
 namespace igpt::formats {
 
-/// The entries of a zip archive: stored or deflated, zip64 or not. Everything that two readers could understand in two
-/// ways is refused: every byte of the archive belongs to exactly one entry, the directory or its end, and both copies
-/// of an entry's header agree. An entry's content is read when it is asked for. Format: PKWARE's APPNOTE.TXT 6.3.
+/// The entries of a zip archive: stored or deflated, zip64 or not. Refuses everything that two readers could understand
+/// in two ways: every byte of the archive belongs to exactly one entry, the directory or its end, and both copies of an
+/// entry's header agree. An entry's content is read on demand. Format: PKWARE's APPNOTE.TXT 6.3.
 class ZipReader {
  public:
   struct Entry {
@@ -29,13 +29,13 @@ class ZipReader {
   };
 
   /// `name` starts the messages. All deflated entries together may inflate to `inflate_limit` bytes. Throws InputError.
-  ZipReader(std::shared_ptr<const ByteSource> archive, std::string name, uint64_t inflate_limit);
+  ZipReader(std::shared_ptr<const InputFile> archive, std::string name, uint64_t inflate_limit);
 
   /// Sorted by name.
   const std::vector<Entry>& entries() const { return entries_; }
   const Entry* find(std::string_view name) const;
 
-  /// Content of an entry, checked against its CRC.
+  /// The content of an entry, checked against its CRC.
   SharedBytes read(const Entry& entry) const;
 
  private:
@@ -46,18 +46,18 @@ class ZipReader {
   void check_local_header(Entry& entry, uint64_t directory_offset, uint64_t next) const;
   SharedBytes inflate(const Entry& entry, std::span<const std::byte> compressed) const;
 
-  std::shared_ptr<const ByteSource> archive_;
+  std::shared_ptr<const InputFile> archive_;
   std::shared_ptr<const void> directory_;
   std::string name_;
   uint64_t inflate_limit_;
   std::vector<Entry> entries_;
 };
 
-/// Where the bytes of a file go, in order.
+/// Receives the bytes of a file, in order.
 using Sink = std::function<void(std::span<const std::byte>)>;
 
-/// Writes an archive of stored entries from front to back, each entry's data at a multiple of 64 bytes (by a padding
-/// field, as PyTorch does it, so that it can be mapped). Nothing is kept but the directory.
+/// Writes an archive of stored entries from front to back. Each entry's data starts at a multiple of 64 bytes (by a
+/// padding field, as in PyTorch's archives, so that it can be mapped). Keeps only the directory in memory.
 class ZipWriter {
  public:
   explicit ZipWriter(Sink sink) : sink_(std::move(sink)) {}
@@ -65,7 +65,7 @@ class ZipWriter {
   void add(const std::string& name, std::span<const std::byte> content);
   void add(const std::string& name, std::string_view content);
 
-  /// The directory and the end. Call once.
+  /// Writes the directory and the end. Call once.
   void finish();
 
  private:

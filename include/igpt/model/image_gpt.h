@@ -4,8 +4,7 @@
 #include <vector>
 
 #include "igpt/libtorch.h"
-#include "igpt/model/options.h"
-#include "igpt/model/quantizer.h"
+#include "igpt/model/image_gpt_options.h"
 
 namespace igpt {
 
@@ -109,11 +108,21 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   /// - 1 and is not read at position 0. Positions are decoded in order, each once.
   torch::Tensor decode(const torch::Tensor& previous, int64_t position, KeyValueCache& cache);
 
-  /// Whether backward keeps each block's input only and computes the block again (ops::recomputed); off at first.
+  /// Whether backward keeps each block's input only and computes the block again (recomputed); off at first.
   void set_activation_checkpointing(bool on) { activation_checkpointing_ = on; }
 
+  /// All parameters as one flat buffer (P), as ops::ParameterTable describes it, so that an update, a norm or a
+  /// reduction over all of them is a single operation. The first call after construction or to() moves the parameters
+  /// into the buffer, of which they are views from then on.
+  const torch::Tensor& weights();
+
+  void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Device device, bool non_blocking = false) override;
+
   const ImageGPTOptions& options() const { return options_; }
-  const Quantizer& quantizer() const { return quantizer_; }
+  const ops::ModelShape& shape() const { return shape_; }
+  const torch::Tensor& palette() const { return palette_; }  ///< (V, C) uint8 on the CPU: the colours of the tokens
 
   c10::Device device() const { return head->weight.device(); }
   std::vector<torch::Tensor> embeddings() const;  ///< the parameters that the input is made of
@@ -132,8 +141,10 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
 
   ImageGPTOptions options_;
+  ops::ModelShape shape_;
+  torch::Tensor weights_;  // undefined: the parameters do not lie in a flat buffer
   bool activation_checkpointing_ = false;
-  Quantizer quantizer_;  // not registered: the state dict has the original's names only
+  torch::Tensor palette_;  // not registered: the state dict has the original's names only
 };
 TORCH_MODULE(ImageGPT);
 

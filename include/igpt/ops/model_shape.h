@@ -10,7 +10,7 @@
 namespace igpt::ops {
 
 /// The sizes of an Image GPT, and the properties on which its modules and kernels branch. An architecture is a named
-/// set of these properties (igpt/model/options.h).
+/// set of these properties (igpt/model/image_gpt_options.h).
 struct ModelShape {
   int64_t embed_dim = 16;         ///< D
   int64_t num_heads = 2;          ///< H, divides D
@@ -26,6 +26,8 @@ struct ModelShape {
   bool final_norm = false;  ///< ln_f is applied before the heads.
 
   int64_t head_dim() const { return embed_dim / num_heads; }
+  /// Positions are embedded as rows and columns of a plane, with their neighbours.
+  bool is_plane() const { return neighbours > 0; }
   int64_t side() const {  ///< of a square image
     return static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(sequence_length))));
   }

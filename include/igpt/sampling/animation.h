@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "igpt/libtorch.h"
-#include "igpt/sampling/options.h"
+#include "igpt/sampling/animate.h"
 
 namespace igpt::sampling {
 

@@ -5,7 +5,6 @@
 
 #include "igpt/formats/image.h"
 #include "igpt/libtorch.h"
-#include "igpt/model/quantizer.h"
 
 namespace igpt::sampling {
 
@@ -18,6 +17,10 @@ std::vector<int64_t> source_pixels(int64_t side, double scale);
 /// Each image enlarged or reduced by nearest neighbour: (..., h, w, C) -> (..., h', w', C).
 torch::Tensor scaled(const torch::Tensor& pixels, double scale);
 
+/// Tokens (...) of any integer dtype, on the CPU -> the colours (..., C) uint8 that `palette` (V, C) has for them.
+/// Throws igpt::InputError on a token outside [0, V).
+torch::Tensor pixels_of(const torch::Tensor& tokens, const torch::Tensor& palette);
+
 /// Images side by side without gaps, as the original lays them out: (rows, columns, h, w, C) -> (rows * h, columns * w,
 /// C).
 torch::Tensor tiled(const torch::Tensor& images);
@@ -27,7 +30,7 @@ formats::Image to_image(const torch::Tensor& pixels);
 
 /// The figure of half-image completions, one row per example: the context of `context_rows` pixel rows with the rest
 /// black, the K samples, the original. `originals` (E, h, w) and `samples` (E, K, h, w) are tokens.
-formats::Image completion_figure(const Quantizer& quantizer, const torch::Tensor& originals,
+formats::Image completion_figure(const torch::Tensor& palette, const torch::Tensor& originals,
                                  const torch::Tensor& samples, int64_t context_rows, double scale);
 
 }  // namespace igpt::sampling

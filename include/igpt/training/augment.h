@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "igpt/libtorch.h"
-#include "igpt/training/options.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt::training {
 

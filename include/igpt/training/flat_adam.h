@@ -6,21 +6,21 @@
 
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/libtorch.h"
+#include "igpt/ops/model_shape.h"
 
 namespace igpt::training {
 
 /// Adam (Kingma and Ba 2015), as torch.optim.Adam computes it, over one flat buffer that holds all parameters and one
 /// that holds all gradients: an update is a single call, clipping a single norm, and data parallel training needs a
-/// single reduction. The parameters become views of the buffer; their gradients are kept and added to in place. A
-/// weight decay is AdamW's (Loshchilov and Hutter 2019, algorithm 2).
+/// single reduction. A weight decay is AdamW's (Loshchilov and Hutter 2019, algorithm 2).
 class FlatAdam {
  public:
   struct Options {
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   };
 
-  /// `parameters`: floating, on one device, dense. They keep their values.
-  FlatAdam(std::vector<torch::Tensor> parameters, Options options);
+  /// `weights` (P) are updated in place: floating, contiguous, with a place for each of `parameters`.
+  FlatAdam(torch::Tensor weights, std::vector<ops::Parameter> parameters, Options options);
 
   void zero_grad();
 
@@ -51,7 +51,7 @@ class FlatAdam {
 
  private:
   Options options_;
-  std::vector<torch::Tensor> parameters_;
+  std::vector<ops::Parameter> parameters_;
   torch::Tensor weights_, gradients_, exp_avg_, exp_avg_sq_;  // (P) each
   torch::Tensor reduced_;                                     // (P + kMessage)
   torch::Tensor step_;                                        // float scalar, as the fused kernel wants it

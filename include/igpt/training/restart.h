@@ -4,6 +4,9 @@
 #include <string>
 
 #include "igpt/distributed.h"
+#include "igpt/hooks.h"
+#include "igpt/training/process_group.h"
+#include "igpt/training/train_options.h"
 
 namespace igpt::training {
 
@@ -23,5 +26,13 @@ class JobRecord {
   DistributedContext launch_;
   std::filesystem::path file_, run_;
 };
+
+/// That of the run's folder: it lies beside it. A resumed run's folder is where its checkpoint lies, whatever that says
+/// of itself.
+JobRecord job_record(const TrainOptions& options);
+
+/// A job that its launcher started again goes on with the run that it was at, from its last checkpoint if there is one:
+/// options.resume becomes that file, and the seed that of the run. Returns the run's folder; empty for another job.
+std::filesystem::path continue_restarted_run(TrainOptions& options, ProcessGroup& group, const Hooks& hooks);
 
 }  // namespace igpt::training

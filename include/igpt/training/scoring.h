@@ -22,7 +22,7 @@ struct ScoringOptions {
   std::function<void(int64_t done)> progress;
   /// Called with each batch's nats per image (B) float64 or, of a classifier, logits (B, C).
   std::function<void(const torch::Tensor& batch)> per_image;
-  /// Told in a line when a device's own kernels turn out to be unusable; LibTorch's operations take their place.
+  /// Told in one line why bf16 was asked for and is not used.
   std::function<void(const std::string& line)> note;
 };
 

@@ -103,8 +103,8 @@ HWY_INLINE void project_in(const Sizes& s, const BlockWeights& w, const float* n
 }
 
 template <class Sizes>
-HWY_NOINLINE void dense_before_attention(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
-                                         Workspace& work) {
+HWY_NOINLINE void layer_norm_qkv(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
+                                 Workspace& work) {
   for (int tile = 0; tile < work.layout.tiles; ++tile) {
     const int64_t rows = int64_t{tile} * s.embed_rows * N;
     float* const normalised = saved.normalised_1 + rows;
@@ -115,11 +115,10 @@ HWY_NOINLINE void dense_before_attention(const Sizes& s, const BlockWeights& w, 
 }
 
 /// x = attended + mlp(ln_2(attended)), attended = ln_1's output (or x) + out_proj(attention). In the default model
-/// 3,072 multiply-adds and 64 GELU per tile, with dense_before_attention: half of the peak of multiply-adds without
+/// 3,072 multiply-adds and 64 GELU per tile, with layer_norm_qkv: half of the peak of multiply-adds without
 /// GELU's.
 template <class Sizes>
-HWY_NOINLINE void dense_after_attention(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
-                                        Workspace& work) {
+HWY_NOINLINE void out_proj_mlp(const Sizes& s, const BlockWeights& w, const BlockActivations& saved, Workspace& work) {
   for (int tile = 0; tile < work.layout.tiles; ++tile) {
     const int64_t rows = int64_t{tile} * s.embed_rows * N;
     float *const x = work.x + rows, *const normalised = saved.normalised_2 + rows;
@@ -187,10 +186,10 @@ HWY_INLINE void mlp_backward(const Sizes& s, const BlockWeights& w, const BlockA
 }
 
 /// Back to attention's q, k, v and its output's gradient. In the default model 5,632 multiply-adds and 64 GELU per
-/// tile, and 2,304 in dense_backward_from_attention: 60% of the peak of multiply-adds without GELU's.
+/// tile, and 2,304 in layer_norm_qkv_backward: 60% of the peak of multiply-adds without GELU's.
 template <class Sizes>
-HWY_NOINLINE void dense_backward_to_attention(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
-                                              Workspace& work, BlockGradients& g) {
+HWY_NOINLINE void out_proj_mlp_backward(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
+                                        Workspace& work, BlockGradients& g) {
   const int64_t tokens = work.layout.padded_tokens();
   for (int tile = 0; tile < work.layout.tiles; ++tile) {
     mlp_backward(s, w, saved, tile, work, g);
@@ -222,8 +221,8 @@ HWY_NOINLINE void dense_backward_to_attention(const Sizes& s, const BlockWeights
 
 /// From the gradients of q, k and v back to that of the block's input (work.x).
 template <class Sizes>
-HWY_NOINLINE void dense_backward_from_attention(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
-                                                Workspace& work, BlockGradients& g) {
+HWY_NOINLINE void layer_norm_qkv_backward(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
+                                          Workspace& work, BlockGradients& g) {
   const int64_t tokens = work.layout.padded_tokens();
   const V natural = all(0.693147181f);  // logits are of base 2
   const V query_scale = all(static_cast<float>(1 / std::sqrt(static_cast<double>(work.layout.shape.head_dim()))));

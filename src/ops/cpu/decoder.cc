@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "igpt/error.h"
+#include "igpt/ops/cpu/fused_step.h"
 #include "src/ops/cpu/decoder_step.h"
 
 namespace igpt::ops::cpu {
@@ -17,58 +18,47 @@ size_t rounded_up(size_t size, size_t unit) {
   return (size + unit - 1) / unit * unit;
 }
 
-// Copies the parameters in their order, each to a zeroed buffer of its own.
+// Copies parameters from the flat buffer, each to a zeroed buffer of its own.
 class Packing {
  public:
-  Packing(PackedModel& model, std::span<const float> parameters) : model_(model), parameters_(parameters) {}
+  Packing(PackedModel& model, const float* weights) : model_(model), weights_(weights) {}
 
   // `rows` vectors of `size`, each padded, and room for `more`.
-  float* vectors(size_t rows, size_t size, size_t more = 0) {
+  float* vectors(int64_t offset, size_t rows, size_t size, size_t more = 0) {
     const size_t padded = rounded_up(size, model_.unit);
     float* packed = buffer((rows + more) * padded);
-    for (size_t row = 0; row < rows; ++row) std::copy_n(take(size), size, packed + row * padded);
+    for (size_t row = 0; row < rows; ++row) std::copy_n(weights_ + offset + row * size, size, packed + row * padded);
     return packed;
   }
-  float* vector(size_t size) { return vectors(1, size); }
+  float* vector(int64_t offset, size_t size) { return vectors(offset, 1, size); }
 
   // A weight (parts * outputs, inputs) as (inputs, parts * outputs), inputs and each part of the outputs padded.
-  float* transposed(size_t outputs, size_t inputs, size_t parts = 1) {
+  float* transposed(int64_t offset, size_t outputs, size_t inputs, size_t parts = 1) {
     const size_t padded = rounded_up(outputs, model_.unit);
     float* packed = buffer(rounded_up(inputs, model_.unit) * parts * padded);
+    const float* row = weights_ + offset;
     for (size_t part = 0; part < parts; ++part)
-      for (size_t o = 0; o < outputs; ++o) {
-        const float* row = take(inputs);
+      for (size_t o = 0; o < outputs; ++o, row += inputs)
         for (size_t i = 0; i < inputs; ++i) packed[(i * parts + part) * padded + o] = row[i];
-      }
     return packed;
   }
-
-  void skip(size_t count) { take(count); }
-  bool complete() const { return parameters_.empty(); }
 
   float* buffer(size_t floats) { return model_.buffers.emplace_back(floats).data(); }
 
  private:
-  const float* take(size_t count) {
-    if (count > parameters_.size()) throw Error("decoder: fewer parameters than the model has");
-    const float* taken = parameters_.data();
-    parameters_ = parameters_.subspan(count);
-    return taken;
-  }
-
   PackedModel& model_;
-  std::span<const float> parameters_;
+  const float* weights_;
 };
 
-PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model) {
+PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model, const BlockParameters<int64_t>& at) {
   const size_t d = model.embed_dim;
   PackedModel::Layer layer;
-  layer.ln_1_weight = packing.vector(d);
-  layer.ln_1_bias = packing.vector(d);
-  layer.ln_2_weight = packing.vector(d);
-  layer.ln_2_bias = packing.vector(d);
-  float* qkv_weight = packing.transposed(d, d, /*parts=*/3);
-  float* qkv_bias = packing.vectors(3, d);
+  layer.ln_1_weight = packing.vector(at.ln_1_weight, d);
+  layer.ln_1_bias = packing.vector(at.ln_1_bias, d);
+  layer.ln_2_weight = packing.vector(at.ln_2_weight, d);
+  layer.ln_2_bias = packing.vector(at.ln_2_bias, d);
+  float* qkv_weight = packing.transposed(at.in_weight, d, d, /*parts=*/3);
+  float* qkv_bias = packing.vectors(at.in_bias, 3, d);
   const auto scale = static_cast<float>(kLog2e / std::sqrt(static_cast<double>(model.head_dim)));
   for (size_t o = 0; o < d; ++o) {
     qkv_bias[o] *= scale;
@@ -76,77 +66,63 @@ PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model) {
   }
   layer.qkv_weight = qkv_weight;
   layer.qkv_bias = qkv_bias;
-  layer.out_weight = packing.transposed(d, d);
-  layer.out_bias = packing.vector(d);
-  layer.fc_weight = packing.transposed(4 * d, d);
-  layer.fc_bias = packing.vector(4 * d);
-  layer.proj_weight = packing.transposed(d, 4 * d);
-  layer.proj_bias = packing.vector(d);
+  layer.out_weight = packing.transposed(at.out_weight, d, d);
+  layer.out_bias = packing.vector(at.out_bias, d);
+  layer.up_weight = packing.transposed(at.up_weight, 4 * d, d);
+  layer.up_bias = packing.vector(at.up_bias, 4 * d);
+  layer.down_weight = packing.transposed(at.down_weight, d, 4 * d);
+  layer.down_bias = packing.vector(at.down_bias, d);
   return layer;
 }
 
-void pack_embeddings(Packing& packing, PackedModel& model) {
-  const float* const sos = packing.vector(model.embed_dim);
-  float* const tokens = packing.vectors(model.num_vocab, model.embed_dim, /*more=*/1);
-  std::copy_n(sos, model.width, tokens + model.num_vocab * model.width);
-  model.token_embeddings = tokens;
-  model.position_embeddings = packing.vectors(model.length, model.embed_dim);
-}
-
-void pack_embeddings_2d(Packing& packing, PackedModel& model) {
-  model.token_embeddings = packing.vectors(model.neighbours.size() * (model.num_vocab + 1), model.embed_dim);
-  const float* const rows = packing.vectors(model.side, model.embed_dim);
-  const float* const columns = packing.vectors(model.side, model.embed_dim);
+void pack_embeddings(Packing& packing, PackedModel& model, const ModelShape& shape, const ParameterTable& at) {
+  const size_t d = model.embed_dim;
+  if (!shape.is_plane()) {
+    float* const tokens = packing.vectors(at.token_embeddings, model.num_vocab, d, /*more=*/1);
+    std::copy_n(packing.vector(at.sos, d), model.width, tokens + model.num_vocab * model.width);
+    model.token_embeddings = tokens;
+    model.position_embeddings = packing.vectors(at.position_embeddings, model.length, d);
+    return;
+  }
+  const auto side = static_cast<size_t>(shape.side());
+  model.token_embeddings = packing.vectors(at.token_embeddings, static_cast<size_t>(model.embedding.table_rows()), d);
+  const float* const rows = packing.vectors(at.position_embeddings, 2 * side, d);  // those of the columns behind them
+  const float* const columns = rows + side * model.width;
   float* const positions = packing.buffer(model.length * model.width);
   for (size_t s = 0; s < model.length; ++s)
     for (size_t i = 0; i < model.width; ++i)
-      positions[s * model.width + i] =
-          rows[s / model.side * model.width + i] + columns[s % model.side * model.width + i];
+      positions[s * model.width + i] = rows[s / side * model.width + i] + columns[s % side * model.width + i];
   model.position_embeddings = positions;
 }
 
 // The input of the first layer at `position`, from the tokens before it.
 void embed(const PackedModel& model, const uint8_t* tokens, size_t position, float* h) {
   std::copy_n(model.position_embeddings + position * model.width, model.width, h);
-  const auto add = [&](size_t row) {
-    const float* const embedding = model.token_embeddings + row * model.width;
+  int64_t rows[EmbeddingRows::kMost];
+  const int count = model.embedding.find(tokens, static_cast<int64_t>(position), rows);
+  for (int row = 0; row < count; ++row) {
+    const float* const embedding = model.token_embeddings + static_cast<size_t>(rows[row]) * model.width;
     for (size_t i = 0; i < model.width; ++i) h[i] += embedding[i];
-  };
-  const size_t outside = model.num_vocab;
-  if (model.neighbours.empty()) return add(position == 0 ? outside : tokens[position - 1]);
-  const auto side = static_cast<int64_t>(model.side), s = static_cast<int64_t>(position);
-  size_t table = 0;
-  for (const Neighbour& at : model.neighbours) {
-    add(table + (at.is_inside(s / side, s % side, side) ? tokens[s + at.down * side + at.right] : outside));
-    table += model.num_vocab + 1;
   }
 }
 
 std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<const float> weights) {
-  auto model = std::make_unique<PackedModel>();
+  const ParameterTable at(shape);
+  if (static_cast<int64_t>(weights.size()) != at.count)
+    throw Error("decoder: the number of weights is not the model's");
+  auto model = std::make_unique<PackedModel>(shape);
   model->step = best_decoder_step();
-  model->embed_dim = static_cast<size_t>(shape.embed_dim);
-  model->num_heads = static_cast<size_t>(shape.num_heads);
-  model->head_dim = static_cast<size_t>(shape.head_dim());
-  model->length = static_cast<size_t>(shape.sequence_length);
-  model->num_vocab = static_cast<size_t>(shape.num_vocab);
   model->unit = std::max(model->step.lanes, PackedModel::kRowsAtOnce);
   model->width = rounded_up(model->embed_dim, model->unit);
   model->hidden_width = rounded_up(4 * model->embed_dim, model->unit);
   model->vocab_width = rounded_up(model->num_vocab, model->unit);
 
-  Packing packing(*model, weights);
-  model->neighbours = neighbourhood(shape.neighbours);
-  model->side = static_cast<size_t>(shape.side());
-  model->pre_norm = shape.pre_norm;
-  model->final_norm = shape.final_norm;
-  shape.is_2d() ? pack_embeddings_2d(packing, *model) : pack_embeddings(packing, *model);
-  for (int64_t i = 0; i < shape.num_layers; ++i) model->layers.push_back(pack_layer(packing, *model));
-  model->ln_f_weight = packing.vector(model->embed_dim);
-  model->ln_f_bias = packing.vector(model->embed_dim);
-  model->head = packing.transposed(model->num_vocab, model->embed_dim);
-  packing.skip(static_cast<size_t>(shape.num_classes * (shape.embed_dim + 1)));
-  if (!packing.complete()) throw Error("decoder: more parameters than the model has");
+  Packing packing(*model, weights.data());
+  pack_embeddings(packing, *model, shape, at);
+  for (const auto& block : at.blocks) model->layers.push_back(pack_layer(packing, *model, block));
+  model->ln_f_weight = packing.vector(at.ln_f_weight, model->embed_dim);
+  model->ln_f_bias = packing.vector(at.ln_f_bias, model->embed_dim);
+  model->head = packing.transposed(at.head, model->num_vocab, model->embed_dim);
   return model;
 }
 

@@ -249,13 +249,13 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
       store(hn::Add(y, residual), scratch.h + i);
     });
     layer_norm(model, scratch.h, layer.ln_2_weight, layer.ln_2_bias, scratch.normalised);
-    product(scratch.normalised, width, layer.fc_weight, model.hidden_width, [&](size_t i, V y) HWY_ATTR {
-      const V x = hn::Add(y, load(layer.fc_bias + i));
+    product(scratch.normalised, width, layer.up_weight, model.hidden_width, [&](size_t i, V y) HWY_ATTR {
+      const V x = hn::Add(y, load(layer.up_bias + i));
       V density;
       store(hn::Mul(x, normal_cdf(x, density)), scratch.hidden + i);
     });
-    product(scratch.hidden, model.hidden_width, layer.proj_weight, width, [&](size_t i, V y) HWY_ATTR {
-      const V residual = hn::Add(load(scratch.h + i), load(layer.proj_bias + i));
+    product(scratch.hidden, model.hidden_width, layer.down_weight, width, [&](size_t i, V y) HWY_ATTR {
+      const V residual = hn::Add(load(scratch.h + i), load(layer.down_bias + i));
       store(hn::Add(y, residual), scratch.h + i);
     });
   }

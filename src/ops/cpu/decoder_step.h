@@ -3,8 +3,9 @@
 #include <cstddef>
 #include <vector>
 
-#include "igpt/ops/neighbourhood.h"
+#include "igpt/ops/model_shape.h"
 #include "src/ops/cpu/aligned_buffer.h"
+#include "src/ops/cpu/embedding_rows.h"
 
 namespace igpt::ops::cpu {
 
@@ -28,21 +29,30 @@ struct PackedModel {
     const float *ln_1_weight, *ln_1_bias, *ln_2_weight, *ln_2_bias;  // (D)
     const float *qkv_weight, *qkv_bias;    // (D, 3D), (3D): each third padded; 1/sqrt(d) and log2(e) are folded into q
     const float *out_weight, *out_bias;    // (D, D), (D)
-    const float *fc_weight, *fc_bias;      // (D, 4D), (4D)
-    const float *proj_weight, *proj_bias;  // (4D, D), (D)
+    const float *up_weight, *up_bias;      // (D, 4D), (4D)
+    const float *down_weight, *down_bias;  // (4D, D), (D)
   };
+
+  explicit PackedModel(const ModelShape& shape)
+      : embed_dim(static_cast<size_t>(shape.embed_dim)),
+        num_heads(static_cast<size_t>(shape.num_heads)),
+        head_dim(static_cast<size_t>(shape.head_dim())),
+        length(static_cast<size_t>(shape.sequence_length)),
+        num_vocab(static_cast<size_t>(shape.num_vocab)),
+        embedding(shape),
+        pre_norm(shape.pre_norm),
+        final_norm(shape.final_norm) {}
 
   DecoderStep step;
   size_t embed_dim, num_heads, head_dim, length, num_vocab;
   size_t unit;                              // of padding: whole vectors, and whole groups of rows in a product
   size_t width, hidden_width, vocab_width;  // D, 4D and V padded
   std::vector<AlignedBuffer> buffers;       // of the weights
-  const float* token_embeddings;            // (V + 1, D), the last is sos; of image-gpt-2d (K, V + 1, D)
-  const float* position_embeddings;         // (S, D)
-  std::vector<Neighbour> neighbours;        // of image-gpt-2d
-  size_t side;                              // of its images
+  EmbeddingRows embedding;
+  const float* token_embeddings;     // its rows, (.., D)
+  const float* position_embeddings;  // (S, D)
   std::vector<Layer> layers;
-  bool pre_norm, final_norm;             // as ModelShape has them
+  bool pre_norm, final_norm;
   const float *ln_f_weight, *ln_f_bias;  // (D)
   const float* head;                     // (D, V)
 

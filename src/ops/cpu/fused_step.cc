@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "igpt/error.h"
-#include "src/ops/cpu/attention_bf16.h"
-#include "src/ops/cpu/kernels.h"
+#include "src/ops/cpu/image_kernels.h"
 #include "src/ops/cpu/layout.h"
 #include "src/ops/cpu/ordered_sum.h"
 #include "src/ops/cpu/thread_pool.h"
@@ -28,11 +27,6 @@ void require(bool fits, const char* what) {
   if (!fits) throw Error(std::string("fused step: ") + what);
 }
 
-const AttentionKernels* bf16_attention(Precision precision) {
-  if (precision == Precision::fp32 || image_kernels().lanes != 16) return nullptr;
-  return precision == Precision::bf16 ? Bf16Attention::hardware() : Bf16Attention::emulated();
-}
-
 }  // namespace
 
 bool supports(const ModelShape& shape) {
@@ -40,33 +34,25 @@ bool supports(const ModelShape& shape) {
   return within(shape.embed_dim, 128) && within(shape.num_heads, shape.embed_dim) &&
          shape.embed_dim % shape.num_heads == 0 && within(shape.head_dim(), 32) && within(shape.num_layers, 1024) &&
          within(shape.sequence_length, 1 << 20) &&
-         (!shape.is_2d() ||
-          (within(shape.neighbours, kMostNeighbours) && shape.side() * shape.side() == shape.sequence_length)) &&
+         (!shape.is_plane() ||
+          (shape.neighbours <= EmbeddingRows::kMost && shape.side() * shape.side() == shape.sequence_length)) &&
          within(shape.num_vocab, 256) && within(shape.num_classes, 1 << 20) &&
          Workspace::floats(Layout(shape, 16)) * static_cast<int64_t>(sizeof(float)) <= kLargestWorkspace &&
-         parameter_count(shape) * static_cast<int64_t>(sizeof(float)) <= kLargestGradients;
-}
-
-int64_t parameter_count(const ModelShape& shape) {
-  return ParameterOffsets(shape).count;
+         ParameterTable(shape).count * static_cast<int64_t>(sizeof(float)) <= kLargestGradients;
 }
 
 class FusedStep::Implementation {
  public:
-  Implementation(const ModelShape& shape, int threads, const AttentionKernels* bf16)
+  Implementation(const ModelShape& shape, int threads)
       : kernels(image_kernels()), layout(shape, kernels.lanes), pool(threads), weights(layout) {
-    const bool on_tiles = bf16 && Bf16Attention::takes(layout);
-    for (int i = 0; i < threads; ++i)
-      workspaces.push_back(on_tiles ? std::make_unique<Workspace>(layout, *bf16, Bf16Attention::scratch_floats(layout))
-                                    : std::make_unique<Workspace>(layout, kernels.block.attention));
+    for (int i = 0; i < threads; ++i) workspaces.push_back(std::make_unique<Workspace>(layout));
   }
 
   /// Number of images, after all sizes and tokens have been found right.
   int64_t check(std::span<const uint8_t> tokens, std::span<const float> flat_weights) const {
     const auto length = static_cast<size_t>(layout.shape.sequence_length);
     require(tokens.size() % length == 0, "the number of tokens is not a multiple of the sequence length");
-    require(static_cast<int64_t>(flat_weights.size()) == parameter_count(layout.shape),
-            "the number of weights is not the model's");
+    require(static_cast<int64_t>(flat_weights.size()) == layout.at.count, "the number of weights is not the model's");
     const auto largest = std::max_element(tokens.begin(), tokens.end());
     if (largest != tokens.end() && *largest >= layout.shape.num_vocab)
       throw InputError("fused step: token " + std::to_string(*largest) + " is outside the palette of " +
@@ -87,8 +73,7 @@ class FusedStep::Implementation {
   /// Sum over the images of work(image, workspace, gradients), in nats; adds all gradients to `gradients`.
   template <class Work>
   double sum_gradients(int64_t images, std::span<float> gradients, const Work& work) {
-    require(static_cast<int64_t>(gradients.size()) == parameter_count(layout.shape),
-            "the number of gradients is not the model's");
+    require(static_cast<int64_t>(gradients.size()) == layout.at.count, "the number of gradients is not the model's");
     if (!sum) sum = std::make_unique<OrderedSum>(layout, pool.size() + 6);
     const int64_t size = group_size(images), groups = (images + size - 1) / size;
     nats.resize(static_cast<size_t>(images));
@@ -115,12 +100,10 @@ class FusedStep::Implementation {
   std::vector<double> nats;
 };
 
-FusedStep::FusedStep(const ModelShape& shape, int threads, Precision precision) {
+FusedStep::FusedStep(const ModelShape& shape, int threads) {
   require(supports(shape), "the model is too large for it");
   require(threads >= 1, "at least one thread is needed");
-  const AttentionKernels* const bf16 = bf16_attention(precision);
-  require(bf16 || precision == Precision::fp32, "this CPU lacks the instructions for bf16");
-  implementation_ = std::make_unique<Implementation>(shape, threads, bf16);
+  implementation_ = std::make_unique<Implementation>(shape, threads);
 }
 
 FusedStep::~FusedStep() = default;
@@ -200,8 +183,8 @@ int FusedStep::threads() const {
   return implementation_->pool.size();
 }
 
-const char* FusedStep::target() const {
-  return implementation_->kernels.target;
+const char* vectors_in_use() {
+  return image_kernels().target;
 }
 
 }  // namespace igpt::ops::cpu

@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "igpt/ops/cpu/fused_step.h"
-#include "igpt/ops/neighbourhood.h"
+#include "igpt/ops/model_shape.h"
 #include "src/ops/cpu/aligned_buffer.h"
+#include "src/ops/cpu/embedding_rows.h"
 
 namespace igpt::ops::cpu {
 
@@ -27,19 +27,20 @@ struct Layout {
   int hidden_rows;       ///< 4 D, to a multiple of 8
   int vocab_rows;        ///< V, to a multiple of 8
   int pair_stride;       ///< floats of a token's k and v (or q and dO) of one head: 2 head_rows, at least N
-  int contexts;          ///< K, tokens whose embeddings a position adds up: of the original one, that before it
-  std::vector<Neighbour> neighbours;  ///< of image-gpt-2d: where they are
+  EmbeddingRows embedding;
+  ParameterTable at;  ///< places in the flat buffers of weights and gradients
 
-  /// Rows of the table of embeddings: K times V tokens and what stands outside the image (of the original sos), then
-  /// zeros for what is behind the image's end.
-  int64_t token_rows() const { return contexts * (shape.num_vocab + 1) + 1; }
+  /// Rows of the packed token embeddings: those of EmbeddingRows, then zeros for what is behind the image's end.
+  int64_t token_rows() const { return embedding.table_rows() + 1; }
+  /// Those among them that `token_embeddings.weight` holds; sos is a parameter of its own.
+  int64_t stored_token_rows() const { return embedding.table_rows() - (shape.is_plane() ? 0 : 1); }
   int64_t padded_tokens() const { return int64_t{tiles} * lanes; }
 };
 
-/// Walks a buffer; with a null base it only counts.
-class Arena {
+/// Cuts a buffer into pieces one after the other; with a null base it only counts.
+class BufferSlicer {
  public:
-  explicit Arena(float* base) : base_(base) {}
+  explicit BufferSlicer(float* base) : base_(base) {}
   float* take(int64_t count);
   int64_t used() const { return used_; }
 
@@ -119,24 +120,13 @@ struct BlockActivations {
   float* log_sum_exp;                        // [tile][head][N], base 2
 };
 
-struct Workspace;
-
-/// Attention of all heads of one image. Forward from q and kv to `attended` and `log_sum_exp`; backward from these,
-/// q_do, d_attended and delta to dq and dkv.
-struct AttentionKernels {
-  void (*forward)(const BlockActivations& saved, Workspace& work);
-  void (*backward)(const BlockActivations& saved, Workspace& work);
-};
-
 /// Everything that a thread needs for one image.
 struct Workspace {
-  /// `scratch_floats` as `attention` needs them.
-  Workspace(const Layout& layout, const AttentionKernels& attention, int64_t scratch_floats = 0);
+  explicit Workspace(const Layout& layout);
 
   static int64_t floats(const Layout& layout);
 
   const Layout& layout;
-  const AttentionKernels attention;
   std::vector<BlockActivations> blocks;
   AlignedBuffer buffer;
   float *x, *x_2;                         ///< [tile][embed_rows][N]: the residual stream, then its gradient
@@ -147,22 +137,9 @@ struct Workspace {
   float *q_do, *dkv;                      ///< the same, see attention-inl.h
   float *normed, *hidden, *d_hidden, *pairs, *d_in, *logits;  ///< scratch of one tile
   float* class_logits;                                        ///< (C)
-  float* scratch;                                             ///< of attention
 
  private:
-  int64_t place(float* base, int64_t scratch_floats);
-};
-
-/// Places of the parameters in the flat buffer.
-struct ParameterOffsets {
-  explicit ParameterOffsets(const ModelShape& shape);
-
-  int64_t sos;        // (D), of the original
-  int64_t tokens;     // (V, D); of image-gpt-2d (K, V + 1, D)
-  int64_t positions;  // (S, D); of image-gpt-2d (2, side, D): rows, columns
-  int64_t blocks, block_stride, ln_f_weight, ln_f_bias, head, clf_weight, clf_bias, count;
-  // within a block
-  int64_t ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias;
+  int64_t place(float* base);
 };
 
 }  // namespace igpt::ops::cpu

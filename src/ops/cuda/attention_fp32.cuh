@@ -1,6 +1,6 @@
 #pragma once
 
-// Causal attention on the ordinary fp32 units: for devices without bf16 tensor cores, and the second opinion on others.
+// Causal attention on the ordinary fp32 units, for devices without bf16 tensor cores.
 //
 // A thread owns one or two rows of a head and keeps them in registers; the rows of the other side come in tiles through
 // shared memory, from where all threads read the same one. Per pair of query and key and head dimension d: forward 2 d
@@ -20,7 +20,7 @@ template <int kHeadDim>
 constexpr int kOwnRows = kHeadDim <= 16 ? 2 : 1;
 
 template <int kHeadDim>
-constexpr int rows_of_block = kRowThreads* kOwnRows<kHeadDim>;
+constexpr int query_rows = kRowThreads* kOwnRows<kHeadDim>;
 
 /// Bytes of shared memory.
 template <int kHeadDim>
@@ -70,8 +70,8 @@ SIMT_DEVICE void stage_tile(simt::ptr<float> to, Rows<const float> from, int fir
   }
 }
 
-/// A query and what has been summed over the keys so far. The softmax's reference point is no running maximum: it moves
-/// only when a logit comes near to overflowing.
+/// A query and its sums over the keys so far. The reference point of the softmax is no running maximum: it moves only
+/// when a logit is about to overflow.
 template <int kHeadDim>
 struct QueryState {
   Row<kHeadDim> q = {}, out = {};
@@ -89,23 +89,23 @@ struct QueryState {
 
 template <int kHeadDim>
 SIMT_KERNEL(kRowThreads)
-attention_forward_fp32(ForwardArguments in) {
+attention_forward_fp32(AttentionForward in) {
   constexpr int kRows = kOwnRows<kHeadDim>, kKeys = 4;  // keys in flight
-  simt::Arena arena;
+  simt::SharedArena arena;
   const auto keys = arena.take<float>(kTileRows * kHeadDim, "keys");
   const auto values = arena.take<float>(kTileRows * kHeadDim, "values");
-  const OwnRows<kHeadDim> own(simt::block(), in.length, /*nobody=*/-1);
-  const auto q = in.q.of_block();
+  const OwnRows<kHeadDim> own(simt::block(), in.sizes.length, /*nobody=*/-1);
+  const auto q = rows_of_block(in.q);
   QueryState<kHeadDim> query[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (own.row[r] >= 0) query[r].q = load_row<kHeadDim>(q[own.row[r]], in.scale * kLog2E);
+    if (own.row[r] >= 0) query[r].q = load_row<kHeadDim>(q[own.row[r]], in.sizes.scale * kLog2E);
 
-  const int last_key = OwnRows<kHeadDim>::last_key_of_block(simt::block(), in.length);
+  const int last_key = OwnRows<kHeadDim>::last_key_of_block(simt::block(), in.sizes.length);
   for (int first = 0; first <= last_key; first += kTileRows) {
     simt::sync_threads();
-    stage_tile<kHeadDim>(keys, in.k.of_block(), first, in.length);
-    stage_tile<kHeadDim>(values, in.v.of_block(), first, in.length);
+    stage_tile<kHeadDim>(keys, rows_of_block(in.k), first, in.sizes.length);
+    stage_tile<kHeadDim>(values, rows_of_block(in.v), first, in.sizes.length);
     simt::sync_threads();
     for (int j = 0; j < kTileRows && first + j <= own.highest(); j += kKeys) {
       float weight[kRows][kKeys];  // logits at first
@@ -135,8 +135,8 @@ attention_forward_fp32(ForwardArguments in) {
       }
     }
   }
-  const auto out = in.out.of_block();
-  const int64_t statistics = statistics_of_block(in.heads, in.length);
+  const auto out = rows_of_block(in.out);
+  const int64_t statistics = statistics_of_block(in.sizes);
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] >= 0) {
@@ -149,30 +149,30 @@ attention_forward_fp32(ForwardArguments in) {
 /// each row, for the other kernel.
 template <int kHeadDim>
 SIMT_KERNEL(kRowThreads)
-attention_backward_queries_fp32(BackwardArguments in) {
+attention_backward_queries_fp32(AttentionBackward in) {
   constexpr int kRows = kOwnRows<kHeadDim>;
-  simt::Arena arena;
+  simt::SharedArena arena;
   const auto keys = arena.take<float>(kTileRows * kHeadDim, "keys");
   const auto values = arena.take<float>(kTileRows * kHeadDim, "values");
-  const OwnRows<kHeadDim> own(simt::block(), in.length, /*nobody=*/-1);
+  const OwnRows<kHeadDim> own(simt::block(), in.sizes.length, /*nobody=*/-1);
   Row<kHeadDim> q[kRows] = {}, d_out[kRows] = {}, dq[kRows] = {};
   float log_sum_exp[kRows] = {}, delta[kRows] = {};
-  const int64_t statistics = statistics_of_block(in.heads, in.length);
+  const int64_t statistics = statistics_of_block(in.sizes);
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
     if (own.row[r] >= 0) {
-      q[r] = load_row<kHeadDim>(in.q.of_block()[own.row[r]], in.scale * kLog2E);
-      d_out[r] = load_row<kHeadDim>(in.d_out.of_block()[own.row[r]]);
-      delta[r] = dot(d_out[r], load_row<kHeadDim>(in.out.of_block()[own.row[r]]));
+      q[r] = load_row<kHeadDim>(rows_of_block(in.q)[own.row[r]], in.sizes.scale * kLog2E);
+      d_out[r] = load_row<kHeadDim>(rows_of_block(in.d_out)[own.row[r]]);
+      delta[r] = dot(d_out[r], load_row<kHeadDim>(rows_of_block(in.out)[own.row[r]]));
       log_sum_exp[r] = in.log_sum_exp[statistics + own.row[r]];
       in.delta[statistics + own.row[r]] = delta[r];
     }
 
-  const int last_key = OwnRows<kHeadDim>::last_key_of_block(simt::block(), in.length);
+  const int last_key = OwnRows<kHeadDim>::last_key_of_block(simt::block(), in.sizes.length);
   for (int first = 0; first <= last_key; first += kTileRows) {
     simt::sync_threads();
-    stage_tile<kHeadDim>(keys, in.k.of_block(), first, in.length);
-    stage_tile<kHeadDim>(values, in.v.of_block(), first, in.length);
+    stage_tile<kHeadDim>(keys, rows_of_block(in.k), first, in.sizes.length);
+    stage_tile<kHeadDim>(values, rows_of_block(in.v), first, in.sizes.length);
     simt::sync_threads();
     for (int j = 0; j < kTileRows && first + j <= own.highest(); ++j) {
       const auto k = load_row<kHeadDim>(keys + j * kHeadDim), v = load_row<kHeadDim>(values + j * kHeadDim);
@@ -186,42 +186,42 @@ attention_backward_queries_fp32(BackwardArguments in) {
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (own.row[r] >= 0) store_row(in.dq.of_block()[own.row[r]], dq[r], in.scale);
+    if (own.row[r] >= 0) store_row(rows_of_block(in.dq)[own.row[r]], dq[r], in.sizes.scale);
 }
 
 /// dK and dV; here a thread's own rows are keys.
 template <int kHeadDim>
 SIMT_KERNEL(kRowThreads)
-attention_backward_keys_fp32(BackwardArguments in) {
+attention_backward_keys_fp32(AttentionBackward in) {
   constexpr int kRows = kOwnRows<kHeadDim>;
-  simt::Arena arena;
+  simt::SharedArena arena;
   const auto queries = arena.take<float>(kTileRows * kHeadDim, "queries");
   const auto d_outs = arena.take<float>(kTileRows * kHeadDim, "d_out");
   const auto log_sum_exps = arena.take<float>(kTileRows, "log_sum_exp");
   const auto deltas = arena.take<float>(kTileRows, "delta");
-  const OwnRows<kHeadDim> own(simt::block(), in.length, /*nobody=*/in.length);
+  const OwnRows<kHeadDim> own(simt::block(), in.sizes.length, /*nobody=*/in.sizes.length);
   Row<kHeadDim> k[kRows] = {}, v[kRows] = {}, dk[kRows] = {}, dv[kRows] = {};
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (own.row[r] < in.length) {
-      k[r] = load_row<kHeadDim>(in.k.of_block()[own.row[r]]);
-      v[r] = load_row<kHeadDim>(in.v.of_block()[own.row[r]]);
+    if (own.row[r] < in.sizes.length) {
+      k[r] = load_row<kHeadDim>(rows_of_block(in.k)[own.row[r]]);
+      v[r] = load_row<kHeadDim>(rows_of_block(in.v)[own.row[r]]);
     }
 
-  const int64_t statistics = statistics_of_block(in.heads, in.length);
+  const int64_t statistics = statistics_of_block(in.sizes);
   const int lowest_key = simt::block() * kRowThreads;
-  for (int first = lowest_key / kTileRows * kTileRows; first < in.length; first += kTileRows) {
+  for (int first = lowest_key / kTileRows * kTileRows; first < in.sizes.length; first += kTileRows) {
     simt::sync_threads();
-    stage_tile<kHeadDim>(queries, in.q.of_block(), first, in.length, in.scale * kLog2E);
-    stage_tile<kHeadDim>(d_outs, in.d_out.of_block(), first, in.length);
+    stage_tile<kHeadDim>(queries, rows_of_block(in.q), first, in.sizes.length, in.sizes.scale * kLog2E);
+    stage_tile<kHeadDim>(d_outs, rows_of_block(in.d_out), first, in.sizes.length);
     for (int i = simt::thread(); i < kTileRows; i += kRowThreads) {
-      const bool inside = first + i < in.length;
+      const bool inside = first + i < in.sizes.length;
       const int64_t at = statistics + first + i;
       log_sum_exps[i] = inside ? static_cast<float>(in.log_sum_exp[at]) : 0.0f;
       deltas[i] = inside ? static_cast<float>(in.delta[at]) : 0.0f;
     }
     simt::sync_threads();
-    for (int j = 0; j < kTileRows && first + j < in.length; ++j) {
+    for (int j = 0; j < kTileRows && first + j < in.sizes.length; ++j) {
       if (first + j < own.lowest()) continue;
       const auto q = load_row<kHeadDim>(queries + j * kHeadDim), d_out = load_row<kHeadDim>(d_outs + j * kHeadDim);
       const float log_sum_exp = log_sum_exps[j], delta = deltas[j];
@@ -236,9 +236,9 @@ attention_backward_keys_fp32(BackwardArguments in) {
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (own.row[r] < in.length) {
-      store_row(in.dk.of_block()[own.row[r]], dk[r], kLn2);  // q was scaled for base 2
-      store_row(in.dv.of_block()[own.row[r]], dv[r], 1.0f);
+    if (own.row[r] < in.sizes.length) {
+      store_row(rows_of_block(in.dk)[own.row[r]], dk[r], kLn2);  // q was scaled for base 2
+      store_row(rows_of_block(in.dv)[own.row[r]], dv[r], 1.0f);
     }
 }
 

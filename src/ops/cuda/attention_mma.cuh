@@ -1,7 +1,7 @@
 #pragma once
 
 // Causal attention on bf16 tensor cores (mma_tiles.cuh), forward and backward, tile by tile of 16 queries x 16 keys.
-// No atomics: whatever several warps sum is added in a fixed order.
+// There are no atomics: sums over several warps are added in a fixed order.
 
 #include "src/ops/cuda/mma_tiles.cuh"
 
@@ -16,7 +16,7 @@ struct MmaPrecision {
   static constexpr int kWeights = kPlanes == 3 ? 2 : 1;  // P V, P^T dO, dS K, dS^T Q
 };
 
-/// A block's warps and the tiles that each owns: as many as its registers hold.
+/// A block's warps and the tiles of each: as many as its registers hold.
 template <int kHeadDim>
 struct MmaBlock {
   static constexpr int kWarps = kHeadDim == 8 ? 16 : 8;
@@ -24,7 +24,7 @@ struct MmaBlock {
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kRows = kWarps * kTiles * kTile;
 
-  /// The n-th tile of this warp: dealt there and back, so that each sees as many pairs.
+  /// The n-th tile of this warp. Tiles are dealt back and forth, so that each warp sees as many pairs.
   static SIMT_DEVICE int tile(int n) {
     return n % 2 ? n * kWarps + kWarps - 1 - simt::warp() : n * kWarps + simt::warp();
   }
@@ -137,9 +137,10 @@ struct ForwardMma {
   };
 
   /// `chunk`: how many keys, a multiple of 16, lie in shared memory at a time.
-  static SIMT_DEVICE void run(const ForwardArguments& in, int chunk) {
-    const int first_query = simt::block() * Block::kRows, last_query = smaller(first_query + Block::kRows, in.length);
-    simt::Arena arena;
+  static SIMT_DEVICE void run(const AttentionForward& in, int chunk) {
+    const int first_query = simt::block() * Block::kRows,
+              last_query = smaller(first_query + Block::kRows, in.sizes.length);
+    simt::SharedArena arena;
     const SplitRows<kHeadDim> keys(arena, chunk, Precision::kLogits, "keys");
     const SplitRows<kHeadDim> values(arena, chunk, Precision::kWeights, "values");
     const auto first_row = [&](int n) { return first_query + Block::tile(n) * kTile; };
@@ -148,13 +149,13 @@ struct ForwardMma {
 #pragma unroll
     for (int n = 0; n < Block::kTiles; ++n) {
       queries[n].reference[0] = queries[n].reference[1] = simt::changed_rarely(0.0f);
-      queries[n].q.load(in.q.of_block(), first_row(n), in.length, in.scale * kLog2E);
+      queries[n].q.load(rows_of_block(in.q), first_row(n), in.sizes.length, in.sizes.scale * kLog2E);
     }
     for (int first = 0; first < last_query; first += chunk) {
       const int rows = smaller(chunk, rounded_to_tile(last_query) - first);
       simt::sync_threads();
-      keys.template stage<Precision::kLogits>(in.k.of_block(), first, rows, in.length);
-      values.template stage<Precision::kWeights>(in.v.of_block(), first, rows, in.length);
+      keys.template stage<Precision::kLogits>(rows_of_block(in.k), first, rows, in.sizes.length);
+      values.template stage<Precision::kWeights>(rows_of_block(in.v), first, rows, in.sizes.length);
       simt::sync_threads();
       for (int j = 0; j < rows; j += kTile) {
         RightRows<kHeadDim, Precision::kLogits> k;
@@ -171,8 +172,8 @@ struct ForwardMma {
     }
 #pragma unroll
     for (int n = 0; n < Block::kTiles; ++n)
-      queries[n].store(in.out.of_block(), in.log_sum_exp + statistics_of_block(in.heads, in.length), first_row(n),
-                       in.length);
+      queries[n].store(rows_of_block(in.out), in.log_sum_exp + statistics_of_block(in.sizes), first_row(n),
+                       in.sizes.length);
   }
 };
 
@@ -198,7 +199,7 @@ struct BackwardMma {
     SplitRows<kHeadDim> keys, values, queries, d_outs;
     simt::ptr<float> log_sum_exps, deltas, parts;
 
-    SIMT_DEVICE Shared(simt::Arena& arena, int chunk)
+    SIMT_DEVICE Shared(simt::SharedArena& arena, int chunk)
         : keys(arena, Block::kRows, Precision::kLogits, "keys"),
           values(arena, Block::kRows, Precision::kWeightGradients, "values"),
           queries(arena, chunk, Precision::kLogits, "queries"),
@@ -235,15 +236,15 @@ struct BackwardMma {
 
   /// Copies chunk [first, first + rows) of the queries with what belongs to them. It needs no barrier before it:
   /// whatever it overwrites was last read before the barrier of the last tile of dQ.
-  static SIMT_DEVICE void stage_queries(const BackwardArguments& in, const Shared& shared, int first, int rows) {
-    const auto q = in.q.of_block(), d_out = in.d_out.of_block();
-    const auto out = in.out.of_block();
-    const int64_t statistics = statistics_of_block(in.heads, in.length);
-    shared.queries.template stage<Precision::kLogits>(q, first, rows, in.length, in.scale * kLog2E);
-    shared.d_outs.template stage<Precision::kWeightGradients>(d_out, first, rows, in.length);
+  static SIMT_DEVICE void stage_queries(const AttentionBackward& in, const Shared& shared, int first, int rows) {
+    const auto q = rows_of_block(in.q), d_out = rows_of_block(in.d_out);
+    const auto out = rows_of_block(in.out);
+    const int64_t statistics = statistics_of_block(in.sizes);
+    shared.queries.template stage<Precision::kLogits>(q, first, rows, in.sizes.length, in.sizes.scale * kLog2E);
+    shared.d_outs.template stage<Precision::kWeightGradients>(d_out, first, rows, in.sizes.length);
     for (int i = simt::thread(); i < rows; i += Block::kThreads) {
       float log_sum_exp = 0.0f, delta = 0.0f;  // beyond the end d_out is zero, and so are the gradients
-      if (first + i < in.length) {
+      if (first + i < in.sizes.length) {
         log_sum_exp = in.log_sum_exp[statistics + first + i];
         delta = dot(load_row<kHeadDim>(d_out[first + i]), load_row<kHeadDim>(out[first + i]));
       }
@@ -328,17 +329,17 @@ struct BackwardMma {
   }
 
   /// `chunk`: how many queries, a multiple of 16, lie in shared memory at a time.
-  static SIMT_DEVICE void run(const BackwardArguments& in, int chunk) {
-    simt::Arena arena;
+  static SIMT_DEVICE void run(const AttentionBackward& in, int chunk) {
+    simt::SharedArena arena;
     const Shared shared(arena, chunk);
-    const int end = rounded_to_tile(in.length);
-    for (int first_key = 0; first_key < in.length; first_key += Block::kRows) {
+    const int end = rounded_to_tile(in.sizes.length);
+    for (int first_key = 0; first_key < in.sizes.length; first_key += Block::kRows) {
       const int keys = smaller(Block::kRows, end - first_key);
-      const auto k = in.k.of_block(), v = in.v.of_block();
-      shared.keys.template stage<Precision::kLogits>(k, first_key, keys, in.length);
-      shared.values.template stage<Precision::kWeightGradients>(v, first_key, keys, in.length);
+      const auto k = rows_of_block(in.k), v = rows_of_block(in.v);
+      shared.keys.template stage<Precision::kLogits>(k, first_key, keys, in.sizes.length);
+      shared.values.template stage<Precision::kWeightGradients>(v, first_key, keys, in.sizes.length);
       KeyGradients gradients[Block::kTiles];
-      for (int first_query = first_key; first_query < in.length; first_query += chunk) {
+      for (int first_query = first_key; first_query < in.sizes.length; first_query += chunk) {
         const int rows = smaller(chunk, end - first_query);
         stage_queries(in, shared, first_query, rows);
         simt::sync_threads();
@@ -354,27 +355,27 @@ struct BackwardMma {
           const auto part = shared.parts + i / kTile % 2 * kPart;  // in turn: one barrier a tile is enough
           store_part(part, dq);
           simt::sync_threads();
-          add_parts(in.dq.of_block(), part, first_query + i, in.length, in.scale,
+          add_parts(rows_of_block(in.dq), part, first_query + i, in.sizes.length, in.sizes.scale,
                     /*first_pass=*/first_key == 0);
         }
       }
 #pragma unroll
       for (int n = 0; n < Block::kTiles; ++n)
-        store_key_gradients(in.dk.of_block(), in.dv.of_block(), gradients[n], first_key + Block::tile(n) * kTile,
-                            in.length);
+        store_key_gradients(rows_of_block(in.dk), rows_of_block(in.dv), gradients[n],
+                            first_key + Block::tile(n) * kTile, in.sizes.length);
     }
   }
 };
 
 template <int kHeadDim, int kPlanes>
 SIMT_KERNEL(MmaBlock<kHeadDim>::kThreads)
-attention_forward_mma(ForwardArguments in, int chunk) {
+attention_forward_mma(AttentionForward in, int chunk) {
   if constexpr (simt::kBf16TensorCores) ForwardMma<kHeadDim, kPlanes>::run(in, chunk);
 }
 
 template <int kHeadDim, int kPlanes>
 SIMT_KERNEL(MmaBlock<kHeadDim>::kThreads)
-attention_backward_mma(BackwardArguments in, int chunk) {
+attention_backward_mma(AttentionBackward in, int chunk) {
   if constexpr (simt::kBf16TensorCores) BackwardMma<kHeadDim, kPlanes>::run(in, chunk);
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
-// What all attention kernels take, and rows of a head in registers.
+// What all attention kernels share: rows of a head, in memory and in registers.
 
-#include "src/ops/cuda/logarithms.cuh"
+#include "src/ops/cuda/attention.h"
 #include "src/ops/cuda/simt.h"
 
 namespace igpt::ops::cuda {
@@ -18,39 +18,15 @@ struct Rows {
   SIMT_DEVICE simt::ptr<T> operator[](int row) const { return first + int64_t{row} * stride; }
 };
 
-/// attention.h's Heads, as kernels take it.
+/// The rows of the block's head. Grids are (parts of a head, heads, images).
 template <class T>
-struct DeviceHeads {
-  simt::ptr<T> data;
-  int64_t batch_stride, head_stride;
-  int row_stride;
+SIMT_DEVICE Rows<T> rows_of_block(const Heads<T>& heads) {
+  return {heads.data + (simt::block_z() * heads.batch_stride + simt::block_y() * heads.head_stride), heads.row_stride};
+}
 
-  /// Those of the block's head.
-  SIMT_DEVICE Rows<T> of_block() const {
-    return {data + (simt::block_z() * batch_stride + simt::block_y() * head_stride), row_stride};
-  }
-};
-
-struct ForwardArguments {
-  int heads, length;
-  float scale;
-  DeviceHeads<const float> q, k, v;
-  DeviceHeads<float> out;
-  simt::ptr<float> log_sum_exp;
-};
-
-struct BackwardArguments {
-  int heads, length;
-  float scale;
-  DeviceHeads<const float> q, k, v, out, d_out;
-  simt::ptr<const float> log_sum_exp;
-  simt::ptr<float> delta;
-  DeviceHeads<float> dq, dk, dv;
-};
-
-/// Grids are (parts of a head, heads, images). Where the block's head has its log_sum_exp and delta.
-SIMT_DEVICE int64_t statistics_of_block(int heads, int length) {
-  return (int64_t{simt::block_z()} * heads + simt::block_y()) * length;
+/// The place of the block's head in log_sum_exp and delta.
+SIMT_DEVICE int64_t statistics_of_block(const AttentionSizes& sizes) {
+  return (int64_t{simt::block_z()} * sizes.heads + simt::block_y()) * sizes.length;
 }
 
 template <int kHeadDim>

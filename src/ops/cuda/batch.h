@@ -1,23 +1,23 @@
 #pragma once
 
-#include <cstdint>
+#include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
-/// The images that a training reads, resident in device memory: palette indices in bytes.
+/// The training images, resident in device memory as palette indices in bytes.
 struct DeviceImages {
-  int64_t count = 0, length = 0;    ///< N, S
-  const uint8_t* tokens = nullptr;  ///< (N, S)
-  const int64_t* labels = nullptr;  ///< (N); null: none
+  int64_t count = 0, length = 0;       ///< N, S
+  simt::Global<const uint8_t> tokens;  ///< (N, S)
+  simt::Global<const int64_t> labels;  ///< (N); null: none
 };
 
-/// What the next updates of a training read, so that one that is recorded can be repeated: each takes its own row and
-/// counts on.
+/// What the next updates of a training read, so that a captured update can be replayed: each takes its own row and
+/// advances to the next.
 struct UpdatePlan {
-  int64_t updates = 0;              ///< U that are planned
-  const int64_t* images = nullptr;  ///< (U, batches of an update, B): which of the data set
-  const float* rates = nullptr;     ///< (U): learning rates
-  int64_t* next = nullptr;  ///< (2): the row of the next update, and the place in the training of its first image
+  int64_t updates = 0;                 ///< U: planned ones
+  simt::Global<const int64_t> images;  ///< (U, batches of an update, B): indices in the data set
+  simt::Global<const float> rates;     ///< (U): learning rates
+  simt::Global<int64_t> next;  ///< (2): the row of the next update, and the place in the training of its first image
 };
 
 /// training::Augmentation, with the random numbers of training::augment.
@@ -29,36 +29,37 @@ struct BatchAugmentation {
   bool any() const { return shift > 0 || flip; }
 };
 
-/// Before an update's first batch: gradients and loss become zero, and the learning rate that of the plan.
+/// Before an update's first batch: sets gradients and loss to zero and takes the learning rate from the plan.
 struct UpdateStart {
   UpdatePlan plan;
-  int64_t count = 0;  ///< P
-  float* gradients;   ///< (P)
-  float* rate;        ///< (1)
-  double* loss;       ///< (1): of the update, so far
+  int64_t count = 0;              ///< P
+  simt::Global<float> gradients;  ///< (P)
+  simt::Global<float> rate;       ///< (1)
+  simt::Global<double> loss;      ///< (1): of the update, so far
 };
 
-/// A batch of the update that is next.
+/// Gathers a batch of the next update.
 struct BatchGather {
   DeviceImages images;
   UpdatePlan plan;
   BatchAugmentation augmentation;
   int64_t size = 0;                ///< B
-  int64_t batch = 0, batches = 1;  ///< which of the update's
-  int64_t stride = 0;              ///< images from the first of a batch to the first of the next in the training
-  uint8_t* tokens;                 ///< (B, S)
-  int64_t* labels;                 ///< (B); null: none
+  int64_t batch = 0, batches = 1;  ///< this one, of so many in the update
+  int64_t stride = 0;              ///< images of the training from one batch to the next
+  simt::Global<uint8_t> tokens;    ///< (B, S)
+  simt::Global<int64_t> labels;    ///< (B); null: none
 };
 
-/// After its last one: the plan counts on by a row, of `images` images in the training.
+/// After the last batch: advances the plan by a row, which is `images` images of the training.
 struct UpdateEnd {
   UpdatePlan plan;
   int64_t images = 0;
-  const double* loss;          ///< (1)
-  double* loss_sum = nullptr;  ///< (1): grows by it; null: none
+  simt::Global<const double> loss;  ///< (1)
+  simt::Global<double> loss_sum;    ///< (1): grows by it; null: none
 };
 
-/// Each a launch on `stream` (cudaStream_t) of the current device. Null, or one line with the cause why not.
+/// Each is a launch on `stream` (cudaStream_t) of the current device. Returns null, or one line with the cause of a
+/// failure.
 const char* start_update(const UpdateStart& arguments, void* stream = nullptr);
 const char* gather_batch(const BatchGather& arguments, void* stream = nullptr);
 const char* end_update(const UpdateEnd& arguments, void* stream = nullptr);

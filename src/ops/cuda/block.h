@@ -1,55 +1,76 @@
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
 
 #include "igpt/ops/model_shape.h"
+#include "src/ops/cuda/kernel_sizes.h"
+#include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
+/// A block's parameters, or their gradients, in device memory.
+template <class T>
+using BlockArrays = BlockParameters<simt::Global<T>>;
+
+/// Those that lie one after the other from `first` on.
+template <class T>
+BlockArrays<T> block_arrays(T* first, int64_t embed) {
+  BlockArrays<T> block;
+  for_each_parameter(block, embed, [&](const char*, simt::Global<T>& member, int64_t rows, int64_t columns) {
+    member = first;
+    first += rows * std::max<int64_t>(columns, 1);
+  });
+  return block;
+}
+
 struct BlockSizes {
-  int64_t tokens = 0;     ///< T: of all images together
-  int embed = 0;          ///< D: a multiple of 4, up to 64
-  bool pre_norm = false;  ///< the residual branch continues from ln_1's input, not from its output
+  int64_t tokens = 0;      ///< T: of all images together
+  int embed = 0;           ///< D: a multiple of 4, up to 64
+  bool pre_norm = false;   ///< the residual branch continues from ln_1's input, not from its output
+  int tiles_of_part = 0;   ///< in backward passes
+  int64_t parameters = 0;  ///< floats of a block's parameters
+
+  BlockSizes() = default;
+  BlockSizes(int64_t tokens, int embed, bool pre_norm = false);
 };
 
-/// What surrounds attention in a block, each a launch. All arrays are fp32 in device memory, at multiples of 16 bytes;
-/// `weights` and `sums` point to ln_1.weight. `sums` is (block_parts(sizes), block_floats(D)): each backward
-/// kernel writes its own columns of all rows, and the sum of the rows is the gradient.
+/// What surrounds attention in a block, each a launch. All arrays are fp32 in device memory, at multiples of 16 bytes.
+/// `sums` is the first of parts_of(T, D) parts: each backward kernel writes the gradients of its own parameters in
+/// all of them, and the sum of the parts is the gradient.
 struct QkvForward {
   BlockSizes sizes;
-  const float *weights, *x;  // x (T, D): the block's input
-  float* qkv;                // (T, 3D) = in_proj(ln_1(x))
+  BlockArrays<const float> weights;
+  simt::Global<const float> x;  ///< (T, D): the block's input
+  simt::Global<float> qkv;      ///< (T, 3D) = in_proj(ln_1(x))
 };
-struct MlpForward {
+struct OutProjMlpForward {
   BlockSizes sizes;
-  const float *weights, *x, *attended;  // attended (T, D)
-  float *mid, *out;                     // (T, D): mid = residual + out_proj(attended), out = mid + mlp(ln_2(mid))
+  BlockArrays<const float> weights;
+  simt::Global<const float> x, attended;  ///< (T, D)
+  simt::Global<float> mid, out;           ///< (T, D): mid = residual + out_proj(attended), out = mid + mlp(ln_2(mid))
 };
-struct MlpBackward {
+struct OutProjMlpBackward {
   BlockSizes sizes;
-  const float *weights, *mid, *attended, *d_out;
-  float *d_mid, *d_attended, *sums;  // d_mid may be d_out
+  BlockArrays<const float> weights;
+  BlockArrays<float> sums;
+  simt::Global<const float> mid, attended, d_out;
+  simt::Global<float> d_mid, d_attended;  ///< d_mid may be d_out
 };
 struct QkvBackward {
   BlockSizes sizes;
-  const float *weights, *x, *d_qkv, *d_mid;
-  float *dx, *sums;  // dx may be d_mid
+  BlockArrays<const float> weights;
+  BlockArrays<float> sums;
+  simt::Global<const float> x, d_qkv, d_mid;
+  simt::Global<float> dx;  ///< may be d_mid
 };
 
-constexpr bool block_supports(const BlockSizes& sizes) {
-  return sizes.embed >= 4 && sizes.embed <= 64 && sizes.embed % 4 == 0 && sizes.tokens > 0 &&
-         sizes.tokens <= (int64_t{1} << 31);
-}
-/// Floats of a block's parameters.
-int64_t block_floats(int64_t embed);
-int64_t block_parts(const BlockSizes& sizes);
-int block_shared_bytes(const BlockSizes& sizes);  ///< of the kernel that needs most of a block's shared memory
+int block_shared_bytes(int embed);  ///< of the kernel that needs most of a block's shared memory
 
-/// They launch on `stream` (cudaStream_t) of the current device and return at once: null, or one line with the cause
-/// why not. Results are the same bits in every run and on every device.
+/// They launch on `stream` (cudaStream_t) of the current device and return at once: null, or one line with the cause of
+/// a failure. Results are the same bits in every run and on every device.
 const char* qkv_forward(const QkvForward& arguments, void* stream = nullptr);
-const char* mlp_forward(const MlpForward& arguments, void* stream = nullptr);
-const char* mlp_backward(const MlpBackward& arguments, void* stream = nullptr);
+const char* out_proj_mlp_forward(const OutProjMlpForward& arguments, void* stream = nullptr);
+const char* out_proj_mlp_backward(const OutProjMlpBackward& arguments, void* stream = nullptr);
 const char* qkv_backward(const QkvBackward& arguments, void* stream = nullptr);
 
 }  // namespace igpt::ops::cuda

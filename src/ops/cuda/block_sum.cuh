@@ -7,8 +7,8 @@ namespace igpt::ops::cuda {
 constexpr int kSumThreads = 256;
 constexpr int kBlockSumBytes = kSumThreads * 8;
 
-/// The block's sum of `term` over its threads, a power of two of them, known to thread 0. `terms` holds a number for
-/// each.
+/// The sum of `term` over the threads of the block, a power of two of them; thread 0 gets it. `terms` has room for a
+/// number of each.
 SIMT_DEVICE double sum_of_block(simt::ptr<double> terms, double term) {
   terms[simt::thread()] = term;
   for (int half = simt::block_threads() / 2; half > 0; half /= 2) {

@@ -1,9 +1,12 @@
 #pragma once
 
 // What the kernels around attention are made of. A block holds a tile of tokens in shared memory, a row of features
-// each, and multiplies it by weights that are read from where they are (the first-level cache keeps them). A thread
+// each, and multiplies it by weights that are read from global memory (the first-level cache keeps them). A thread
 // computes patches of four tokens by four columns: 64 multiply-adds for 8 loads of 16 bytes.
 
+#include <type_traits>
+
+#include "src/ops/cuda/kernel_sizes.h"
 #include "src/ops/cuda/simt.h"
 
 namespace igpt::ops::cuda {
@@ -12,11 +15,19 @@ constexpr int kDenseThreads = 128;
 constexpr int kHiddenChunk = 64;  // hidden units of the MLP that are in shared memory at a time
 constexpr float kLayerNormEps = 1e-5f;
 
-/// Tokens of a tile. kEmbed is the embedding dimension D, or 0 where only the launch knows it: up to 64 then.
 template <int kEmbed>
-constexpr int tokens_of_tile = kEmbed == 16 || kEmbed == 32 ? 64 : 32;
+constexpr int kTokensOfTile = tokens_of_tile(kEmbed);
 
-/// Blocks for whose registers an SM has room: fewer where patches of wider rows would spill.
+/// Calls call(std::integral_constant<int, kEmbed>) with the embedding dimension D that a kernel is compiled for: 0
+/// where only the launch knows it.
+template <class Call>
+auto with_embed(int embed, Call call) {
+  if (embed == 16) return call(std::integral_constant<int, 16>());
+  if (embed == 32) return call(std::integral_constant<int, 32>());
+  return call(std::integral_constant<int, 0>());
+}
+
+/// Blocks whose registers an SM has to hold: fewer where patches of wider rows would spill.
 template <int kEmbed>
 constexpr int dense_blocks_of_sm = kEmbed == 16 ? 4 : 3;
 
@@ -31,7 +42,7 @@ struct Tile {
   simt::ptr<float> first;
   int stride;
 
-  SIMT_DEVICE Tile(simt::Arena& arena, int tokens, int columns, const char* name)
+  SIMT_DEVICE Tile(simt::SharedArena& arena, int tokens, int columns, const char* name)
       : first(arena.take<float>(tile_floats(tokens, columns), name)), stride((columns + 3) / 4 * 4 + kRowPadding) {}
   SIMT_DEVICE simt::ptr<float> operator[](int row) const { return first + row * stride; }
 };
@@ -58,7 +69,15 @@ SIMT_DEVICE Four operator+(const Four& a, const Four& b) {
   return {{a.x[0] + b.x[0], a.x[1] + b.x[1], a.x[2] + b.x[2], a.x[3] + b.x[3]}};
 }
 
-/// A sum over the tiles of a block, which its first tile begins.
+/// The distribution function of the standard normal and its density: GELU (Hendrycks and Gimpel 2016) is x cdf(x).
+struct Normal {
+  float cdf, density;
+
+  SIMT_DEVICE explicit Normal(float x)
+      : cdf(0.5f * (1.0f + erff(x * 0.70710678f))), density(0.39894228f * simt::exp2_approx(x * x * -0.72134752f)) {}
+};
+
+/// A sum over the tiles of a block, begun by its first tile.
 SIMT_DEVICE void add_to_sum(simt::ptr<float> sum, float term, bool first) {
   *sum = first ? term : *sum + term;
 }
@@ -77,28 +96,29 @@ struct Patches {
   SIMT_DEVICE int column() const { return n / kGroups * 4; }
 };
 
-/// store(token, first column, four outputs) of x (tokens, inputs) times the transposed `weight` (outputs, inputs).
-/// Outputs beyond the last are whatever.
-template <int kTokens, class Store>
-SIMT_DEVICE void multiply(const Tile& x, int inputs, const Matrix& weight, int outputs, Store store) {
-  for (Patches<kTokens> patch(outputs); patch.more(); patch.next()) {
+/// store(token, first column, four columns) of x (tokens, depth) times `weight`: with kBack the matrix itself (depth,
+/// columns), else the transposed one (columns, depth). Columns of x beyond the last are zeros; columns of the result
+/// beyond the last are arbitrary.
+template <int kTokens, bool kBack, class Store>
+SIMT_DEVICE void multiply(const Tile& x, int depth, const Matrix& weight, int columns, Store store) {
+  for (Patches<kTokens> patch(columns); patch.more(); patch.next()) {
     float sum[4][4] = {};
 #pragma unroll 2
-    for (int i = 0; i < inputs; i += 4) {
+    for (int i = 0; i < depth; i += 4) {
       Four a[4], b[4];
 #pragma unroll
       for (int k = 0; k < 4; ++k) a[k] = load_four(x[patch.token(k)] + i);
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        const int row = patch.column() + k;
-        b[k] = load_four(weight[row < outputs ? row : outputs - 1] + i);
+        const int rows = kBack ? depth : columns, row = (kBack ? i : patch.column()) + k;
+        b[k] = load_four(weight[row < rows ? row : rows - 1] + (kBack ? patch.column() : i));
       }
 #pragma unroll
       for (int k = 0; k < 4; ++k)
 #pragma unroll
         for (int t = 0; t < 4; ++t)
 #pragma unroll
-          for (int o = 0; o < 4; ++o) sum[t][o] = fmaf(a[t].x[k], b[o].x[k], sum[t][o]);
+          for (int c = 0; c < 4; ++c) sum[t][c] = fmaf(a[t].x[k], kBack ? b[k].x[c] : b[c].x[k], sum[t][c]);
     }
 #pragma unroll
     for (int t = 0; t < 4; ++t)
@@ -106,30 +126,15 @@ SIMT_DEVICE void multiply(const Tile& x, int inputs, const Matrix& weight, int o
   }
 }
 
-/// store(token, first column, four inputs) of dy (tokens, outputs) times `weight` (outputs, inputs): a product's
-/// backward pass. Columns of dy beyond the last are zeros.
+/// x (tokens, inputs) times the transposed `weight` (outputs, inputs).
+template <int kTokens, class Store>
+SIMT_DEVICE void multiply(const Tile& x, int inputs, const Matrix& weight, int outputs, Store store) {
+  multiply<kTokens, false>(x, inputs, weight, outputs, store);
+}
+/// The backward pass of that product: dy (tokens, outputs) times `weight` (outputs, inputs).
 template <int kTokens, class Store>
 SIMT_DEVICE void multiply_back(const Tile& dy, int outputs, const Matrix& weight, int inputs, Store store) {
-  for (Patches<kTokens> patch(inputs); patch.more(); patch.next()) {
-    float sum[4][4] = {};
-#pragma unroll 2
-    for (int o = 0; o < outputs; o += 4) {
-      Four a[4], b[4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) a[k] = load_four(dy[patch.token(k)] + o);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) b[k] = load_four(weight[o + k < outputs ? o + k : outputs - 1] + patch.column());
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-#pragma unroll
-        for (int t = 0; t < 4; ++t)
-#pragma unroll
-          for (int i = 0; i < 4; ++i) sum[t][i] = fmaf(a[t].x[k], b[k].x[i], sum[t][i]);
-    }
-#pragma unroll
-    for (int t = 0; t < 4; ++t)
-      store(patch.token(t), patch.column(), Four{{sum[t][0], sum[t][1], sum[t][2], sum[t][3]}});
-  }
+  multiply<kTokens, true>(dy, outputs, weight, inputs, store);
 }
 
 /// sums (outputs, inputs; rows `stride` apart) += dy^T x over the tile's tokens: a weight's gradient.
@@ -187,8 +192,8 @@ SIMT_DEVICE void add_norm_gradients(const Tile& dy, const Tile& normalised, int 
   }
 }
 
-/// What is done row by row: neighbouring lanes share a token and have every kLanes-th four of its columns. What a
-/// thread wrote in this way it may read in this way without a barrier.
+/// Work row by row: neighbouring lanes share a token, and each has every kLanes-th four of its columns. What a thread
+/// wrote in this way it may read in this way without a barrier.
 template <int kTokens>
 struct OwnColumns {
   static constexpr int kLanes = kDenseThreads / kTokens;
@@ -286,21 +291,6 @@ struct OwnColumns {
       for (int k = 0; k < 4; ++k) dx.x[k] = inverse_sigma * (fmaf(d.x[k], gain.x[k], -mean) - x.x[k] * correlation);
       store(column, dx);
     });
-  }
-};
-
-/// Backward kernels have so few blocks that their sums of weight gradients, one set for each block, stay small: three
-/// blocks for each of 132 SMs. The number depends on nothing but the number of tokens, and so do the results.
-constexpr int64_t kMostParts = 396;
-
-struct Parts {
-  int64_t count;           ///< blocks
-  int64_t tiles_of_block;  ///< neighbouring ones
-
-  Parts(int64_t tokens, int64_t tokens_of_tile) {
-    const int64_t tiles = (tokens + tokens_of_tile - 1) / tokens_of_tile;
-    tiles_of_block = (tiles + kMostParts - 1) / kMostParts;
-    count = (tiles + tiles_of_block - 1) / tiles_of_block;
   }
 };
 

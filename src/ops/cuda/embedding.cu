@@ -1,26 +1,52 @@
+// Token and position embeddings. The forward pass reads and writes each number once. The gradient of the tables needs
+// no atomics: a thread owns a column of a table in shared memory and goes through its tokens; the parts that blocks
+// leave are added up. The gradient of the positions is a sum over the images.
+
 #include "src/ops/cuda/embedding.h"
 
 #include <algorithm>
 
-#include "src/ops/cuda/embedding.cuh"
+#include "src/ops/cuda/embedding_rows.cuh"
 
 namespace igpt::ops::cuda {
-namespace {
 
-/// Tokens of a block in the backward pass.
-int64_t tokens_of_part(const EmbeddingSizes& s) {
-  constexpr int64_t kFewest = 32;  // below, adding the parts up would be the larger work
-  return std::max((s.tokens + kMostParts - 1) / kMostParts, kFewest);
+SIMT_KERNEL(kDenseThreads)
+embedding_forward_kernel(SIMT_ARGUMENT EmbeddingForward in) {
+  const int fours = in.sizes.embed / 4;
+  const int64_t n = int64_t{simt::block()} * kDenseThreads + simt::thread(), token = n / fours;
+  const int column = static_cast<int>(n % fours) * 4;
+  if (token >= in.sizes.tokens) return;
+  const int at = static_cast<int>(token % in.sizes.length);
+  store_four(in.x + (token * in.sizes.embed + column),
+             embedded(in.sizes, in.tables, in.positions, in.tokens + (token - at), at, column));
 }
 
-/// Tables of a block: one for as many threads as it has columns, if they leave room for other blocks.
-int slices(const EmbeddingSizes& s) {
-  constexpr int kEnough = 24 * 1024;
-  const int table = (s.vocab + 1) * s.embed * 4;
-  return std::max(1, std::min(kDenseThreads / s.embed, kEnough / table));
+/// Grid (parts, tables). A thread owns one column of one of `slices` tables of the block.
+SIMT_KERNEL(kDenseThreads)
+embedding_backward_kernel(SIMT_ARGUMENT EmbeddingBackward in) {
+  const int embed = in.sizes.embed, table = (in.sizes.vocab + 1) * embed, k = simt::block_y();
+  simt::SharedArena arena;
+  const auto tables = arena.take<float>(in.sizes.slices * table, "tables");
+  for (int i = simt::thread(); i < in.sizes.slices * table; i += kDenseThreads) tables[i] = 0.0f;
+  simt::sync_threads();
+  const int down = in.sizes.down[k], right = in.sizes.right[k];
+  const int column = simt::thread() % embed, slice = simt::thread() / embed;
+  const int64_t first = int64_t{simt::block()} * in.sizes.tokens_of_part;
+  for (int n = slice; n < in.sizes.tokens_of_part && first + n < in.sizes.tokens && slice < in.sizes.slices;
+       n += in.sizes.slices) {
+    const int64_t token = first + n;
+    const int at = static_cast<int>(token % in.sizes.length);
+    const int row = embedding_row(in.sizes, in.tokens + (token - at), at, down, right);
+    tables[slice * table + row * embed + column] += static_cast<float>(in.dx[token * embed + column]);
+  }
+  simt::sync_threads();
+  const auto sums = in.sums + (int64_t{simt::block()} * in.sizes.tables + k) * table;
+  for (int i = simt::thread(); i < table; i += kDenseThreads) {
+    float sum = 0.0f;
+    for (int s = 0; s < in.sizes.slices; ++s) sum += tables[s * table + i];
+    sums[i] = sum;
+  }
 }
-
-}  // namespace
 
 EmbeddingSizes::EmbeddingSizes(const ModelShape& shape, int64_t images)
     : tokens(images * shape.sequence_length),
@@ -28,49 +54,55 @@ EmbeddingSizes::EmbeddingSizes(const ModelShape& shape, int64_t images)
       embed(static_cast<int>(shape.embed_dim)),
       vocab(static_cast<int>(shape.num_vocab)),
       neighbours(static_cast<int>(shape.neighbours)),
-      side(static_cast<int>(shape.side())) {
+      side(static_cast<int>(shape.side())),
+      tables(std::max(neighbours, 1)) {
   int k = 0;
   for (const Neighbour& at : neighbourhood(std::min(shape.neighbours, kMostNeighbours))) {
     down[k] = static_cast<int8_t>(at.down);
     right[k++] = static_cast<int8_t>(at.right);
   }
+  constexpr int64_t kFewest = 32;  // with fewer tokens in a part, adding the parts up would be the larger work
+  tokens_of_part = static_cast<int>(std::max((tokens + kMostParts - 1) / kMostParts, kFewest));
+  // A table for each group of threads that has a thread for each column, if they leave room for other blocks.
+  constexpr int64_t kEnough = 24 * 1024;
+  const int64_t table_bytes = (shape.num_vocab + 1) * std::max<int64_t>(embed, 1) * 4;
+  slices = static_cast<int>(
+      std::max<int64_t>(1, std::min(kDenseThreads / std::max<int64_t>(embed, 1), kEnough / table_bytes)));
 }
 
 bool embedding_supports(const EmbeddingSizes& s) {
-  return s.tokens > 0 && s.tokens <= (int64_t{1} << 31) && s.length > 0 && s.length <= (1 << 24) && s.embed >= 4 &&
-         s.embed <= 64 && s.embed % 4 == 0 && s.vocab > 0 && s.vocab <= 255 && s.neighbours >= 0 &&
-         s.neighbours <= kMostNeighbours && (s.neighbours == 0 || s.side * s.side == s.length);
-}
-
-int64_t embedding_parts(const EmbeddingSizes& s) {
-  return (s.tokens + tokens_of_part(s) - 1) / tokens_of_part(s);
+  return dense_supports(s.tokens, s.embed) && s.length > 0 && s.length <= (1 << 24) && s.vocab > 0 && s.vocab <= 255 &&
+         s.neighbours >= 0 && s.neighbours <= kMostNeighbours && (s.neighbours == 0 || s.side * s.side == s.length);
 }
 
 int embedding_shared_bytes(const EmbeddingSizes& s) {
-  return slices(s) * (s.vocab + 1) * s.embed * 4;
+  return s.slices * (s.vocab + 1) * s.embed * 4;
 }
 
 const char* embedding_forward(const EmbeddingForward& a, void* stream) {
-  if (!embedding_supports(a.sizes)) return "there is no kernel for these sizes";
-  const EmbeddingForwardArguments arguments{a.sizes, simt::device_ptr(a.tables), simt::device_ptr(a.positions),
-                                            simt::device_ptr(a.tokens), simt::device_ptr(a.x)};
+  if (!embedding_supports(a.sizes)) return kNoKernel;
   const int64_t fours = a.sizes.tokens * (a.sizes.embed / 4);
-  return simt::launch({{(fours + kDenseThreads - 1) / kDenseThreads}, kDenseThreads, 0, stream}, embedding_forward_of,
-                      arguments);
+  return simt::launch({{(fours + kDenseThreads - 1) / kDenseThreads}, kDenseThreads, 0, stream},
+                      embedding_forward_kernel, a);
 }
 
-const char* embedding_backward(const EmbeddingBackward& a, void* stream) {
-  if (!embedding_supports(a.sizes)) return "there is no kernel for these sizes";
-  const EmbeddingBackwardArguments arguments{a.sizes,
-                                             static_cast<int>(tokens_of_part(a.sizes)),
-                                             slices(a.sizes),
-                                             a.sizes.tables(),
-                                             simt::device_ptr(a.tokens),
-                                             simt::device_ptr(a.dx),
-                                             simt::device_ptr(a.sums)};
-  const simt::Config config{
-      {embedding_parts(a.sizes), a.sizes.tables()}, kDenseThreads, embedding_shared_bytes(a.sizes), stream};
-  return simt::launch(config, embedding_backward_of, arguments);
+const char* embedding_backward(const EmbeddingBackward& a, const OrderedSum& other, void* stream) {
+  const EmbeddingSizes& s = a.sizes;
+  if (!embedding_supports(s)) return kNoKernel;
+  const simt::Config config{{s.parts(), s.tables}, kDenseThreads, embedding_shared_bytes(s), stream};
+  if (const char* cause = simt::launch(config, embedding_backward_kernel, a)) return cause;
+  const int64_t d = s.embed, side = s.side, table = s.table_rows() * d, positions = s.length * d;
+  const OrderedSum of_tables{a.sums, a.d_tables, 1, s.parts(), table, 0, table, 0, /*add=*/true};
+  OrderedSum of_positions{a.dx, a.d_positions, 1, s.tokens / s.length, positions, 0, positions, 0, /*add=*/true};
+  if (s.neighbours == 0) return add_parts({other, of_tables, of_positions}, stream);
+  of_positions.to = a.plane;
+  of_positions.add = false;
+  if (const char* cause = add_parts({other, of_tables, of_positions}, stream)) return cause;
+  // From the gradients of all positions to those of their rows and columns.
+  float* const d_rows = simt::address(a.d_positions);
+  return add_parts({{a.plane, d_rows, side, side, d, side * d, d, d, /*add=*/true},
+                    {a.plane, d_rows + side * d, side, side, d, d, side * d, d, /*add=*/true}},
+                   stream);
 }
 
 }  // namespace igpt::ops::cuda

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cstdint>
-
 #include "igpt/ops/model_shape.h"
 #include "igpt/ops/neighbourhood.h"
+#include "src/ops/cuda/ordered_sums.h"
+#include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
@@ -20,13 +20,15 @@ struct EmbeddingSizes {
   int vocab = 0;                                             ///< V: up to 255
   int neighbours = 0, side = 0;                              ///< K; of the square image
   int8_t down[kMostNeighbours]{}, right[kMostNeighbours]{};  ///< from the position to each neighbour
+  int tables = 1;                                            ///< max(K, 1)
+  int tokens_of_part = 32;                                   ///< in the backward pass: tokens of a block,
+  int slices = 1;                                            ///< and copies of a table in its shared memory
 
-  EmbeddingSizes() = default;
   EmbeddingSizes(const ModelShape& shape, int64_t images);
 
-  int tables() const { return neighbours > 0 ? neighbours : 1; }
-  int64_t table_rows() const { return int64_t{tables()} * (vocab + 1); }
+  int64_t table_rows() const { return int64_t{tables} * (vocab + 1); }
   int64_t position_rows() const { return neighbours > 0 ? 2 * side : length; }
+  int64_t parts() const { return (tokens + tokens_of_part - 1) / tokens_of_part; }
   /// Where the tables begin in the flat buffer of parameters.
   int64_t first_table(const ParameterTable& at) const { return neighbours > 0 ? at.token_embeddings : at.sos; }
 };
@@ -34,24 +36,26 @@ struct EmbeddingSizes {
 /// tables (table_rows, D), positions (position_rows, D), tokens (B, S) < V, x (B, S, D).
 struct EmbeddingForward {
   EmbeddingSizes sizes;
-  const float *tables, *positions;
-  const uint8_t* tokens;
-  float* x;
+  simt::Global<const float> tables, positions;
+  simt::Global<const uint8_t> tokens;
+  simt::Global<float> x;
 };
-/// `sums` (embedding_parts(sizes), table_rows, D): the sum over the first dimension is the gradient of the tables.
 struct EmbeddingBackward {
   EmbeddingSizes sizes;
-  const uint8_t* tokens;
-  const float* dx;
-  float* sums;
+  simt::Global<const uint8_t> tokens;
+  simt::Global<const float> dx;
+  simt::Global<float> d_tables, d_positions;  ///< grow by the gradients
+  simt::Global<float> sums;                   ///< (parts, table_rows, D): scratch
+  simt::Global<float> plane;                  ///< (S, D): scratch, with neighbours only
 };
 
 bool embedding_supports(const EmbeddingSizes& sizes);
-int64_t embedding_parts(const EmbeddingSizes& sizes);
 int embedding_shared_bytes(const EmbeddingSizes& sizes);  ///< of a block in the backward pass
 
-/// Null, or one line with the cause why not.
+/// Returns null, or one line with the cause of a failure. The backward pass takes two launches, three with neighbours;
+/// `other` is summed up in the second one.
 const char* embedding_forward(const EmbeddingForward& arguments, void* stream = nullptr);
-const char* embedding_backward(const EmbeddingBackward& arguments, void* stream = nullptr);
+const char* embedding_backward(const EmbeddingBackward& arguments, const OrderedSum& other = {},
+                               void* stream = nullptr);
 
 }  // namespace igpt::ops::cuda

@@ -9,8 +9,8 @@ namespace {
 
 void throw_if(cudaError_t error) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // it is told here, and shall not be found by others
-  throw Error(std::string("CUDA graph: ") + cudaGetErrorString(error));
+  cudaGetLastError();  // reported here; nobody else shall find it
+  throw DeviceError(std::string("CUDA graph: ") + cudaGetErrorString(error));
 }
 
 }  // namespace
@@ -20,15 +20,15 @@ Graph::~Graph() {
 }
 
 void Graph::record(cudaStream_t stream, const std::function<const char*(void* stream)>& launches) {
-  // Other threads (NCCL's) may go on asking CUDA for whatever they like.
+  // Other threads (NCCL's) may keep calling CUDA.
   throw_if(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   const char* const cause = launches(stream);
   cudaGraph_t graph = nullptr;
-  cudaError_t error = cudaStreamEndCapture(stream, &graph);  // in any case, or the stream could not be used any more
+  cudaError_t error = cudaStreamEndCapture(stream, &graph);  // also after a failure, or the stream stays unusable
   if (!cause && error == cudaSuccess) error = cudaGraphInstantiate(&executable_, graph, /*flags=*/0);
   if (graph) cudaGraphDestroy(graph);
-  cudaGetLastError();  // it is told here, and shall not be found by others
-  if (cause) throw Error(std::string("CUDA graph: ") + cause);
+  cudaGetLastError();  // reported here; nobody else shall find it
+  if (cause) throw DeviceError(std::string("CUDA graph: ") + cause);
   throw_if(error);
 }
 

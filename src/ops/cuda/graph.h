@@ -6,7 +6,7 @@
 
 namespace igpt::ops::cuda {
 
-/// Launches that are recorded once (a CUDA graph) and repeated as one. Functions throw igpt::Error with CUDA's words.
+/// Launches that are captured once (a CUDA graph) and replayed as one. Functions throw igpt::Error with CUDA's message.
 class Graph {
  public:
   Graph() = default;
@@ -14,8 +14,8 @@ class Graph {
   Graph& operator=(const Graph&) = delete;
   ~Graph();
 
-  /// Records what `launches` does on `stream`, which must not be the default one. Nothing runs. It returns null, or
-  /// the cause why it could not.
+  /// Records what `launches` does on `stream`, which must not be the default one, without running it. `launches`
+  /// returns null, or the cause of a failure.
   void record(cudaStream_t stream, const std::function<const char*(void* stream)>& launches);
 
   void launch(cudaStream_t stream);

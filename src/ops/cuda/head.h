@@ -1,64 +1,65 @@
 #pragma once
 
-#include <cstdint>
+#include "src/ops/cuda/kernel_sizes.h"
+#include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
 struct HeadSizes {
   int64_t images = 0;       ///< B
+  int64_t tokens = 0;       ///< B S
   int length = 0;           ///< S
   int embed = 0;            ///< D: a multiple of 4, up to 64
-  int outputs = 0;          ///< V, up to 256, or C
+  int outputs = 0;          ///< V, up to kMostTokens, or C, up to kMostClasses
   bool final_norm = false;  ///< whether ln_f is applied before the head
+  int tiles_of_part = 0;    ///< of the head, in the backward pass
+  int64_t weights = 0;      ///< floats of the gradients of ln_f, where it is applied, and of the weight
 
-  int64_t tokens() const { return images * length; }
+  HeadSizes(int64_t all_images, int positions, int features, int all_outputs, bool norm = false)
+      : images(all_images),
+        tokens(images * positions),
+        length(positions),
+        embed(features),
+        outputs(all_outputs),
+        final_norm(norm),
+        tiles_of_part(static_cast<int>(cuda::tiles_of_part(tokens, embed))),
+        weights((norm ? 2 * embed : 0) + int64_t{outputs} * embed) {}
 };
+constexpr int kMostTokens = 256, kMostClasses = 1024;
 
 /// Logits of every position and their cross-entropy, with the gradient in the same pass. `norm` (2D): ln_f.weight and
 /// ln_f.bias, read where final_norm. What is null is not computed; the gradients together or not at all.
 struct Head {
   HeadSizes sizes;
-  const float *norm, *weight;  // weight (V, D)
-  const float* x;              // (B, S, D)
-  const uint8_t* tokens;       // (B, S) < V; null: logits only
-  float scale = 1;             ///< of the gradients of the sum over all positions
-  float* nats = nullptr;       // (B, S)
-  float* logits = nullptr;     // (B, S, V)
-  float* dx = nullptr;         // (B, S, D)
-  float* sums = nullptr;  // (head_parts, 2D + V D) with final_norm, else (head_parts, V D): the parts of the gradient
+  simt::Global<const float> norm, weight;  ///< weight (V, D)
+  simt::Global<const float> x;             ///< (B, S, D)
+  simt::Global<const uint8_t> tokens;      ///< (B, S) < V; null: logits only
+  float scale = 1;                         ///< of the gradients of the sum over all positions
+  simt::Global<float> nats = nullptr;      ///< (B, S)
+  simt::Global<float> logits = nullptr;    ///< (B, S, V)
+  simt::Global<float> dx = nullptr;        ///< (B, S, D)
+  simt::Global<float> sums = nullptr;      ///< (parts_of(B S, D), weights): the parts of the gradients
 };
 
 /// Class logits from the mean over the positions, of ln_f's output where final_norm.
 struct Classifier {
   HeadSizes sizes;
-  const float *norm, *weight, *bias;  // weight (C, D), bias (C)
-  const float* x;                     // (B, S, D)
-  const int64_t* labels;              // (B) < C; null: logits only
-  float scale = 1;                    ///< of the gradients of the sum over the images
-  float* nats = nullptr;              // (B)
-  float* logits = nullptr;            // (B, C)
-  float* dx = nullptr;                // (B, S, D)
-  float* sums = nullptr;              // (B, 2D + C D + C) with final_norm, else (B, C D + C)
-  bool add_to_dx = false;             ///< dx grows by the gradient instead of becoming it
+  simt::Global<const float> norm, weight, bias;  ///< weight (C, D), bias (C)
+  simt::Global<const float> x;                   ///< (B, S, D)
+  simt::Global<const int64_t> labels;            ///< (B) < C; null: logits only
+  float scale = 1;                               ///< of the gradients of the sum over the images
+  simt::Global<float> nats = nullptr;            ///< (B)
+  simt::Global<float> logits = nullptr;          ///< (B, C)
+  simt::Global<float> dx = nullptr;              ///< (B, S, D)
+  simt::Global<float> sums = nullptr;            ///< (B, weights + C): the parts of the gradients
+  bool add_to_dx = false;                        ///< dx grows by the gradient instead of becoming it
 };
 
-constexpr bool head_supports(const HeadSizes& s, int most_outputs) {
-  return s.images > 0 && s.length > 0 && s.tokens() <= (int64_t{1} << 31) && s.embed >= 4 && s.embed <= 64 &&
-         s.embed % 4 == 0 && s.outputs > 0 && s.outputs <= most_outputs;
-}
-constexpr int kMostTokens = 256, kMostClasses = 1024;
-
-int64_t head_parts(const HeadSizes& sizes);
+bool head_supports(const HeadSizes& sizes, int most_outputs);
 int head_shared_bytes(const HeadSizes& sizes);  ///< of a block
 int classifier_shared_bytes(const HeadSizes& sizes);
-constexpr int64_t head_sums(const HeadSizes& s) {
-  return (s.final_norm ? 2 * s.embed : 0) + int64_t{s.outputs} * s.embed;
-}
-constexpr int64_t classifier_sums(const HeadSizes& s) {
-  return head_sums(s) + s.outputs;
-}
 
-/// Null, or one line with the cause why not.
+/// Returns null, or one line with the cause of a failure.
 const char* head(const Head& arguments, void* stream = nullptr);
 const char* classifier(const Classifier& arguments, void* stream = nullptr);
 

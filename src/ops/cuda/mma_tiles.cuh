@@ -68,7 +68,7 @@ struct SplitRows {
 
   static constexpr int bytes(int rows, int planes) { return rows * planes * kStride * 2; }
 
-  SIMT_DEVICE SplitRows(simt::Arena& arena, int rows, int planes, const char* name)
+  SIMT_DEVICE SplitRows(simt::SharedArena& arena, int rows, int planes, const char* name)
       : data(arena.take<uint16_t>(rows * planes * kStride, name)), capacity(rows) {}
 
   SIMT_DEVICE simt::ptr<uint16_t> at(int plane, int row, int column) const {

@@ -1,17 +1,18 @@
 #pragma once
 
-#include <cstdint>
 #include <initializer_list>
+
+#include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
 /// to[g * to_stride + i] = sum over p < parts of from[g * group_stride + p * part_stride + i], for i < count of each of
 /// the groups g.
 struct OrderedSum {
-  const float* from = nullptr;
-  float* to = nullptr;
+  simt::Global<const float> from;
+  simt::Global<float> to;
   int64_t groups = 1, parts = 0, count = 0, group_stride = 0, part_stride = 0, to_stride = 0;
-  bool add = false;  ///< to what is there
+  bool add = false;  ///< to what `to` holds
 };
 
 /// Up to six sums, none of which reads what another writes, in one launch.

@@ -62,9 +62,9 @@ const char* why_not(int device) {
 
 }  // namespace
 
-/// Null when `device` can run kernels of this library, else the cause in words (valid until the next call).
+/// Null when `device` can run kernels of this library, else the cause (valid until the next call).
 extern "C" const char* igpt_cuda_probe(int device) {
   const char* const cause = why_not(device);
-  cudaGetLastError();  // it is told here, and shall not be found by others
+  cudaGetLastError();  // reported here; nobody else shall find it
   return cause;
 }

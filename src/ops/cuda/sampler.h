@@ -6,7 +6,7 @@
 
 namespace igpt::ops::cuda {
 
-/// igpt::sampling::SamplingOptions
+/// As igpt::ops::SamplingOptions.
 struct DrawOptions {
   double temperature = 1;
   int64_t top_k = 0;
@@ -15,11 +15,11 @@ struct DrawOptions {
 };
 
 /// Draws whole images in one launch, a block for each, with the random numbers and the choice of igpt::sampling::draw:
-/// the same images as on the CPU where logits are not rounded across a border.
+/// the same images as on the CPU, unless the rounding of a logit decides.
 struct Sampler {
   ModelShape shape;
   int64_t images = 0;  ///< B
-  int64_t given = 0;   ///< tokens of each image that are there
+  int64_t given = 0;   ///< tokens of each image that are given
   DrawOptions options;
   const float* weights;     ///< flat (ParameterTable)
   const uint64_t* streams;  ///< (B)
@@ -36,7 +36,7 @@ constexpr int64_t sampler_cache_floats(const ModelShape& s, int64_t images) {
 
 int sampler_shared_bytes(const ModelShape& shape);  ///< of a block, without keys and values
 
-/// Null, or one line with the cause why not. Options as igpt::sampling::check has them.
+/// Returns null, or one line with the cause of a failure. Options have to pass igpt::sampling::check.
 const char* sample(const Sampler& arguments, void* stream = nullptr);
 
 }  // namespace igpt::ops::cuda

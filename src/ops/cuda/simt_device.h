@@ -1,6 +1,6 @@
 #pragma once
 
-// simt.h by nvcc: each name is one instruction or builtin.
+// simt.h for nvcc: each name is one instruction or builtin.
 
 #include <cuda_runtime.h>
 
@@ -10,7 +10,6 @@
 #include "src/ops/cuda/simt_launch.h"
 
 #define SIMT_DEVICE __device__ __forceinline__
-#define SIMT_ANYWHERE __host__ __device__ __forceinline__
 #define SIMT_ARGUMENT const __grid_constant__
 #define SIMT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 
@@ -53,9 +52,9 @@ SIMT_DEVICE void sync_warp() {
   __syncwarp();
 }
 
-class Arena {
+class SharedArena {
  public:
-  SIMT_DEVICE Arena() {
+  SIMT_DEVICE SharedArena() {
     extern __shared__ __align__(16) unsigned char simt_shared_memory[];
     next_ = simt_shared_memory;
   }
@@ -138,8 +137,8 @@ SIMT_DEVICE uint32_t transpose_matrix(uint32_t x) {
   return y;
 }
 
-/// Where scripts/count_kernels.py counts a loop's instructions (IGPT_COUNT_USUAL_PATH), a rare branch ends the thread:
-/// what is left of the loop is its usual path.
+/// When tests/simt/count_kernels.py counts the instructions of a loop (IGPT_COUNT_USUAL_PATH), a rare branch ends the
+/// thread, which leaves only the usual path of the loop.
 SIMT_DEVICE bool rarely(bool condition) {
 #ifdef IGPT_COUNT_USUAL_PATH
   if (condition) asm volatile("exit;");
@@ -148,12 +147,12 @@ SIMT_DEVICE bool rarely(bool condition) {
   return condition;
 #endif
 }
-/// Stands in a rare branch that the compiler shall not turn into predicated instructions.
+/// Keeps the compiler from turning a rare branch into predicated instructions.
 SIMT_DEVICE void keep_branch() {
   asm volatile("");
 }
-/// The same; where it is counted, something that the compiler cannot know: what only rare branches change would be
-/// folded into the usual path as a constant.
+/// x; when instructions are counted, a value that the compiler cannot know. It would fold what only rare branches
+/// change into the usual path as a constant.
 SIMT_DEVICE float changed_rarely(float x) {
 #ifdef IGPT_COUNT_USUAL_PATH
   asm volatile("mov.b32 %0, %%laneid;" : "=f"(x));
@@ -161,20 +160,15 @@ SIMT_DEVICE float changed_rarely(float x) {
   return x;
 }
 
-template <class T>
-T* device_ptr(T* host_side) {
-  return host_side;
-}
-
-/// The error in words; null where there is none. CUDA keeps what a call returned for whoever asks it next for the last
-/// error, LibTorch for one, who shall not find what is told here.
-inline const char* told(cudaError_t error) {
+/// The message of an error; null for success. It also clears CUDA's last error, which the next caller that asks for it,
+/// LibTorch for one, would take for its own.
+inline const char* message_of(cudaError_t error) {
   if (error == cudaSuccess) return nullptr;
   cudaGetLastError();
   return cudaGetErrorString(error);
 }
 
-/// Of the current device; else the cause, null when none.
+/// The limits of the current device. Returns null, or the cause of a failure.
 inline const char* limits(Limits& of_device) {
   int device = 0, major = 0;
   cudaError_t error = cudaGetDevice(&device);
@@ -182,10 +176,10 @@ inline const char* limits(Limits& of_device) {
     error = cudaDeviceGetAttribute(&of_device.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   of_device.bf16_tensor_cores = major >= 8;
-  return told(error);
+  return message_of(error);
 }
 
-/// Starts the kernel. Null, or what CUDA says against it.
+/// Launches the kernel. Returns null, or CUDA's message.
 template <class... Parameters, class... Arguments>
 const char* launch(const Config& config, void (*kernel)(Parameters...), const Arguments&... arguments) {
   constexpr int kWithoutAsking = 48 * 1024;
@@ -198,7 +192,7 @@ const char* launch(const Config& config, void (*kernel)(Parameters...), const Ar
     kernel<<<blocks, config.threads, config.shared_bytes, static_cast<cudaStream_t>(config.stream)>>>(arguments...);
     error = cudaGetLastError();
   }
-  return told(error);
+  return message_of(error);
 }
 
 }  // namespace igpt::simt

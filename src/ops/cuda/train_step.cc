@@ -1,8 +1,6 @@
 #include "src/ops/cuda/train_step.h"
 
 #include <algorithm>
-#include <cmath>
-#include <type_traits>
 
 #include "src/ops/cuda/batch.h"
 #include "src/ops/cuda/ordered_sums.h"
@@ -10,22 +8,15 @@
 namespace igpt::ops::cuda {
 namespace {
 
-/// The first cause of failure; what comes after it is not launched.
-template <class... Launches>
-const char* in_order(const Launches&... launches) {
-  const char* cause = nullptr;
-  static_cast<void>(((cause = launches(), cause == nullptr) && ...));
-  return cause;
-}
-
-/// Of one group: the sum of `parts` rows of `from`, `stride` apart, added to `count` gradients.
+/// Adds the sum of `parts` rows of `from`, `stride` apart, to `count` gradients.
 OrderedSum rows_to(float* gradients, const float* from, int64_t parts, int64_t count, int64_t stride) {
   return {from, gradients, 1, parts, count, 0, stride, 0, /*add=*/true};
 }
 
 }  // namespace
 
-TrainStep::TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision precision, const Allocate& allocate)
+ModelPasses::ModelPasses(const ModelShape& shape, int64_t images, AttentionPrecision precision,
+                         const Allocate& allocate)
     : shape_(shape),
       at_(shape),
       images_(images),
@@ -38,7 +29,7 @@ TrainStep::TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision
   const auto doubles = [&](const char* name, int64_t count) {
     return static_cast<double*>(allocate(name, count, sizeof(double)));
   };
-  const int64_t features = tokens_ * shape.embed_dim, statistics = tokens_ * shape.num_heads;
+  const int64_t d = shape.embed_dim, features = tokens_ * d, statistics = tokens_ * shape.num_heads;
   for (int64_t l = 0; l < shape.num_layers; ++l)
     layers_.push_back({floats("x", features), floats("qkv", 3 * features), floats("attended", features),
                        floats("log_sum_exp", statistics), floats("mid", features)});
@@ -47,177 +38,151 @@ TrainStep::TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision
   d_attended_ = floats("d_attended", features);
   d_qkv_ = floats("d_qkv", 3 * features);
   delta_ = floats("delta", statistics);
-  block_sums_ = floats("block sums", shape.num_layers * block_parts(sizes_.block) * at_.block_count());
-  head_sums_ = floats("head sums", std::max(head_parts(sizes_.head) * head_sums(sizes_.head),
-                                            images * classifier_sums(sizes_.classifier)));
-  table_sums_ =
-      floats("table sums", embedding_parts(sizes_.embedding) * sizes_.embedding.table_rows() * shape.embed_dim);
-  if (shape.neighbours > 0) d_plane_ = floats("d_plane", shape.sequence_length * shape.embed_dim);
+  const int64_t parts = parts_of(tokens_, sizes_.block.embed);
+  block_sums_ = floats("block sums", shape.num_layers * parts * at_.block_count());
+  head_sums_ = floats("head sums", std::max(parts * sizes_.head.weights,
+                                            images * (sizes_.classifier.weights + sizes_.classifier.outputs)));
+  table_sums_ = floats("table sums", sizes_.embedding.parts() * sizes_.embedding.table_rows() * d);
+  d_plane_ = floats("d_plane", shape.sequence_length * d);
   token_nats_ = floats("nats of tokens", tokens_);
   loss_ = doubles("loss", 1);
   generative_loss_ = doubles("generative loss", 1);
 }
 
-const char* TrainStep::attend(const Layer& layer, void* stream) const {
-  const int64_t d = shape_.embed_dim, length = shape_.sequence_length, head_dim = shape_.head_dim();
-  const auto part = [&](int64_t i) { return Heads<const float>{layer.qkv + i * d, length * 3 * d, head_dim, 3 * d}; };
-  const Heads<float> out{layer.attended, length * d, head_dim, d};
-  return attention_forward({sizes_.attention, part(0), part(1), part(2), out, layer.log_sum_exp}, precision_,
-                           {.stream = stream});
+/// The heads of each token in rows of `row_stride` floats.
+template <class T>
+Heads<T> ModelPasses::heads(T* first, int64_t row_stride) const {
+  return {first, shape_.sequence_length * row_stride, shape_.head_dim(), static_cast<int>(row_stride)};
 }
 
-const char* TrainStep::attend_backward(const Layer& layer, void* stream) const {
-  const int64_t d = shape_.embed_dim, length = shape_.sequence_length, head_dim = shape_.head_dim();
-  const auto part = [&](int64_t i) { return Heads<const float>{layer.qkv + i * d, length * 3 * d, head_dim, 3 * d}; };
-  const auto d_part = [&](int64_t i) { return Heads<float>{d_qkv_ + i * d, length * 3 * d, head_dim, 3 * d}; };
-  const Heads<const float> out{layer.attended, length * d, head_dim, d}, d_out{d_attended_, length * d, head_dim, d};
-  return attention_backward({sizes_.attention, part(0), part(1), part(2), out, d_out, layer.log_sum_exp, delta_,
-                             d_part(0), d_part(1), d_part(2)},
-                            precision_, {.stream = stream});
+const char* ModelPasses::attend(const Layer& layer, void* stream) const {
+  const int64_t d = shape_.embed_dim;
+  const auto part = [&](int64_t i) { return heads<const float>(layer.qkv + i * d, 3 * d); };
+  return attention_forward({sizes_.attention, part(0), part(1), part(2), heads(layer.attended, d), layer.log_sum_exp},
+                           precision_, {.stream = stream});
 }
 
-const char* TrainStep::forward(const uint8_t* tokens, const float* weights, void* stream) {
-  const char* cause = embedding_forward({sizes_.embedding, weights + sizes_.embedding.first_table(at_),
-                                         weights + at_.position_embeddings, tokens, layers_.front().x},
-                                        stream);
+const char* ModelPasses::attend_backward(const Layer& layer, void* stream) const {
+  const int64_t d = shape_.embed_dim;
+  const auto part = [&](int64_t i) { return heads<const float>(layer.qkv + i * d, 3 * d); };
+  const auto d_part = [&](int64_t i) { return heads(d_qkv_ + i * d, 3 * d); };
+  return attention_backward(
+      {sizes_.attention, part(0), part(1), part(2), heads<const float>(layer.attended, d),
+       heads<const float>(d_attended_, d), layer.log_sum_exp, delta_, d_part(0), d_part(1), d_part(2)},
+      precision_, {.stream = stream});
+}
+
+const char* ModelPasses::forward(const uint8_t* tokens, const float* weights, void* stream) const {
+  const float* const tables = weights + sizes_.embedding.first_table(at_);
+  const char* cause = embedding_forward(
+      {sizes_.embedding, tables, weights + at_.position_embeddings, tokens, layers_.front().x}, stream);
   for (size_t l = 0; l < layers_.size() && !cause; ++l) {
     const Layer& layer = layers_[l];
-    const float* const block = weights + at_.blocks[l].ln_1_weight;
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim);
     float* const out = l + 1 < layers_.size() ? layers_[l + 1].x : out_;
-    cause = in_order(
-        [&] {
-          return qkv_forward({sizes_.block, block, layer.x, layer.qkv}, stream);
-        },
-        [&] { return attend(layer, stream); },
-        [&] {
-          return mlp_forward({sizes_.block, block, layer.x, layer.attended, layer.mid, out}, stream);
-        });
+    cause = qkv_forward({sizes_.block, block, layer.x, layer.qkv}, stream);
+    if (!cause) cause = attend(layer, stream);
+    if (!cause) cause = out_proj_mlp_forward({sizes_.block, block, layer.x, layer.attended, layer.mid, out}, stream);
   }
   return cause;
 }
 
-const char* TrainStep::backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream) {
-  const int64_t d = shape_.embed_dim, count = at_.block_count(), parts = block_parts(sizes_.block);
-  for (int64_t l = shape_.num_layers - 1; l >= 0; --l) {
-    const Layer& layer = layers_[static_cast<size_t>(l)];
-    const float* const block = weights + at_.blocks[static_cast<size_t>(l)].ln_1_weight;
-    float* const sums = block_sums_ + l * parts * count;
-    const char* const cause = in_order(
-        [&] {
-          return mlp_backward({sizes_.block, block, layer.mid, layer.attended, d_, /*d_mid=*/d_, d_attended_, sums},
-                              stream);
-        },
-        [&] { return attend_backward(layer, stream); },
-        [&] {
-          return qkv_backward({sizes_.block, block, layer.x, d_qkv_, d_, /*dx=*/d_, sums}, stream);
-        });
+const char* ModelPasses::backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream) const {
+  const int64_t d = shape_.embed_dim, count = at_.block_count(), parts = parts_of(tokens_, sizes_.block.embed);
+  for (size_t l = layers_.size(); l-- > 0;) {
+    const Layer& layer = layers_[l];
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, d);
+    const auto sums = block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, d);
+    const char* cause = out_proj_mlp_backward(
+        {sizes_.block, block, sums, layer.mid, layer.attended, d_, /*d_mid=*/d_, d_attended_}, stream);
+    if (!cause) cause = attend_backward(layer, stream);
+    if (!cause) cause = qkv_backward({sizes_.block, block, sums, layer.x, d_qkv_, d_, /*dx=*/d_}, stream);
     if (cause) return cause;
   }
-  const int64_t table = sizes_.embedding.table_rows() * d, positions = shape_.sequence_length * d;
-  const bool plane = shape_.neighbours > 0;
-  const OrderedSum of_blocks{block_sums_,
-                             gradients + at_.blocks.front().ln_1_weight,
-                             shape_.num_layers,
-                             parts,
-                             count,
-                             parts * count,
-                             count,
-                             count,
-                             /*add=*/true};
-  const OrderedSum of_tables = rows_to(gradients + sizes_.embedding.first_table(at_), table_sums_,
-                                       embedding_parts(sizes_.embedding), table, table);
-  OrderedSum of_positions = rows_to(gradients + at_.position_embeddings, d_, images_, positions, positions);
-  if (plane) of_positions.to = d_plane_, of_positions.add = false;
-  return in_order(
-      [&] {
-        return embedding_backward({sizes_.embedding, tokens, d_, table_sums_}, stream);
-      },
-      [&] {
-        return add_parts({of_blocks, of_tables, of_positions}, stream);
-      },
-      [&] { return plane ? add_position_gradients(gradients + at_.position_embeddings, stream) : nullptr; });
+  const OrderedSum of_blocks{
+      block_sums_, gradients + at_.blocks.front().ln_1_weight, shape_.num_layers, parts, count, parts * count, count,
+      count,
+      /*add=*/true};
+  return embedding_backward({sizes_.embedding, tokens, d_, gradients + sizes_.embedding.first_table(at_),
+                             gradients + at_.position_embeddings, table_sums_, d_plane_},
+                            of_blocks, stream);
 }
 
-/// From those of all positions to those of their rows and columns.
-const char* TrainStep::add_position_gradients(float* gradients, void* stream) const {
-  const int64_t d = shape_.embed_dim, side = shape_.side();
-  return add_parts({{d_plane_, gradients, side, side, d, side * d, d, d, /*add=*/true},
-                    {d_plane_, gradients + side * d, side, side, d, d, side * d, d, /*add=*/true}},
-                   stream);
+Head ModelPasses::head_of(const uint8_t* tokens, const float* weights) const {
+  return {sizes_.head, weights + at_.ln_f_weight, weights + at_.head, out_, tokens};
 }
 
-/// Loss of the head, its gradients and those of the last block's output.
-const char* TrainStep::generative_end(const uint8_t* tokens, const float* weights, double scale, float* gradients,
-                                      double* loss, void* stream) {
-  const HeadSizes& sizes = sizes_.head;
-  const int64_t count = head_sums(sizes);
-  Head head{sizes, weights + at_.ln_f_weight, weights + at_.head, out_, tokens};
+Classifier ModelPasses::classifier_of(const int64_t* labels, const float* weights) const {
+  return {sizes_.classifier, weights + at_.ln_f_weight, weights + at_.clf_weight, weights + at_.clf_bias, out_, labels};
+}
+
+/// The generative loss, the gradients of the head and those of the last block's output.
+const char* ModelPasses::generative_head(const uint8_t* tokens, const float* weights, double scale, float* gradients,
+                                         double* loss, void* stream) const {
+  Head head = head_of(tokens, weights);
   head.scale = static_cast<float>(scale / static_cast<double>(tokens_));
   head.nats = token_nats_;
   head.dx = d_;
   head.sums = head_sums_;
-  const OrderedSum of_head = rows_to(gradients + (shape_.final_norm ? at_.ln_f_weight : at_.head), head_sums_,
-                                     head_parts(sizes), count, count);
-  return in_order([&] { return cuda::head(head, stream); },
-                  [&] { return totals(token_nats_, 1, tokens_, 1 / static_cast<double>(tokens_), loss, stream); },
-                  [&] { return add_parts({of_head}, stream); });
+  if (const char* cause = cuda::head(head, stream)) return cause;
+  if (const char* cause = totals(token_nats_, 1, tokens_, 1 / static_cast<double>(tokens_), loss, stream)) return cause;
+  const int64_t count = sizes_.head.weights, first = shape_.final_norm ? at_.ln_f_weight : at_.head;
+  return add_parts({rows_to(gradients + first, head_sums_, parts_of(tokens_, sizes_.head.embed), count, count)},
+                   stream);
 }
 
-/// The same of the classifier.
-const char* TrainStep::classifier_end(const int64_t* labels, const float* weights, double scale, bool add_to_dx,
-                                      float* gradients, void* stream) {
-  const HeadSizes& sizes = sizes_.classifier;
-  const int64_t part = classifier_sums(sizes), norm = shape_.final_norm ? 2 * shape_.embed_dim : 0;
-  Classifier head{sizes, weights + at_.ln_f_weight, weights + at_.clf_weight, weights + at_.clf_bias, out_, labels};
+/// The same for the classifier.
+const char* ModelPasses::classifier_head(const int64_t* labels, const float* weights, double scale, bool add_to_dx,
+                                         float* gradients, void* stream) const {
+  Classifier head = classifier_of(labels, weights);
   head.scale = static_cast<float>(scale / static_cast<double>(images_));
   head.nats = token_nats_;
   head.dx = d_;
   head.add_to_dx = add_to_dx;
   head.sums = head_sums_;
-  const OrderedSum of_norm = rows_to(gradients + at_.ln_f_weight, head_sums_, images_, norm, part),
-                   of_classifier = rows_to(gradients + at_.clf_weight, head_sums_ + norm, images_, part - norm, part);
-  return in_order([&] { return cuda::classifier(head, stream); },
-                  [&] { return totals(token_nats_, 1, images_, 1 / static_cast<double>(images_), loss_, stream); },
-                  [&] {
-                    return add_parts({of_norm, of_classifier}, stream);
-                  });
+  if (const char* cause = cuda::classifier(head, stream)) return cause;
+  if (const char* cause = totals(token_nats_, 1, images_, 1 / static_cast<double>(images_), loss_, stream))
+    return cause;
+  const int64_t part = sizes_.classifier.weights + shape_.num_classes,
+                norm = shape_.final_norm ? 2 * shape_.embed_dim : 0;
+  return add_parts({rows_to(gradients + at_.ln_f_weight, head_sums_, images_, norm, part),
+                    rows_to(gradients + at_.clf_weight, head_sums_ + norm, images_, part - norm, part)},
+                   stream);
 }
 
-const char* TrainStep::generative(const uint8_t* tokens, const float* weights, double scale, float* gradients,
-                                  void* stream) {
-  return in_order([&] { return forward(tokens, weights, stream); },
-                  [&] { return generative_end(tokens, weights, scale, gradients, loss_, stream); },
-                  [&] { return backward(tokens, weights, gradients, stream); });
+const char* ModelPasses::generative(const uint8_t* tokens, const float* weights, double scale, float* gradients,
+                                    void* stream) {
+  const char* cause = forward(tokens, weights, stream);
+  if (!cause) cause = generative_head(tokens, weights, scale, gradients, loss_, stream);
+  return cause ? cause : backward(tokens, weights, gradients, stream);
 }
 
-const char* TrainStep::classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
-                                  double generative_weight, float* gradients, void* stream) {
+const char* ModelPasses::classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
+                                    double generative_weight, float* gradients, void* stream) {
   const bool both = generative_weight != 0;
-  return in_order([&] { return forward(tokens, weights, stream); },
-                  [&] {
-                    return both ? generative_end(tokens, weights, generative_weight * scale, gradients,
-                                                 generative_loss_, stream)
-                                : nullptr;
-                  },
-                  [&] { return classifier_end(labels, weights, scale, /*add_to_dx=*/both, gradients, stream); },
-                  [&] { return both ? add_scaled(generative_loss_, generative_weight, loss_, stream) : nullptr; },
-                  [&] { return backward(tokens, weights, gradients, stream); });
+  const char* cause = forward(tokens, weights, stream);
+  if (!cause && both)
+    cause = generative_head(tokens, weights, generative_weight * scale, gradients, generative_loss_, stream);
+  if (!cause) cause = classifier_head(labels, weights, scale, /*add_to_dx=*/both, gradients, stream);
+  if (!cause && both) cause = add_scaled(generative_loss_, generative_weight, loss_, stream);
+  return cause ? cause : backward(tokens, weights, gradients, stream);
 }
 
-const char* TrainStep::evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits,
-                                void* stream) {
-  Head head{sizes_.head, weights + at_.ln_f_weight, weights + at_.head, out_, tokens};
+const char* ModelPasses::evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits,
+                                  void* stream) {
+  Head head = head_of(tokens, weights);
   head.nats = token_nats_;
   head.logits = logits;
-  return in_order([&] { return forward(tokens, weights, stream); }, [&] { return cuda::head(head, stream); },
-                  [&] { return totals(token_nats_, images_, shape_.sequence_length, 1, nats, stream); });
+  const char* cause = forward(tokens, weights, stream);
+  if (!cause) cause = cuda::head(head, stream);
+  return cause ? cause : totals(token_nats_, images_, shape_.sequence_length, 1, nats, stream);
 }
 
-const char* TrainStep::class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream) {
-  Classifier head{sizes_.classifier, weights + at_.ln_f_weight, weights + at_.clf_weight, weights + at_.clf_bias, out_,
-                  /*labels=*/nullptr};
+const char* ModelPasses::class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream) {
+  Classifier head = classifier_of(/*labels=*/nullptr, weights);
   head.logits = logits;
-  return in_order([&] { return forward(tokens, weights, stream); }, [&] { return cuda::classifier(head, stream); });
+  const char* cause = forward(tokens, weights, stream);
+  return cause ? cause : cuda::classifier(head, stream);
 }
 
 }  // namespace igpt::ops::cuda

@@ -7,54 +7,55 @@
 
 namespace igpt::ops::cuda {
 
-/// Forward and backward passes of a model on batches of one size, in 6 launches a layer (7 in fp32) and 6 or 7 more.
-/// All arrays are allocated once and all launches depend on nothing but their contents, so that a graph can be made of
-/// a call. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
+/// The forward and backward passes of a model on batches of one size: 6 launches a layer (7 in fp32), and 6 or 7 more.
+/// All arrays are allocated once, and the launches depend on nothing but their contents, so that a call can be captured
+/// in a graph. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
 ///
-/// `weights` and `gradients` are flat buffers (ParameterTable) in device memory, `tokens` (B, S) < V, `labels` (B) <
-/// C; nobody checks them. Results are the same bits in every run. Functions launch on `stream` (cudaStream_t) of the
-/// current device and return at once: null, or one line with the cause why not.
-class TrainStep {
+/// `weights` and `gradients` are flat buffers (ParameterTable) in device memory, `tokens` (B, S) < V, `labels` (B) < C;
+/// nobody checks them. Results are the same bits in every run. Functions launch on `stream` (cudaStream_t) of the
+/// current device and return at once: null, or one line with the cause of a failure.
+class ModelPasses {
  public:
-  /// Device memory that lives as long as the step: `count` elements of 4 (float) or 8 bytes (double), 16 bytes aligned.
+  /// Device memory that lives as long as the object: `count` elements of `element_bytes`, 16 bytes aligned.
   using Allocate = std::function<void*(const char* name, int64_t count, int64_t element_bytes)>;
 
   /// has_kernels(shape, images) has to be true.
-  TrainStep(const ModelShape& shape, int64_t images, AttentionPrecision precision, const Allocate& allocate);
+  ModelPasses(const ModelShape& shape, int64_t images, AttentionPrecision precision, const Allocate& allocate);
 
   /// Adds the gradient of `scale` times the mean cross-entropy over images and positions; loss() becomes that mean,
-  /// nats.
+  /// in nats.
   const char* generative(const uint8_t* tokens, const float* weights, double scale, float* gradients, void* stream);
 
-  /// The same for the classifier on the pooled features, nats per image, and `generative_weight` times the generative
-  /// loss in the same pass.
+  /// The same for the classifier on the pooled features, in nats per image, and `generative_weight` times the
+  /// generative loss in the same pass.
   const char* classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
                          double generative_weight, float* gradients, void* stream);
 
   /// `nats` (B) becomes the sum over the positions of each image's cross-entropy; `logits` (B, S, V) may be null.
   const char* evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits, void* stream);
 
-  /// (B, C)
+  /// `logits` (B, C).
   const char* class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream);
 
   double* loss() const { return loss_; }  ///< (1)
-  const ModelShape& shape() const { return shape_; }
-  int64_t images() const { return images_; }
 
  private:
   struct Layer {
     float *x, *qkv, *attended, *log_sum_exp, *mid;  // (T, D), (T, 3D), (T, D), (B, H, S), (T, D)
   };
 
-  const char* forward(const uint8_t* tokens, const float* weights, void* stream);
-  const char* generative_end(const uint8_t* tokens, const float* weights, double scale, float* gradients, double* loss,
-                             void* stream);
-  const char* classifier_end(const int64_t* labels, const float* weights, double scale, bool add_to_dx,
-                             float* gradients, void* stream);
-  const char* backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream);
+  template <class T>
+  Heads<T> heads(T* first, int64_t row_stride) const;
+  const char* forward(const uint8_t* tokens, const float* weights, void* stream) const;
+  const char* backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream) const;
   const char* attend(const Layer& layer, void* stream) const;
   const char* attend_backward(const Layer& layer, void* stream) const;
-  const char* add_position_gradients(float* gradients, void* stream) const;
+  Head head_of(const uint8_t* tokens, const float* weights) const;
+  Classifier classifier_of(const int64_t* labels, const float* weights) const;
+  const char* generative_head(const uint8_t* tokens, const float* weights, double scale, float* gradients, double* loss,
+                              void* stream) const;
+  const char* classifier_head(const int64_t* labels, const float* weights, double scale, bool add_to_dx,
+                              float* gradients, void* stream) const;
 
   const ModelShape shape_;
   const ParameterTable at_;
@@ -67,8 +68,8 @@ class TrainStep {
   float* d_;                                      // (T, D): the gradient on its way back
   float *d_attended_, *d_qkv_, *delta_;           // (T, D), (T, 3D), (B, H, S)
   float *block_sums_, *head_sums_, *table_sums_;  // parts of gradients
-  float* d_plane_ = nullptr;                      // (S, D), where positions are rows and columns
-  float* token_nats_;                             // (T)
+  float* d_plane_;     // (S, D): the positions' gradients before they become rows and columns
+  float* token_nats_;  // (T)
   double *loss_, *generative_loss_;
 };
 

@@ -6,15 +6,15 @@
 
 namespace igpt::ops::cuda {
 
-/// An update of a training as launches: its batches gathered, their gradients, and what Adam makes of them. All
-/// pointers are to device memory, which the caller keeps.
+/// An update of a training: its batches are gathered, their gradients computed, and Adam applied. All pointers are to
+/// device memory that the caller keeps.
 struct Update {
   ModelShape shape;
   AttentionPrecision precision{};
   DeviceImages data;
   UpdatePlan plan;
   BatchAugmentation augmentation;
-  int64_t images = 0;      ///< B: of a batch, those that this process computes
+  int64_t images = 0;      ///< B: of a batch, as many as this process computes
   int64_t batch_size = 0;  ///< of all processes
   int64_t batches = 1;     ///< whose gradients are summed up
   bool classify = false;   ///< the loss is the classifier's and generative_weight times the generative one
@@ -25,29 +25,29 @@ struct Update {
   AdamUpdate adam;             ///< without its rate, norm and scratch; without exp_avg: gradients only
 };
 
-/// Runs updates: everything that it needs besides is allocated once, and launch() depends on nothing but the contents
-/// of the arrays, so that it can be recorded as a graph. Knows no LibTorch.
+/// Runs updates. Its own arrays are allocated once, and launch() depends on nothing but the contents of arrays, so that
+/// it can be captured in a graph. Knows no LibTorch.
 class UpdateStep {
  public:
   /// has_kernels(update.shape, update.images) has to be true.
-  UpdateStep(const Update& update, const TrainStep::Allocate& allocate);
+  UpdateStep(const Update& update, const ModelPasses::Allocate& allocate);
 
-  /// Launches the update that is next on `stream` (cudaStream_t) of the current device, and returns at once: null, or
-  /// one line with the cause why not.
+  /// Launches the next update on `stream` (cudaStream_t) of the current device and returns at once: null, or one line
+  /// with the cause of a failure.
   const char* launch(void* stream);
 
  private:
   const char* add_gradients(int64_t batch, void* stream);
 
   const Update update_;
-  TrainStep step_;
+  ModelPasses passes_;
   AdamUpdate adam_;
   uint8_t* tokens_;            // (B, S)
   int64_t* labels_ = nullptr;  // (B)
   float* rate_;
 };
 
-/// A batch's nats per image, or its class logits.
+/// Computes a batch's nats per image, or its class logits.
 struct Evaluation {
   ModelShape shape;
   AttentionPrecision precision{};
@@ -60,18 +60,18 @@ struct Evaluation {
 
 class EvaluationStep {
  public:
-  EvaluationStep(const Evaluation& evaluation, const TrainStep::Allocate& allocate)
-      : evaluation_(evaluation), step_(evaluation.shape, evaluation.images, evaluation.precision, allocate) {}
+  EvaluationStep(const Evaluation& evaluation, const ModelPasses::Allocate& allocate)
+      : evaluation_(evaluation), passes_(evaluation.shape, evaluation.images, evaluation.precision, allocate) {}
 
   const char* launch(void* stream) {
     const Evaluation& e = evaluation_;
-    return e.nats ? step_.evaluate(e.tokens, e.weights, e.nats, /*logits=*/nullptr, stream)
-                  : step_.class_logits(e.tokens, e.weights, e.class_logits, stream);
+    return e.nats ? passes_.evaluate(e.tokens, e.weights, e.nats, /*logits=*/nullptr, stream)
+                  : passes_.class_logits(e.tokens, e.weights, e.class_logits, stream);
   }
 
  private:
   const Evaluation evaluation_;
-  TrainStep step_;
+  ModelPasses passes_;
 };
 
 }  // namespace igpt::ops::cuda

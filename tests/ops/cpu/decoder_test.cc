@@ -1,4 +1,5 @@
 #include "igpt/ops/cpu/decoder.h"
+#include "igpt/ops/cpu/fused_step.h"
 
 #include <gtest/gtest.h>
 
@@ -34,7 +35,7 @@ const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12, tr
 std::vector<float> random_weights(const ModelShape& shape, float scale = 0.4f) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal(0, scale);
-  std::vector<float> weights(static_cast<size_t>(parameter_count(shape)));
+  std::vector<float> weights(static_cast<size_t>(ParameterTable(shape).count));
   for (float& weight : weights) weight = normal(random);
   return weights;
 }

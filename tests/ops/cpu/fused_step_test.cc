@@ -8,7 +8,6 @@
 #include <string>
 
 #include "igpt/error.h"
-#include "igpt/model/options.h"
 #include "ops/cpu/reference_model.h"
 #include "sanitized.h"
 
@@ -23,24 +22,6 @@ struct Tolerance {
 };
 constexpr Tolerance kFp32{5e-5, 5e-5, 5e-5};  // another order of summation
 
-// bf16: twice what was measured. Weights of attention have 8 bits, and here few of them come to a sum.
-Tolerance tolerance(Precision precision) {
-  if (precision == Precision::fp32) return kFp32;
-  return {0.018, 0.0013, 0.04};
-}
-
-ImageGPTOptions options_of(const ModelShape& shape) {  // but for the original's positions, which need not be a square
-  return {.arch = shape.is_2d() ? k2dArch : kOriginalArch,
-          .embed_dim = shape.embed_dim,
-          .num_heads = shape.num_heads,
-          .num_layers = shape.num_layers,
-          .num_pixels = shape.is_2d() ? shape.side() : 1,
-          .num_vocab = shape.num_vocab,
-          .num_classes = shape.num_classes,
-          .neighbours = shape.neighbours,
-          .palette = {}};
-}
-
 struct Range {
   std::string name;
   size_t first, count;
@@ -49,14 +30,8 @@ struct Range {
 // Where each parameter is in the flat buffer.
 std::vector<Range> ranges(const ModelShape& shape) {
   std::vector<Range> result;
-  size_t used = 0;
-  for (const auto& [name, sizes, offset] : ops::ParameterTable(shape_of(options_of(shape))).parameters) {
-    size_t count = 1;
-    for (const int64_t size : sizes) count *= static_cast<size_t>(size);
-    if (name == "position_embeddings.weight") count *= static_cast<size_t>(shape.sequence_length);
-    result.push_back({name, used, count});
-    used += count;
-  }
+  for (const Parameter& parameter : ParameterTable(shape).parameters)
+    result.push_back({parameter.name, static_cast<size_t>(parameter.offset), static_cast<size_t>(parameter.count())});
   return result;
 }
 
@@ -180,7 +155,7 @@ std::vector<int64_t> targets() {
   std::string last;
   for (const int64_t target : all) {
     hwy::SetSupportedTargetsForTest(target);
-    const std::string name = FusedStep({.num_layers = 1, .sequence_length = 1}, 1).target();
+    const std::string name = vectors_in_use();
     hwy::SetSupportedTargetsForTest(0);
     if (name != last) used.push_back(target);
     last = name;
@@ -202,51 +177,26 @@ std::string name_of(const ShapeCase& c) {
          (s.pre_norm ? "PreNorm" : "") + (s.final_norm ? "FinalNorm" : "");
 }
 
-// Vectors and precision.
-struct Path {
-  int64_t target;  // 0: the machine's
-  Precision precision;
-
-  void choose() const {
-    hwy::SetSupportedTargetsForTest(target);
-    const std::string why = why_not(precision);
-    if (why.starts_with("this CPU has no")) GTEST_SKIP() << why;
-    EXPECT_EQ(why, "");
-  }
-};
-
-std::vector<Path> paths() {
-  std::vector<Path> all{{0, Precision::emulated_bf16}, {0, Precision::bf16}};
-  for (const int64_t target : targets()) all.push_back({target, Precision::fp32});
-  return all;
-}
-
-std::string name_of(const Path& path) {
-  if (path.precision == Precision::fp32) return hwy::TargetName(path.target);
-  return path.precision == Precision::bf16 ? "BF16" : "EMULATED_BF16";
-}
-
-class FusedStepParity : public ::testing::TestWithParam<std::tuple<Path, ShapeCase>> {
+class FusedStepParity : public ::testing::TestWithParam<std::tuple<int64_t, ShapeCase>> {
  protected:
-  void SetUp() override { std::get<0>(GetParam()).choose(); }
+  void SetUp() override { hwy::SetSupportedTargetsForTest(std::get<0>(GetParam())); }
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
 
-  Precision precision() const { return std::get<0>(GetParam()).precision; }
   const ShapeCase& shape_case() const { return std::get<1>(GetParam()); }
 };
 
 TEST_P(FusedStepParity, LogitsLossAndEveryGradientEqualTheReference) {
   const auto& [shape, batch] = shape_case();
   const Case c(shape, batch);
-  FusedStep step(shape, 1, precision());
-  expect_generative(c, step, tolerance(precision()));
+  FusedStep step(shape, 1);
+  expect_generative(c, step, kFp32);
 }
 
 TEST_P(FusedStepParity, ClassLogitsAndEveryGradientEqualTheReference) {
   const auto& [shape, batch] = shape_case();
   const Case c(shape, batch);
-  FusedStep step(shape, 1, precision());
-  expect_classifier(c, step, tolerance(precision()));
+  FusedStep step(shape, 1);
+  expect_classifier(c, step, kFp32);
 }
 
 const ShapeCase kShapes[] = {
@@ -290,21 +240,19 @@ const ShapeCase kShapes[] = {
     {{24, 3, 1, 25, 7, 4, 5, false, false}, 1}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
-                         ::testing::Combine(::testing::ValuesIn(paths()), ::testing::ValuesIn(kShapes)),
+                         ::testing::Combine(::testing::ValuesIn(targets()), ::testing::ValuesIn(kShapes)),
                          [](const auto& test) {
-                           return name_of(std::get<0>(test.param)) + name_of(std::get<1>(test.param));
+                           return hwy::TargetName(std::get<0>(test.param)) + name_of(std::get<1>(test.param));
                          });
 
-class FusedStepOnPath : public ::testing::TestWithParam<Path> {
+class FusedStepWithVectors : public ::testing::TestWithParam<int64_t> {
  protected:
-  void SetUp() override { GetParam().choose(); }
+  void SetUp() override { hwy::SetSupportedTargetsForTest(GetParam()); }
   void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
-
-  Precision precision() const { return GetParam().precision; }
 };
 
-INSTANTIATE_TEST_SUITE_P(Paths, FusedStepOnPath, ::testing::ValuesIn(paths()),
-                         [](const auto& test) { return name_of(test.param); });
+INSTANTIATE_TEST_SUITE_P(Targets, FusedStepWithVectors, ::testing::ValuesIn(targets()),
+                         [](const auto& test) { return std::string(hwy::TargetName(test.param)); });
 
 // Of all layers: in_proj's rows for q (0), k (1) or v (2), of weights or biases.
 template <class Change>
@@ -315,54 +263,52 @@ void change_in_proj(Case& c, const std::string& kind, size_t which, const Change
   }
 }
 
-// fp32 leaves logits of hundreds an absolute error of 5e-5, and the probabilities a relative one; bf16 of 16 bits 1e-2.
-Tolerance huge_logits_tolerance(Precision precision) {
-  return precision == Precision::fp32 ? Tolerance{1e-3, 1e-3, 1e-3} : Tolerance{4e-3, 6e-4, 8e-2};
-}
+// Logits of hundreds have an absolute error of 5e-5, and the probabilities that relative one.
+constexpr Tolerance kHugeLogits{1e-3, 1e-3, 1e-3};
 
 // Weights whose logits of base 2 reach hundreds, as trained models have them, both ways.
-TEST_P(FusedStepOnPath, HugeLogitsEqualTheReference) {
+TEST_P(FusedStepWithVectors, HugeLogitsEqualTheReference) {
   for (const ModelShape& shape :
        {ModelShape{.num_layers = 1, .sequence_length = 100}, {32, 2, 1, 70, 16, 10}, {8, 2, 1, 70, 16, 10}}) {
     Case c(shape, 2);
     for (const size_t which : {0, 1}) change_in_proj(c, "weight", which, [](float& weight) { weight *= 15; });
-    FusedStep step(c.shape, 1, precision());
-    expect_generative(c, step, huge_logits_tolerance(precision()));
+    FusedStep step(c.shape, 1);
+    expect_generative(c, step, kHugeLogits);
   }
 }
 
 // Rows of logits that are all hundreds above or below zero.
-TEST_P(FusedStepOnPath, LogitsFarFromZeroEqualTheReference) {
+TEST_P(FusedStepWithVectors, LogitsFarFromZeroEqualTheReference) {
   for (const float far : {-12.0f, -4.7f, 12.0f, 40.0f})
     for (const ModelShape& shape :
          {ModelShape{.num_layers = 1, .sequence_length = 100}, {32, 2, 1, 70, 16, 10}, {8, 2, 1, 70, 16, 10}}) {
       Case c(shape, 2);
       change_in_proj(c, "bias", 0, [&](float& bias) { bias += std::abs(far); });
       change_in_proj(c, "bias", 1, [&](float& bias) { bias += far; });
-      FusedStep step(c.shape, 1, precision());
-      expect_generative(c, step, huge_logits_tolerance(precision()));
+      FusedStep step(c.shape, 1);
+      expect_generative(c, step, kHugeLogits);
     }
 }
 
-TEST_P(FusedStepOnPath, EqualTokensEqualTheReference) {
+TEST_P(FusedStepWithVectors, EqualTokensEqualTheReference) {
   Case c({.num_layers = 2, .sequence_length = 100}, 2);
   for (const auto& [name, first, count] : ranges(c.shape))
     if (name == "position_embeddings.weight") std::fill_n(c.weights.begin() + static_cast<int64_t>(first), count, 0.0f);
   std::fill(c.tokens.begin(), c.tokens.end(), uint8_t{3});
-  FusedStep step(c.shape, 1, precision());
-  expect_generative(c, step, tolerance(precision()));
+  FusedStep step(c.shape, 1);
+  expect_generative(c, step, kFp32);
 }
 
-TEST_P(FusedStepOnPath, ResultsDoNotDependOnTheNumberOfThreads) {
+TEST_P(FusedStepWithVectors, ResultsDoNotDependOnTheNumberOfThreads) {
   for (const int64_t batch : {1, 3, 64, 77}) {
     const Case c({.num_layers = 2, .sequence_length = 49, .neighbours = batch == 77 ? 12 : 0, .final_norm = batch != 1},
                  batch);
-    FusedStep one(c.shape, 1, precision());
+    FusedStep one(c.shape, 1);
     std::vector<float> expected(c.weights.size()), expected_class(c.weights.size());
     const double loss = one.generative(c.tokens, c.weights, 1, expected);
     const double class_loss = one.classifier(c.tokens, c.labels, c.weights, 1, expected_class);
     for (const int threads : {2, 4}) {
-      FusedStep many(c.shape, threads, precision());
+      FusedStep many(c.shape, threads);
       for (int repeat = 0; repeat < 3; ++repeat) {
         std::vector<float> gradients(c.weights.size()), class_gradients(c.weights.size());
         EXPECT_EQ(many.generative(c.tokens, c.weights, 1, gradients), loss);
@@ -374,16 +320,13 @@ TEST_P(FusedStepOnPath, ResultsDoNotDependOnTheNumberOfThreads) {
   }
 }
 
-TEST_P(FusedStepOnPath, NaNWeightsGiveANaNLoss) {
+TEST_P(FusedStepWithVectors, NaNWeightsGiveANaNLoss) {
   for (const size_t which : {0, 1, 2}) {
     Case c({.num_layers = 1, .sequence_length = 20}, 1);
-    for (const float sign : {1.0f, -1.0f}) {
-      if (sign < 0 && precision() == Precision::fp32) continue;  // lost by scalar maxima
-      change_in_proj(c, "weight", which, [&](float& weight) { weight = std::copysign(NAN, sign); });
-      FusedStep step(c.shape, 1, precision());
-      std::vector<float> gradients(c.weights.size());
-      EXPECT_TRUE(std::isnan(step.generative(c.tokens, c.weights, 1, gradients))) << which << ", sign " << sign;
-    }
+    change_in_proj(c, "weight", which, [&](float& weight) { weight = NAN; });
+    FusedStep step(c.shape, 1);
+    std::vector<float> gradients(c.weights.size());
+    EXPECT_TRUE(std::isnan(step.generative(c.tokens, c.weights, 1, gradients))) << which;
   }
 }
 
@@ -428,16 +371,6 @@ TEST(FusedStep, LargeModelsAreNotSupported) {
   EXPECT_FALSE(supports({.neighbours = 61}));
   EXPECT_FALSE(supports({.sequence_length = 783, .neighbours = 12}));
   EXPECT_THROW(FusedStep({.num_vocab = 257}, 1), Error);
-}
-
-TEST(FusedStep, PrecisionThatTheCpuLacksIsRefused) {
-  hwy::SetSupportedTargetsForTest(HWY_SCALAR);
-  EXPECT_EQ(why_not(Precision::fp32), "");
-  for (const auto precision : {Precision::bf16, Precision::emulated_bf16}) {
-    EXPECT_NE(why_not(precision), "");
-    EXPECT_THROW(FusedStep({.num_layers = 1}, 1, precision), Error);
-  }
-  hwy::SetSupportedTargetsForTest(0);
 }
 
 }  // namespace

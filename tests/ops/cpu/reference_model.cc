@@ -32,7 +32,7 @@ ReferenceModel::Parameters ReferenceModel::parameters() const {
     return Matrix{std::exchange(used, used + rows * columns), rows, columns};
   };
   Parameters p;
-  if (s_.is_2d()) {
+  if (s_.is_plane()) {
     p.tokens = take(s_.neighbours * (s_.num_vocab + 1), d);
     p.rows = take(s_.side(), d);
     p.columns = take(s_.side(), d);
@@ -206,7 +206,7 @@ Vector ReferenceModel::block_backward(const Block& b, const Saved& saved, const 
 std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std::span<const uint8_t> tokens,
                                                 int64_t position) const {
   const int64_t d = s_.embed_dim;
-  if (!s_.is_2d())
+  if (!s_.is_plane())
     return {position == 0 ? p.sos.offset : p.tokens.offset + tokens[static_cast<size_t>(position - 1)] * d,
             p.positions.offset + position * d};
   const int64_t side = s_.side(), row = position / side, column = position % side;

@@ -5,17 +5,17 @@
 #include <span>
 #include <vector>
 
-#include "igpt/ops/cpu/fused_step.h"
+#include "igpt/ops/model_shape.h"
 
 namespace igpt::testing {
 
 /// Image GPT and its gradients written out in double precision, for one image: what the kernels are held to. Parameters
-/// are one flat vector in the order of igpt::parameter_shapes.
+/// are one flat vector in the order of ops::ParameterTable.
 class ReferenceModel {
  public:
   using Vector = std::vector<double>;
 
-  ReferenceModel(const ops::cpu::ModelShape& shape, Vector weights) : s_(shape), weights_(std::move(weights)) {}
+  ReferenceModel(const ops::ModelShape& shape, Vector weights) : s_(shape), weights_(std::move(weights)) {}
 
   struct Result {
     Vector logits;     ///< (S, V), or (C) with a label
@@ -62,7 +62,7 @@ class ReferenceModel {
   std::vector<int64_t> embeddings(const Parameters& p, std::span<const uint8_t> tokens, int64_t position) const;
   static double cross_entropy(const double* logits, int64_t count, int64_t target, double* d);
 
-  ops::cpu::ModelShape s_;
+  ops::ModelShape s_;
   Vector weights_;
 };
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <span>
 
-#include "igpt/ops/cpu/fused_step.h"
+#include "igpt/ops/model_shape.h"
 
 namespace igpt::ops::cpu {
 
@@ -14,8 +14,8 @@ struct PackedModel;
 /// values in that core's cache. Vector instructions are chosen for the machine when the decoder is made.
 class Decoder {
  public:
-  /// `weights`: all of the model's parameters, one after the other in the order of igpt::parameter_shapes. They are
-  /// copied. Throws igpt::Error where supports(shape) is false or the number of weights is another.
+  /// `weights` (P): the flat buffer as ParameterTable has it, which is copied. Throws igpt::Error where supports(shape)
+  /// is false or the number of weights is another.
   Decoder(const ModelShape& shape, std::span<const float> weights);
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;

@@ -1,0 +1,22 @@
+#include "igpt/backend/backend.h"
+#include "igpt/ops/kernel_choice.h"
+
+namespace igpt::backend {
+
+std::unique_ptr<DeviceWork> Backend::update(const ops::cuda::Update&) {
+  return nullptr;
+}
+
+std::unique_ptr<Backend> make_backend(const ImageGPT& model, const BackendOptions& options) {
+  if (ops::kernel_choice() == ops::Kernels::fused) {
+    if (auto device = make_device_backend(model, options)) return device;
+    if (auto cpu = make_cpu_backend(model)) {
+      if (options.bf16 && options.note)
+        options.note("computing in fp32, which is faster than bf16 for a small model on a CPU");
+      return cpu;
+    }
+  }
+  return make_libtorch_backend(model, options.bf16);
+}
+
+}  // namespace igpt::backend

@@ -1,0 +1,364 @@
+#include "igpt/check/check.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "igpt/backend/backend.h"
+#include "igpt/backend/devices.h"
+#include "igpt/error.h"
+#include "igpt/model/causal_attention.h"
+#include "igpt/model/flat_parameters.h"
+#include "igpt/sampling/generate.h"
+#include "src/model/device_attention.h"
+#include "src/ops/cuda/update_step.h"
+
+namespace igpt {
+namespace {
+
+using ops::cuda::AttentionPrecision;
+using torch::Tensor;
+
+// Models that take each path of the kernels: compiled-in and other widths, each head dimension, both kinds of embedding
+// and of residual, with and without ln_f, lengths that fill no tile; the last one is the default model.
+const ImageGPTOptions kModels[] = {
+    {.num_layers = 2, .num_pixels = 9},
+    {.arch = k2dArch, .num_layers = 2, .num_pixels = 9},
+    {.embed_dim = 32, .num_heads = 2, .num_layers = 2, .num_pixels = 7, .num_classes = 3, .final_norm = true},
+    {.arch = k2dArch,
+     .embed_dim = 64,
+     .num_heads = 2,
+     .num_layers = 1,
+     .num_pixels = 6,
+     .num_vocab = 33,
+     .neighbours = 5},
+    {.embed_dim = 24, .num_heads = 3, .num_layers = 2, .num_pixels = 5, .num_vocab = 255, .num_classes = 2},
+    {},
+};
+
+const ImageGPTOptions kSmallest{.num_layers = 1, .num_pixels = 4, .num_vocab = 5, .num_classes = 3};
+
+// Of losses and scores; gradients are further off.
+constexpr double kBf16 = 0.05, kFp32 = 5e-4, kOfCpu = 5e-5;
+constexpr double kGradients = 4;  // times that: a trained model's gradients are small differences
+constexpr double kFloor = 0.02;   // of the norm of all gradients: those of parameters that hardly matter are rounding
+
+double norm_of(const Tensor& x) {
+  return x.to(torch::kFloat64).norm().item<double>();
+}
+
+double relative_error(const Tensor& actual, const Tensor& expected) {
+  const auto exact = expected.to(torch::kFloat64);
+  return norm_of(actual.to(torch::kFloat64) - exact) / norm_of(exact);
+}
+
+// NaN if one of them is.
+double largest(double a, double b) {
+  return std::isnan(a) || a > b ? a : b;
+}
+
+void wait_for(c10::Device device) {
+  if (device.is_cuda()) torch::zeros({1}, device).item<float>();
+}
+
+// Milliseconds that work() takes, when it is called for the second time.
+template <class Work>
+double time_of(c10::Device device, const Work& work) {
+  work();
+  wait_for(device);
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  wait_for(device);
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Rows of a table, each told when it is complete.
+class Table {
+ public:
+  Table(c10::Device device, const std::function<void(const CheckRow&)>& row, const Hooks& hooks)
+      : device_(device), row_(row), hooks_(hooks) {}
+
+  // `kernel` and `libtorch` do the same work; `error` compares their results afterwards.
+  void compare(const std::string& work, const std::string& shape, double allowed, const std::function<void()>& kernel,
+               const std::function<void()>& libtorch, const std::function<double()>& error) {
+    throw_if_stopped(hooks_);
+    CheckRow row{work, shape, 0, allowed};
+    try {
+      row.milliseconds = time_of(device_, kernel);
+      row.of_libtorch = time_of(device_, libtorch);
+      row.error = error();
+    } catch (const std::exception& failure) {
+      const std::string text = failure.what();
+      row.failure = text.substr(0, text.find('\n'));
+    }
+    ++result_.rows;
+    if (!row.passed()) ++result_.failed;
+    row_(row);
+  }
+
+  c10::Device device() const { return device_; }
+  CheckResult& result() { return result_; }
+
+ private:
+  const c10::Device device_;
+  const std::function<void(const CheckRow&)>& row_;
+  const Hooks& hooks_;
+  CheckResult result_;
+};
+
+std::string text_of(const ImageGPTOptions& model) {
+  const auto field = [](const char* name, int64_t value) {
+    return std::string(", ") + name + " " + std::to_string(value);
+  };
+  return model.arch + field("D", model.embed_dim) + field("H", model.num_heads) + field("L", model.num_layers) +
+         field("S", model.sequence_length()) + field("V", model.num_vocab);
+}
+
+// A model with images of its own, and both backends.
+class ModelCheck {
+ public:
+  ModelCheck(Table& table, const ImageGPTOptions& options, bool bf16)
+      : table_(table),
+        shape_(text_of(options) + (bf16 ? ", bf16" : "")),
+        limit_(bf16 ? kBf16 : kFp32),
+        model_(options) {
+    torch::manual_seed(1);
+    model_ = ImageGPT(options);
+    model_->to(table.device());
+    const auto on_device = torch::TensorOptions(table.device());
+    tokens_ =
+        torch::randint(options.num_vocab, {kImages, options.sequence_length()}).to(on_device.dtype(torch::kUInt8));
+    labels_ = torch::randint(options.num_classes, {kImages}).to(on_device.dtype(torch::kInt64));
+    tested_ = backend::make_device_backend(model_, {.images = kImages, .bf16 = bf16});
+    if (!tested_ && table.device().is_cpu() && !bf16) {
+      tested_ = backend::make_cpu_backend(model_);
+      limit_ = kOfCpu;
+    }
+    libtorch_ = backend::make_libtorch_backend(model_);
+    if (tested_) table.result().kernels = tested_->name();
+  }
+
+  void run() {
+    if (!tested_) return;
+    gradients("gradients", {});
+    gradients("gradients of a classifier", {.classify = true});
+    gradients("gradients of both losses", {.classify = true, .generative_weight = 0.5});
+    scores("nats per image", &backend::Backend::nats_per_image);
+    scores("class logits", &backend::Backend::class_logits);
+    samples();
+    updates();
+  }
+
+ private:
+  static constexpr int64_t kImages = 4;
+
+  void gradients(const char* work, const backend::Objective& objective) {
+    const Tensor ours = torch::zeros_like(model_->weights()), theirs = torch::zeros_like(ours);
+    Tensor our_loss, their_loss;
+    const auto add = [&](backend::Backend& backend, const Tensor& gradients, Tensor& loss) {
+      gradients.zero_();
+      loss = backend.add_gradients(tokens_, labels_, objective, /*scale=*/1, gradients);
+    };
+    table_.compare(
+        work, shape_, kGradients * limit_, [&] { add(*tested_, ours, our_loss); },
+        [&] { add(*libtorch_, theirs, their_loss); },
+        [&] {
+          double most = kGradients * relative_error(our_loss, their_loss);
+          const double of_all = norm_of(theirs);
+          const auto parameters = ops::ParameterTable(model_->shape()).parameters;
+          const auto actual = views_of(ours, parameters), expected = views_of(theirs, parameters);
+          for (size_t i = 0; i < actual.size(); ++i) {
+            const double error = norm_of(actual[i] - expected[i]) / (norm_of(expected[i]) + kFloor * of_all);
+            most = largest(most, error);
+          }
+          return most;
+        });
+  }
+
+  void scores(const char* work, Tensor (backend::Backend::*score)(const Tensor&)) {
+    Tensor ours, theirs;
+    table_.compare(
+        work, shape_, limit_, [&] { ours = ((*tested_).*score)(tokens_); },
+        [&] { theirs = ((*libtorch_).*score)(tokens_); }, [&] { return relative_error(ours, theirs); });
+  }
+
+  // The share of pixels that LibTorch's logits would draw otherwise, after the same pixels before them.
+  void samples() {
+    constexpr double kAllowed = 2e-3;  // where the rounding of logits decides
+    std::vector<uint64_t> streams(kImages);
+    std::iota(streams.begin(), streams.end(), uint64_t{0});
+    const ops::SamplingOptions options{.temperature = 0.9, .top_k = 0, .top_p = 0.95, .seed = 5};
+    const auto context = torch::zeros({kImages, 0}, torch::kInt64);
+    const auto draw_token = sampling::draw_with(options, streams);
+    std::optional<backend::Generation> generation, by_libtorch;
+    const auto draw = [&](backend::Backend& backend, std::optional<backend::Generation>& images) {
+      images.emplace(context, model_->shape().sequence_length, streams, options, draw_token);
+      backend.sample(*images);
+    };
+    table_.compare(
+        "samples", shape_, kAllowed, [&] { draw(*tested_, generation); }, [&] { draw(*libtorch_, by_libtorch); },
+        [&] {
+          const torch::NoGradGuard no_gradients;
+          const auto tokens = generation->tokens();
+          const auto logits = model_->forward(tokens.to(table_.device())).to(torch::kCPU, torch::kFloat32).contiguous();
+          const int64_t length = generation->length(), vocab = logits.size(2);
+          int64_t others = 0;
+          for (int64_t i = 0; i < tokens.numel(); ++i) {
+            const std::span of_pixel(logits.data_ptr<float>() + i * vocab, static_cast<size_t>(vocab));
+            others += draw_token(i / length, i % length, of_pixel) != tokens.data_ptr<int64_t>()[i];
+          }
+          return static_cast<double>(others) / static_cast<double>(tokens.numel());
+        });
+  }
+
+  // Whole updates that the device computes by itself, beside what LibTorch's Adam makes of the same gradients.
+  void updates() {
+    constexpr double kRate = 0.01, kDecay = 0.9, kClip = 0.5, kLimit = 1e-4;
+    const auto on_device = torch::TensorOptions(table_.device());
+    const Tensor weights = model_->weights(), before = weights.clone(),
+                 order = torch::arange(kImages, on_device.dtype(torch::kInt64)),
+                 rates = torch::full({1}, kRate, on_device.dtype(torch::kFloat32));
+    const auto zeros = [&] { return torch::zeros_like(weights); };
+    const Tensor gradients = zeros(), exp_avg = zeros(), exp_avg_sq = zeros(), average = weights.clone(),
+                 steps = torch::zeros({}, on_device.dtype(torch::kFloat32)),
+                 loss = torch::zeros({}, on_device.dtype(torch::kFloat64)), loss_sum = loss.clone();
+    const Tensor next = torch::zeros({2}, on_device.dtype(torch::kInt64));
+    ops::cuda::Update update;
+    update.data = {kImages, tokens_.size(1), tokens_.data_ptr<uint8_t>(), labels_.data_ptr<int64_t>()};
+    update.plan = {1, order.data_ptr<int64_t>(), rates.data_ptr<float>(), next.data_ptr<int64_t>()};
+    update.images = update.batch_size = kImages;
+    update.gradients = gradients.data_ptr<float>();
+    update.loss = loss.data_ptr<double>();
+    update.loss_sum = loss_sum.data_ptr<double>();
+    update.adam.exp_avg = exp_avg.data_ptr<float>();
+    update.adam.exp_avg_sq = exp_avg_sq.data_ptr<float>();
+    update.adam.step = steps.data_ptr<float>();
+    update.adam.largest_norm = kClip;
+    update.adam.average = average.data_ptr<float>();
+    update.adam.average_decay = kDecay;
+    std::unique_ptr<backend::DeviceWork> work;
+    try {
+      work = tested_->update(update);
+    } catch (const std::exception&) {
+      work = nullptr;  // the row of the gradients has told why
+    }
+    if (!work) return;
+    const std::vector<Tensor> state{weights, exp_avg, exp_avg_sq, steps, average, loss_sum};
+    std::vector<Tensor> start;
+    for (const auto& tensor : state) start.push_back(tensor.clone());
+    std::vector<Tensor> ours, theirs;
+    const auto from_the_start = [&](const auto& compute, std::vector<Tensor>& results) {
+      for (size_t i = 0; i < state.size(); ++i) state[i].copy_(start[i]);
+      next.zero_();
+      compute();
+      results.clear();
+      for (const auto& tensor : state) results.push_back(tensor.clone());
+    };
+    bool recorded = false;
+    const auto on_its_own = [&] {
+      recorded ? work->repeat() : work->launch();
+      if (!recorded) work->record();
+      recorded = true;
+    };
+    table_.compare(
+        "update", shape_, kLimit, [&] { from_the_start(on_its_own, ours); },
+        [&] {
+          from_the_start(
+              [&] {
+                const torch::NoGradGuard no_gradients;
+                const auto clipped = gradients * (kClip / (gradients.norm() + 1e-6)).clamp_max(1.0);
+                steps.add_(1);
+                at::_fused_adamw_({weights}, {clipped}, {exp_avg}, {exp_avg_sq}, /*max_exp_avg_sqs=*/{}, {steps}, kRate,
+                                  update.adam.beta1, update.adam.beta2, /*weight_decay=*/0.0, update.adam.eps,
+                                  /*amsgrad=*/false, /*maximize=*/false);
+                average.lerp_(weights, 1 - std::min(kDecay, 2.0 / 11));
+                loss_sum.add_(loss);
+              },
+              theirs);
+        },
+        [&] {
+          constexpr double kRounding = 1e-2;  // of what changed: 1e-6 of a number is below its last digit
+          double most = 0;
+          for (size_t i = 0; i < ours.size(); ++i) {
+            const double changed = norm_of(theirs[i] - start[i]) + kRounding * norm_of(theirs[i]);
+            const double error = norm_of(ours[i] - theirs[i]) / changed;
+            most = largest(most, error);
+          }
+          return most;
+        });
+    weights.copy_(before);
+  }
+
+  Table& table_;
+  const std::string shape_;
+  double limit_;
+  ImageGPT model_;
+  Tensor tokens_, labels_;
+  std::unique_ptr<backend::Backend> tested_, libtorch_;
+};
+
+// Attention alone, as larger models take it, beside the reference in double precision.
+void check_attention(Table& table, int64_t head_dim, AttentionPrecision precision, const char* name, double limit) {
+  const auto* const kernels = device_attention(table.device().type());
+  constexpr int64_t kBatch = 2, kHeads = 2, kLength = 77;  // several tiles, the last one not full
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(/*seed=*/1);
+  const auto drawn = at::randn({4, kBatch, kHeads, kLength, head_dim}, generator, at::kFloat).to(table.device());
+  const auto q = drawn[0], k = drawn[1], v = drawn[2], d_out = drawn[3];
+  if (!kernels || !kernels->has_precision(q, precision)) return;
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+  DeviceAttention::Output out;
+  std::array<Tensor, 3> gradients;
+  Tensor expected_out;
+  std::vector<Tensor> expected;
+  table.compare(
+      std::string("attention, ") + name, "B 2, H 2, S 77, d " + std::to_string(head_dim), limit,
+      [&] {
+        const torch::NoGradGuard no_gradients;
+        out = kernels->forward(q, k, v, scale, precision);
+        gradients = kernels->backward(q, k, v, out, d_out, scale, precision);
+      },
+      [&] {
+        const torch::AutoGradMode with_gradients(true);
+        std::vector<Tensor> leaves;
+        for (const auto& leaf : {q, k, v}) leaves.push_back(leaf.to(torch::kFloat64).requires_grad_());
+        expected_out = causal_attention_reference(leaves[0], leaves[1], leaves[2], scale);
+        expected = torch::autograd::grad({expected_out}, leaves, {d_out.to(torch::kFloat64)});
+      },
+      [&] {
+        double most = relative_error(out.out, expected_out.detach());
+        for (size_t i = 0; i < expected.size(); ++i) {
+          const double error = relative_error(gradients[i], expected[i]);
+          most = largest(most, error);
+        }
+        return most;
+      });
+}
+
+}  // namespace
+
+CheckResult check_kernels(const CheckOptions& options, const std::function<void(const CheckRow&)>& row,
+                          const Hooks& hooks) {
+  const auto device =
+      backend::prepare_device(options.device, options.threads, hooks, /*local_rank=*/0, /*with_verdict=*/false);
+  Table table(device, row, hooks);
+  table.result().device = device.str();
+  for (const int64_t head_dim : {8, 16, 32}) {
+    check_attention(table, head_dim, AttentionPrecision::fp32, "fp32", 2e-5);
+    check_attention(table, head_dim, AttentionPrecision::bf16x3, "bf16x3", 1e-4);
+    check_attention(table, head_dim, AttentionPrecision::bf16, "bf16", 2e-2);
+  }
+  for (const bool bf16 : {false, true}) {
+    if (options.models == CheckOptions::Models::small)
+      ModelCheck(table, kSmallest, bf16).run();
+    else
+      for (const auto& model : kModels) ModelCheck(table, model, bf16).run();
+  }
+  return table.result();
+}
+
+}  // namespace igpt

@@ -1,0 +1,97 @@
+#include "src/training/run_log.h"
+
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include "igpt/training/restart.h"
+#include "src/training/start.h"
+
+namespace igpt::training {
+
+RunLog::RunLog(const TrainOptions& options, const std::filesystem::path& restarted, int64_t step, const Hooks& hooks,
+               ProcessGroup& group)
+    : hooks_(hooks), writes_(group.is_first()) {
+  if (writes_) {
+    const auto checkpoint =
+        options.resume.empty() ? restarted / "checkpoints" / "last.ckpt" : std::filesystem::path(options.resume);
+    const bool begins = options.resume.empty() && restarted.empty();
+    // The process that the launcher has started this one for may still be ending.
+    const std::chrono::seconds patience(restarted.empty() ? 0 : 10);
+    folder_.emplace(begins ? RunFolder::create(options.log_dir, options.name, hooks_.note)
+                           : RunFolder::reopen(checkpoint, step, hooks_.note, patience));
+    if (options.resume.empty()) folder_->write_hparams(settings_of(options));
+    job_record(options).remember(folder_->path());
+    events_ = std::make_unique<formats::EventWriter>(folder_->path());
+    if (!begins) events_->restart(step + 1);
+  }
+  const auto path = group.from_first(folder_ ? folder_->path().string() : "");
+  if (!folder_) folder_.emplace(RunFolder::of_another_process(path));
+}
+
+void RunLog::training(const Metrics& metrics) {
+  if (writes_) {
+    events_->scalar("train_loss", *metrics.train_loss, metrics.step);
+    events_->scalar("learning_rate", *metrics.learning_rate, metrics.step);
+    folder_->add(metrics);
+  }
+  if (!hooks_.detail) return;
+  char line[96];
+  std::snprintf(line, sizeof line, "step %lld: train_loss %.5f, learning rate %.3g",
+                static_cast<long long>(metrics.step), *metrics.train_loss, *metrics.learning_rate);
+  hooks_.detail(line);
+}
+
+void RunLog::validation(const Metrics& metrics, const std::optional<formats::Image>& samples) {
+  if (!writes_) return;
+  folder_->add(metrics);
+  events_->scalar("val_loss", *metrics.val_loss, metrics.step);
+  if (metrics.val_acc) events_->scalar("val_acc", *metrics.val_acc, metrics.step);
+  if (samples) events_->image("samples", *samples, metrics.step);
+}
+
+void RunLog::validated(const Metrics& metrics, bool is_best) const {
+  if (!hooks_.note) return;
+  char line[160];
+  std::snprintf(line, sizeof line, "step %lld, epoch %lld: val_loss %.5f", static_cast<long long>(metrics.step),
+                static_cast<long long>(metrics.epoch), *metrics.val_loss);
+  std::string text = line;
+  std::snprintf(line, sizeof line, ", val_acc %.4f", metrics.val_acc.value_or(0));
+  if (metrics.val_acc) text += line;
+  hooks_.note(text + (is_best ? " (best)" : ""));
+}
+
+void RunLog::save_best(const Checkpoint& checkpoint) {
+  write_checkpoint(folder_->best_checkpoint(), checkpoint);
+}
+
+void RunLog::save_last(const Checkpoint& checkpoint) {
+  folder_->flush_metrics();
+  write_checkpoint(folder_->last_checkpoint(), checkpoint);
+}
+
+std::string RunLog::how_to_go_on() const {
+  const auto last = folder_->last_checkpoint();
+  return std::filesystem::exists(last) ? "; to go on: run train --resume " + last.string() : "";
+}
+
+LossRows::LossRows(c10::Device device) : sum_(torch::zeros({}, torch::TensorOptions(device).dtype(torch::kFloat64))) {}
+
+void LossRows::begin(int64_t step) {
+  begun_ = {step, count_, AsyncScalar(sum_)};
+  sum_.zero_();
+  count_ = 0;
+}
+
+std::optional<LossRows::Row> LossRows::finish() {
+  if (!begun_) return {};
+  const Begun row = *std::exchange(begun_, std::nullopt);
+  return Row{row.step, row.batches, row.sum.get()};
+}
+
+void LossRows::restore(double sum, int64_t count) {
+  sum_.fill_(sum);
+  count_ = count;
+}
+
+}  // namespace igpt::training

@@ -1,0 +1,77 @@
+#include "src/backend/verdict.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <fstream>
+
+#include "igpt/error.h"
+#include "temporary_folder.h"
+
+namespace igpt::backend {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Verdict : public ::testing::Test {
+ protected:
+  // The verdict that a shell command in place of `run check` leads to.
+  std::string of(const std::string& command, const std::string& identity = "gpu", const Hooks& hooks = {},
+                 std::chrono::seconds patience = std::chrono::seconds(60)) {
+    return verdict(identity, folder_ / "cache", {"/bin/sh", "-c", "echo x >> " + checks_ + "; " + command}, hooks,
+                   patience);
+  }
+
+  int64_t checks() const {
+    std::ifstream file(checks_);
+    return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
+  }
+
+  testing::TemporaryFolder folder_;
+  const std::string checks_ = (folder_ / "checks").string();
+};
+
+TEST_F(Verdict, IsRememberedForTheSameDeviceDriverAndBuild) {
+  EXPECT_EQ(of("exit 0"), "");
+  EXPECT_EQ(of("exit 1"), "");
+  EXPECT_EQ(checks(), 1);
+  EXPECT_EQ(of("echo 'gradients differ'; echo more; exit 1", "another gpu"), "gradients differ");
+  EXPECT_EQ(of("exit 0", "another gpu"), "gradients differ");
+  EXPECT_EQ(checks(), 2);
+}
+
+TEST_F(Verdict, OfAFileThatIsDamagedIsFoundAgain) {
+  EXPECT_EQ(of("exit 0"), "");
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "cache"))
+    std::ofstream(entry.path()) << "gpu\n";
+  EXPECT_EQ(of("exit 0"), "");
+  EXPECT_EQ(checks(), 2);
+}
+
+TEST_F(Verdict, OfACheckThatCouldNotBeMadeIsNotRemembered) {
+  EXPECT_THAT(of("kill -SEGV $$"), HasSubstr("their check ended with: Segmentation fault"));
+  EXPECT_THAT(of("exit 3"), HasSubstr("their check could not be made"));
+  EXPECT_THAT(of("exit 1"), HasSubstr("their check could not be made"));  // an error, not a difference
+  EXPECT_THAT(of("echo gradients: CUDA out of memory; exit 1"), HasSubstr("could not be made: gradients: CUDA out of"));
+  EXPECT_THAT(verdict("gpu", folder_ / "cache", {"/no/such/program"}, {}), HasSubstr("could not be made: /no/such"));
+  EXPECT_EQ(of("exit 0"), "");
+  EXPECT_EQ(checks(), 5);
+}
+
+TEST_F(Verdict, OfACheckThatHangsIsThatItTookTooLong) {
+  EXPECT_THAT(of("exec sleep 600", "gpu", {}, std::chrono::seconds(0)), HasSubstr("took longer than 0 s"));
+}
+
+TEST_F(Verdict, IsNotWaitedForAfterAStopSignal) {
+  Hooks hooks;
+  hooks.stop_signal = [] { return SIGINT; };
+  EXPECT_THROW(of("exec sleep 600", "gpu", hooks), Interrupted);
+}
+
+TEST_F(Verdict, IsFoundWithoutAFolderToo) {
+  EXPECT_EQ(verdict("gpu", {}, {"/bin/sh", "-c", "exit 0"}, {}), "");
+}
+
+}  // namespace
+}  // namespace igpt::backend
