@@ -2,11 +2,11 @@
 #include <string>
 #include <vector>
 
+#include "apps/sampling_options.h"
 #include "igpt/cli/json.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands.h"
-#include "sampling_options.h"
 
 namespace {
 

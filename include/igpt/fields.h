@@ -22,7 +22,7 @@
 /// that calls visit(name, field, help, attributes, allowed...) for each. The command line, configuration files,
 /// hparams.yaml, the hyper-parameters in checkpoints, what a resumed run keeps, and what ranks compare follow from it.
 ///
-/// Types of fields: bool, int64_t, double (finite), std::string, std::optional<int64_t|double>, std::vector<int64_t>.
+/// Types of fields: bool, int64_t, double (finite), std::string, std::optional<int64_t|double>.
 namespace igpt {
 
 /// Which values a field may have: in words, for help and errors, and as a test.

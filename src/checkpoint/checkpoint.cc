@@ -1,5 +1,4 @@
 #include "igpt/checkpoint/checkpoint.h"
-#include "igpt/checkpoint/checkpoint_palette.h"
 #include "igpt/data/datasets.h"
 #include "igpt/error.h"
 
@@ -55,14 +54,6 @@ void require_palette(const Checkpoint& checkpoint, const std::string& path) {
     throw InputError(path +
                      ": its tokens are indices of a k-means palette that the file does not hold; take a checkpoint "
                      "that holds its centroids");
-}
-
-data::Palette palette_of(const std::string& path) {
-  const Checkpoint checkpoint = read_checkpoint(path);
-  require_palette(checkpoint, path);
-  const ImageGPTOptions& model = checkpoint.model;
-  if (model.palette.empty()) return data::Palette::grey(model.num_vocab);
-  return {model.channels, model.palette, model.centroids};
 }
 
 std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model) {

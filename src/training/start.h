@@ -8,9 +8,6 @@
 
 namespace igpt::training {
 
-/// Throws igpt::UsageError on options with which no training is possible.
-void check(const TrainOptions& options);
-
 /// The checkpoint from which the training starts, if any; `options.model` becomes its model. Throws igpt::UsageError
 /// where an option that the user gave contradicts it.
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
@@ -24,8 +21,5 @@ data::Split read_training_split(TrainOptions& options, const std::optional<Check
 /// pretrained weights come from another data set.
 void check_images(const TrainOptions& options, const Checkpoint& start, const data::Split& split,
                   const std::string& train_sha256, const Hooks& hooks);
-
-/// What is stored of the options: in hparams.yaml and as the hyper-parameters of checkpoints.
-FieldValues settings_of(const TrainOptions& options);
 
 }  // namespace igpt::training

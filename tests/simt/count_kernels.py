@@ -5,7 +5,7 @@ src/ops/cuda/counts.csv are exceeded.
 
   tests/simt/count_kernels.py             check
   tests/simt/count_kernels.py --update    write the figures down anew
-  tests/simt/count_kernels.py --table     print tables of them (README has two), with the time that the counts imply
+  tests/simt/count_kernels.py --table     print tables of them, with the time that the counts imply
 
 Needs nvcc, and g++ for the launches' sizes; without nvcc it says so and exits 77. Instructions come from cuobjdump,
 looked for beside nvcc, on PATH and in the triton package (LibTorch's wheel brings it); without it they are not checked.

@@ -125,6 +125,15 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
         Attributes{.group = "Program", .of_run = false}, between(1, 1000000));
 }
 
+/// Throws igpt::UsageError on options with which no training is possible.
+void check(const TrainOptions& options);
+
+/// What is stored of the options: in hparams.yaml and as the hyper-parameters of checkpoints.
+FieldValues settings_of(const TrainOptions& options);
+
+/// The number of images that so many updates read; nothing where it overflows.
+std::optional<int64_t> images_read(const TrainOptions& options, int64_t steps);
+
 struct TrainResult {
   std::string best_checkpoint, last_checkpoint;  ///< paths
   int64_t best_step = 0;
