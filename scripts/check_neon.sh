@@ -26,7 +26,7 @@ compile() {  # SOURCE
 }
 export -f compile
 export tests place disabled
-printf '%s\0' src/ops/cpu/*.cc src/model/image_gpt_options.cc tests/ops/cpu/*.cc "$tests"/src/gtest-all.cc "$tests"/src/gtest_main.cc |
+printf '%s\0' src/ops/cpu/*.cc tests/ops/cpu/*.cc "$tests"/src/gtest-all.cc "$tests"/src/gtest_main.cc |
   xargs -0 -n 1 -P "$(nproc)" bash -c 'compile "$0"'
 aarch64-linux-gnu-g++ "$place"/objects/*.o "-L$highway" -lhwy -lpthread -o "$place/kernels_test"
 qemu-aarch64 -L /usr/aarch64-linux-gnu -E "LD_LIBRARY_PATH=$highway" "$place/kernels_test" --gtest_brief=1 | tail -n 4

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "igpt/formats/npy.h"
@@ -36,6 +37,14 @@ inline training::DataFiles write_tiny_dataset(const std::filesystem::path& folde
   write("test", 20);
   return {(folder / "train_x.npy").string(), (folder / "train_y.npy").string(), (folder / "test_x.npy").string(),
           (folder / "test_y.npy").string()};
+}
+
+/// `arguments` of `run train`, and behind them the options of a model that takes those images in no time.
+inline std::vector<std::string> with_tiny_model(std::vector<std::string> arguments) {
+  const auto model = {"--embed_dim", "8", "--num_layers",  "1", "--num_pixels", "4",
+                      "--num_vocab", "4", "--num_classes", "2"};
+  arguments.insert(arguments.end(), model.begin(), model.end());
+  return arguments;
 }
 
 }  // namespace igpt::testing

@@ -202,8 +202,8 @@ class FailingTraining : public ::testing::TestWithParam<Failure> {
 
 TEST_P(FailingTraining, KeepsTheLastGoodCheckpoints) {
   if (sanitized) GTEST_SKIP() << "a sanitizer wants to be loaded first";
-  const Ending first = train({"--name", "a", "--steps", "4", "--val_interval", "4", "--seed", "3", "--embed_dim", "8",
-                              "--num_layers", "1", "--num_pixels", "4", "--num_vocab", "4", "--num_classes", "2"});
+  const Ending first =
+      train(testing::with_tiny_model({"--name", "a", "--steps", "4", "--val_interval", "4", "--seed", "3"}));
   ASSERT_EQ(first.exit_code, 0) << first.err;
   const std::string last = checkpoints_ + "/last.ckpt", good = data::sha256(read_bytes(folder_ / last));
   for (const std::string file : {"last.ckpt", "metrics.csv"}) {

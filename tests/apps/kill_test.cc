@@ -19,34 +19,9 @@ class KilledTraining : public ::testing::Test {
   KilledTraining() { testing::write_tiny_dataset(folder_ / "data"); }
 
   static std::vector<std::string> training(const std::string& name) {
-    return {testing::program("run"),
-            "train",
-            "--name",
-            name,
-            "--steps",
-            "6000",
-            "--checkpoint_interval",
-            "5",
-            "--val_interval",
-            "100",
-            "--embed_dim",
-            "8",
-            "--num_layers",
-            "1",
-            "--num_pixels",
-            "4",
-            "--num_vocab",
-            "4",
-            "--num_classes",
-            "2",
-            "--batch_size",
-            "16",
-            "--seed",
-            "3",
-            "--device",
-            "cpu",
-            "--threads",
-            "1"};
+    return testing::with_tiny_model({testing::program("run"), "train", "--name", name, "--steps", "6000",
+                                     "--checkpoint_interval", "5", "--val_interval", "100", "--batch_size", "16",
+                                     "--seed", "3", "--device", "cpu", "--threads", "1"});
   }
   fs::path run_folder(const std::string& name) const { return folder_ / ("logs/" + name + "/version_0"); }
   fs::path last(const std::string& name) const { return run_folder(name) / "checkpoints/last.ckpt"; }

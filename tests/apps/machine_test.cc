@@ -49,9 +49,8 @@ class Machine : public ::testing::Test {
   }
 
   static Arguments training(const std::string& name, const Arguments& more = {}) {
-    return joined({program("run"),   "train", "--name",      name, "--embed_dim",   "8",  "--num_layers", "1",
-                   "--num_pixels",   "4",     "--num_vocab", "4",  "--num_classes", "2",  "--steps",      "20",
-                   "--val_interval", "10",    "--seed",      "3",  "--device",      "cpu"},
+    return joined(testing::with_tiny_model({program("run"), "train", "--name", name, "--steps", "20", "--val_interval",
+                                            "10", "--seed", "3", "--device", "cpu"}),
                   more);
   }
   static Arguments endless(const std::string& name) {

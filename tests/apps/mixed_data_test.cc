@@ -52,9 +52,8 @@ class MixedData : public ::testing::Test {
     return program("run", options);
   }
   Ending begin(const std::string& name, std::vector<std::string> more = {}) const {
-    more.insert(more.end(), {"--name", name, "--steps", "4", "--batch_size", "8", "--embed_dim", "8", "--num_layers",
-                             "1", "--num_pixels", "4", "--num_vocab", "4", "--num_classes", "2", "--seed", "1"});
-    return train(more);
+    more.insert(more.end(), {"--name", name, "--steps", "4", "--batch_size", "8", "--seed", "1"});
+    return train(testing::with_tiny_model(more));
   }
   Ending resume(const std::string& name, std::vector<std::string> more = {}) const {
     more.insert(more.end(), {"--resume", last(name), "--steps", "6"});

@@ -21,9 +21,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using testing::TemporaryFolder;
 
-const std::vector<std::string> kTinyModel{"--embed_dim", "8", "--num_layers",  "1",   "--num_pixels", "4",
-                                          "--num_vocab", "4", "--num_classes", "2",   "--batch_size", "16",
-                                          "--seed",      "3", "--device",      "cpu", "--threads",    "1"};
+const auto kTinyModel =
+    testing::with_tiny_model({"--batch_size", "16", "--seed", "3", "--device", "cpu", "--threads", "1"});
 
 class Run : public ::testing::Test {
  protected:
@@ -207,10 +206,8 @@ TEST_P(RunReadsTheOriginals, ConfigurationFile) {
   const auto& [name, content, settings] = GetParam();
   testing::write_bytes(folder_ / "config.yml", content);
   // Smaller, shorter, and on this machine.
-  const auto trained =
-      run({"train", "--config",    "config.yml", "--embed_dim",   "8", "--num_layers", "1", "--num_pixels",
-           "4",     "--num_vocab", "4",          "--num_classes", "2", "--steps",      "4", "--warmup_steps",
-           "0",     "--device",    "cpu",        "--threads",     "1"});
+  const auto trained = run(testing::with_tiny_model(
+      {"train", "--config", "config.yml", "--steps", "4", "--warmup_steps", "0", "--device", "cpu", "--threads", "1"}));
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   const auto hparams = testing::read_bytes(folder_ / ("logs/" + std::string(name) + "/version_0/hparams.yaml"));
   for (const auto& line : settings) EXPECT_THAT(hparams, HasSubstr("\n" + line + "\n"));

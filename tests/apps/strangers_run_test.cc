@@ -20,9 +20,8 @@ class StrangersRun : public ::testing::Test {
  protected:
   void SetUp() override {
     testing::write_tiny_dataset(folder_ / "data");
-    const auto ending = run({"train", "--name",       "x", "--steps",     "4",   "--embed_dim",   "8", "--num_layers",
-                             "1",     "--num_pixels", "4", "--num_vocab", "4",   "--num_classes", "2", "--batch_size",
-                             "16",    "--seed",       "3", "--device",    "cpu", "--threads",     "1"});
+    const auto ending = run(testing::with_tiny_model({"train", "--name", "x", "--steps", "4", "--batch_size", "16",
+                                                      "--seed", "3", "--device", "cpu", "--threads", "1"}));
     ASSERT_EQ(ending.exit_code, 0) << ending.err;
   }
 

@@ -65,32 +65,9 @@ class Parallel : public ::testing::Test {
   Parallel() { testing::write_tiny_dataset(folder_ / "data"); }
 
   static Arguments training(const std::string& name, const Arguments& more = {}) {
-    Arguments arguments{testing::program("run"),
-                        "train",
-                        "--name",
-                        name,
-                        "--embed_dim",
-                        "8",
-                        "--num_layers",
-                        "1",
-                        "--num_pixels",
-                        "4",
-                        "--num_vocab",
-                        "4",
-                        "--num_classes",
-                        "2",
-                        "--batch_size",
-                        "14",
-                        "--steps",
-                        "30",
-                        "--val_interval",
-                        "10",
-                        "--seed",
-                        "3",
-                        "--device",
-                        "cpu",
-                        "--threads",
-                        "1"};
+    Arguments arguments =
+        testing::with_tiny_model({testing::program("run"), "train", "--name", name, "--batch_size", "14", "--steps",
+                                  "30", "--val_interval", "10", "--seed", "3", "--device", "cpu", "--threads", "1"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }

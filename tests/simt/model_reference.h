@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "reference_model.h"
 #include "simt/attention_reference.h"
 #include "src/ops/cuda/block.h"
 #include "src/ops/cuda/embedding.h"
@@ -223,94 +224,22 @@ void for_position_rows(const ModelShape& shape, int s, Visit visit) {
 
 /// The whole model on a batch.
 struct ModelReference {
-  ModelShape shape;
-  int64_t images;
   Doubles logits;     // (B, S, V)
   Doubles gradients;  // of the mean cross-entropy over images and positions
   double loss = 0;    // that mean
 
-  ModelReference(const ModelShape& of, const std::vector<float>& weights, const std::vector<uint8_t>& tokens)
-      : shape(of),
-        images(static_cast<int64_t>(tokens.size()) / of.sequence_length),
-        gradients(weights.size()),
-        at_(of) {
-    const int d = static_cast<int>(shape.embed_dim), vocab = static_cast<int>(shape.num_vocab);
-    const Doubles w(weights.begin(), weights.end());
-    Doubles x(tokens.size() * static_cast<size_t>(d));
-    for_embeddings(tokens, [&](int64_t to, int64_t from) { x[to] += w[from]; });
-    std::vector<std::unique_ptr<BlockReference>> blocks;
-    std::vector<Doubles> qkvs;
-    for (int64_t layer = 0; layer < shape.num_layers; ++layer) {
-      const auto first = weights.begin() + at_.blocks[static_cast<size_t>(layer)].ln_1_weight;
-      const std::vector<float> of_block(first, first + at_.block_count());
-      auto& block = *blocks.emplace_back(std::make_unique<BlockReference>(of_block, d, shape.pre_norm));
-      qkvs.push_back(block.qkv(x));
-      x = block.out(block.mid(x, attention(qkvs.back(), {}).first));
-    }
-    LayerNorm norm(d);
-    const Doubles features = shape.final_norm ? norm.forward(x, &w[at_.ln_f_weight], &w[at_.ln_f_bias]) : x;
-    logits = linear(features, &w[at_.head], nullptr, d, vocab);
-    const CrossEntropy entropy(logits, tokens, vocab, 1.0 / static_cast<double>(tokens.size()));
-    for (const double nats : entropy.nats) loss += nats / static_cast<double>(tokens.size());
-    Doubles dx = linear_backward(features, entropy.d_logits, &w[at_.head], d, vocab, &gradients[at_.head], nullptr);
-    if (shape.final_norm)
-      dx = norm.backward(dx, &w[at_.ln_f_weight], &gradients[at_.ln_f_weight], &gradients[at_.ln_f_bias]);
-    for (int64_t layer = shape.num_layers - 1; layer >= 0; --layer) {
-      auto& block = *blocks[layer];
-      const Doubles d_attended = block.d_attended(dx);
-      dx = block.dx(attention(qkvs[layer], d_attended).second);
-      std::copy(block.gradients.begin(), block.gradients.end(),
-                gradients.begin() + at_.blocks[static_cast<size_t>(layer)].ln_1_weight);
-    }
-    for_embeddings(tokens, [&](int64_t from, int64_t to) { gradients[to] += dx[from]; });
-  }
-
- private:
-  /// visit(element of x, element of the weights) for everything that is embedded.
-  template <class Visit>
-  void for_embeddings(const std::vector<uint8_t>& tokens, Visit visit) const {
-    const int64_t d = shape.embed_dim;
-    for (int64_t token = 0; token < static_cast<int64_t>(tokens.size()); ++token) {
-      const int s = static_cast<int>(token % shape.sequence_length);
-      const auto row = [&](int64_t first, int64_t r) {
-        for (int64_t i = 0; i < d; ++i) visit(token * d + i, first + r * d + i);
-      };
-      for_position_rows(shape, s, [&](int r) { row(at_.position_embeddings, r); });
-      const EmbeddingSizes sizes(shape, images);
-      for (int k = 0; k < sizes.tables; ++k)
-        row(sizes.first_table(at_),
-            k * (shape.num_vocab + 1) + neighbour_row(shape, &tokens[static_cast<size_t>(token - s)], s, k));
+  ModelReference(const ModelShape& shape, const std::vector<float>& weights, const std::vector<uint8_t>& tokens)
+      : gradients(weights.size()) {
+    const igpt::testing::ReferenceModel model(shape, {weights.begin(), weights.end()});
+    const auto length = static_cast<size_t>(shape.sequence_length);
+    const auto share = 1 / static_cast<double>(tokens.size());
+    for (size_t first = 0; first < tokens.size(); first += length) {
+      const auto image = model.run({tokens.data() + first, length});
+      logits.insert(logits.end(), image.logits.begin(), image.logits.end());
+      loss += image.nats * share;
+      for (size_t i = 0; i < gradients.size(); ++i) gradients[i] += image.gradients[i] * share;
     }
   }
-
-  /// qkv (B, S, 3, H, d) -> out (B, S, H, d) and, with its gradient, that of qkv.
-  std::pair<Doubles, Doubles> attention(const Doubles& qkv, const Doubles& d_out) const {
-    const int64_t heads = shape.num_heads, dim = shape.head_dim(), d = shape.embed_dim, length = shape.sequence_length;
-    Doubles out(qkv.size() / 3), d_qkv(qkv.size());
-    for (int64_t b = 0; b < images; ++b)
-      for (int64_t h = 0; h < heads; ++h) {
-        const auto each = [&](auto visit) {  // visit(element of a head, of out, of q)
-          for (int64_t s = 0; s < length; ++s)
-            for (int64_t i = 0; i < dim; ++i)
-              visit(s * dim + i, (b * length + s) * d + h * dim + i, (b * length + s) * 3 * d + h * dim + i);
-        };
-        Doubles q(static_cast<size_t>(length * dim)), k = q, v = q, d_head = q;
-        each([&](int64_t at, int64_t of_out, int64_t of_q) {
-          q[at] = qkv[of_q], k[at] = qkv[of_q + d], v[at] = qkv[of_q + 2 * d];
-          if (!d_out.empty()) d_head[at] = d_out[of_out];
-        });
-        const HeadReference head(q, k, v, d_head, static_cast<int>(length), static_cast<int>(dim),
-                                 1 / std::sqrt(static_cast<double>(dim)));
-        each([&](int64_t at, int64_t of_out, int64_t of_q) {
-          out[of_out] = head.out.values[at];
-          d_qkv[of_q] = head.dq.values[at], d_qkv[of_q + d] = head.dk.values[at],
-          d_qkv[of_q + 2 * d] = head.dv.values[at];
-        });
-      }
-    return {out, d_qkv};
-  }
-
-  ParameterTable at_;
 };
 
 /// Weights as after some training: not so small that nothing depends on them.

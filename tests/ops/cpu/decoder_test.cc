@@ -10,7 +10,7 @@
 #include <tuple>
 
 #include "igpt/error.h"
-#include "ops/cpu/reference_model.h"
+#include "reference_model.h"
 
 namespace igpt::ops::cpu {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "igpt/error.h"
-#include "ops/cpu/reference_model.h"
+#include "reference_model.h"
 #include "sanitized.h"
 
 namespace igpt::ops::cpu {

@@ -1,31 +1,92 @@
-#include "ops/cpu/reference_model.h"
+#pragma once
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdint>
 #include <numbers>
+#include <span>
 #include <utility>
+#include <vector>
+
+#include "igpt/ops/model_shape.h"
 
 namespace igpt::testing {
 
-using Vector = ReferenceModel::Vector;
+/// Image GPT and its gradients written out in double precision, for one image: what the kernels are held to. Parameters
+/// are one flat vector in the order of ops::ParameterTable.
+class ReferenceModel {
+ public:
+  using Vector = std::vector<double>;
 
-namespace {
+  ReferenceModel(const ops::ModelShape& shape, Vector weights) : s_(shape), weights_(std::move(weights)) {}
 
-Vector sum(Vector a, const Vector& b) {
+  struct Result {
+    Vector logits;     ///< (S, V), or (C) with a label
+    double nats = 0;   ///< of the image
+    Vector gradients;  ///< of nats
+  };
+
+  /// Cross-entropy of the tokens or, with a label, of the class.
+  Result run(std::span<const uint8_t> tokens, int64_t label = -1) const;
+
+ private:
+  struct Matrix {  // of the flat vector: (rows, columns)
+    int64_t offset, rows, columns;
+  };
+  struct Block {
+    Matrix ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias;
+  };
+  struct Parameters {
+    Matrix sos, tokens, positions, rows, columns, ln_f_weight, ln_f_bias, head, clf_weight, clf_bias;
+    std::vector<Block> blocks;
+  };
+  struct Norm {
+    Vector normalised, inverse_sigma, out;
+  };
+  struct Saved {
+    Norm ln_1, ln_2;
+    Vector qkv, probabilities, attended, hidden, activated;
+  };
+
+  Parameters parameters() const;
+  double weight(const Matrix& m, int64_t row, int64_t column) const {
+    return weights_[static_cast<size_t>(m.offset + row * m.columns + column)];
+  }
+
+  Norm norm(const Vector& x, const Matrix& gain, const Matrix& bias) const;
+  Vector norm_backward(const Norm& norm, const Matrix& gain, const Matrix& bias, const Vector& d, Vector& g) const;
+  Vector linear(const Vector& x, const Matrix& w, const Matrix* bias) const;
+  Vector linear_backward(const Vector& x, const Matrix& w, const Matrix* bias, const Vector& d, Vector& g) const;
+  void attention(Saved& saved) const;
+  Vector attention_backward(const Saved& saved, const Vector& d_attended) const;
+  Vector block(const Block& b, const Vector& x, Saved& saved) const;
+  Vector block_backward(const Block& b, const Saved& saved, const Vector& d, Vector& g) const;
+  /// The entries of the flat vector that a position's input is the sum of: the first of D each.
+  std::vector<int64_t> embeddings(const Parameters& p, std::span<const uint8_t> tokens, int64_t position) const;
+  static double cross_entropy(const double* logits, int64_t count, int64_t target, double* d);
+
+  ops::ModelShape s_;
+  Vector weights_;
+};
+
+namespace reference {
+
+inline std::vector<double> sum(std::vector<double> a, const std::vector<double>& b) {
   for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
   return a;
 }
 
-double normal_cdf(double x) {
+inline double normal_cdf(double x) {
   return 0.5 * std::erfc(-x / std::numbers::sqrt2);
 }
-double normal_density(double x) {
+inline double normal_density(double x) {
   return std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
 }
 
-}  // namespace
+}  // namespace reference
 
-ReferenceModel::Parameters ReferenceModel::parameters() const {
+inline ReferenceModel::Parameters ReferenceModel::parameters() const {
   const int64_t d = s_.embed_dim;
   int64_t used = 0;
   const auto take = [&used](int64_t rows, int64_t columns) {
@@ -52,7 +113,7 @@ ReferenceModel::Parameters ReferenceModel::parameters() const {
   return p;
 }
 
-ReferenceModel::Norm ReferenceModel::norm(const Vector& x, const Matrix& gain, const Matrix& bias) const {
+inline ReferenceModel::Norm ReferenceModel::norm(const Vector& x, const Matrix& gain, const Matrix& bias) const {
   const auto d = static_cast<size_t>(s_.embed_dim);
   Norm n{x, Vector(x.size() / d), x};
   for (size_t row = 0; row < x.size(); row += d) {
@@ -69,8 +130,8 @@ ReferenceModel::Norm ReferenceModel::norm(const Vector& x, const Matrix& gain, c
   return n;
 }
 
-Vector ReferenceModel::norm_backward(const Norm& n, const Matrix& gain, const Matrix& bias, const Vector& d_out,
-                                     Vector& g) const {
+inline ReferenceModel::Vector ReferenceModel::norm_backward(const Norm& n, const Matrix& gain, const Matrix& bias,
+                                                            const Vector& d_out, Vector& g) const {
   const auto d = static_cast<size_t>(s_.embed_dim);
   Vector dx(d_out.size());
   for (size_t row = 0; row < d_out.size(); row += d) {
@@ -90,7 +151,7 @@ Vector ReferenceModel::norm_backward(const Norm& n, const Matrix& gain, const Ma
 }
 
 // (S, columns) -> (S, rows)
-Vector ReferenceModel::linear(const Vector& x, const Matrix& w, const Matrix* bias) const {
+inline ReferenceModel::Vector ReferenceModel::linear(const Vector& x, const Matrix& w, const Matrix* bias) const {
   const int64_t length = static_cast<int64_t>(x.size()) / w.columns;
   Vector y;
   for (int64_t t = 0; t < length; ++t)
@@ -102,8 +163,8 @@ Vector ReferenceModel::linear(const Vector& x, const Matrix& w, const Matrix* bi
   return y;
 }
 
-Vector ReferenceModel::linear_backward(const Vector& x, const Matrix& w, const Matrix* bias, const Vector& d,
-                                       Vector& g) const {
+inline ReferenceModel::Vector ReferenceModel::linear_backward(const Vector& x, const Matrix& w, const Matrix* bias,
+                                                              const Vector& d, Vector& g) const {
   const int64_t length = static_cast<int64_t>(x.size()) / w.columns;
   Vector dx(x.size());
   for (int64_t t = 0; t < length; ++t)
@@ -119,7 +180,7 @@ Vector ReferenceModel::linear_backward(const Vector& x, const Matrix& w, const M
   return dx;
 }
 
-void ReferenceModel::attention(Saved& saved) const {
+inline void ReferenceModel::attention(Saved& saved) const {
   const int64_t length = s_.sequence_length, d = s_.embed_dim, width = s_.head_dim();
   const double scale = 1 / std::sqrt(static_cast<double>(width));
   const Vector& qkv = saved.qkv;
@@ -145,7 +206,7 @@ void ReferenceModel::attention(Saved& saved) const {
     }
 }
 
-Vector ReferenceModel::attention_backward(const Saved& saved, const Vector& d_attended) const {
+inline ReferenceModel::Vector ReferenceModel::attention_backward(const Saved& saved, const Vector& d_attended) const {
   const int64_t length = s_.sequence_length, d = s_.embed_dim, width = s_.head_dim();
   const double scale = 1 / std::sqrt(static_cast<double>(width));
   const Vector& qkv = saved.qkv;
@@ -177,34 +238,35 @@ Vector ReferenceModel::attention_backward(const Saved& saved, const Vector& d_at
   return d_qkv;
 }
 
-Vector ReferenceModel::block(const Block& b, const Vector& x, Saved& saved) const {
+inline ReferenceModel::Vector ReferenceModel::block(const Block& b, const Vector& x, Saved& saved) const {
   saved.ln_1 = norm(x, b.ln_1_weight, b.ln_1_bias);
   saved.qkv = linear(saved.ln_1.out, b.in, &b.in_bias);
   attention(saved);
-  const Vector attended = sum(s_.pre_norm ? x : saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
+  const Vector attended = reference::sum(s_.pre_norm ? x : saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
   saved.ln_2 = norm(attended, b.ln_2_weight, b.ln_2_bias);
   saved.hidden = linear(saved.ln_2.out, b.up, &b.up_bias);
   saved.activated = saved.hidden;
-  for (double& a : saved.activated) a *= normal_cdf(a);
-  return sum(attended, linear(saved.activated, b.down, &b.down_bias));
+  for (double& a : saved.activated) a *= reference::normal_cdf(a);
+  return reference::sum(attended, linear(saved.activated, b.down, &b.down_bias));
 }
 
-Vector ReferenceModel::block_backward(const Block& b, const Saved& saved, const Vector& d, Vector& g) const {
+inline ReferenceModel::Vector ReferenceModel::block_backward(const Block& b, const Saved& saved, const Vector& d,
+                                                             Vector& g) const {
   Vector d_hidden = linear_backward(saved.activated, b.down, &b.down_bias, d, g);
   for (size_t i = 0; i < d_hidden.size(); ++i) {
     const double a = saved.hidden[i];
-    d_hidden[i] *= normal_cdf(a) + a * normal_density(a);
+    d_hidden[i] *= reference::normal_cdf(a) + a * reference::normal_density(a);
   }
   const Vector d_normed = linear_backward(saved.ln_2.out, b.up, &b.up_bias, d_hidden, g);
-  const Vector d_attended = sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
+  const Vector d_attended = reference::sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
   const Vector d_heads = linear_backward(saved.attended, b.out, &b.out_bias, d_attended, g);
   const Vector d_ln_1 = linear_backward(saved.ln_1.out, b.in, &b.in_bias, attention_backward(saved, d_heads), g);
-  if (s_.pre_norm) return sum(d_attended, norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g));
-  return norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, sum(d_attended, d_ln_1), g);
+  if (s_.pre_norm) return reference::sum(d_attended, norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, d_ln_1, g));
+  return norm_backward(saved.ln_1, b.ln_1_weight, b.ln_1_bias, reference::sum(d_attended, d_ln_1), g);
 }
 
-std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std::span<const uint8_t> tokens,
-                                                int64_t position) const {
+inline std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std::span<const uint8_t> tokens,
+                                                       int64_t position) const {
   const int64_t d = s_.embed_dim;
   if (!s_.is_plane())
     return {position == 0 ? p.sos.offset : p.tokens.offset + tokens[static_cast<size_t>(position - 1)] * d,
@@ -225,7 +287,7 @@ std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std::span<c
   return result;
 }
 
-double ReferenceModel::cross_entropy(const double* logits, int64_t count, int64_t target, double* d) {
+inline double ReferenceModel::cross_entropy(const double* logits, int64_t count, int64_t target, double* d) {
   const double largest = *std::max_element(logits, logits + count);
   double total = 0;
   for (int64_t i = 0; i < count; ++i) total += std::exp(logits[i] - largest);
@@ -233,7 +295,7 @@ double ReferenceModel::cross_entropy(const double* logits, int64_t count, int64_
   return std::log(total) + largest - logits[target];
 }
 
-ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int64_t label) const {
+inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int64_t label) const {
   const int64_t length = s_.sequence_length, d = s_.embed_dim;
   const Parameters p = parameters();
   Result result;
