@@ -8,7 +8,7 @@
 
 namespace igpt {
 
-/// work(), whose duration is told as a detail: "drew 25 images in 0.4312 s".
+/// work(), whose duration is reported as a detail: "drew 25 images in 0.4312 s".
 template <class Work>
 auto timed(const Hooks& hooks, const std::string& what, const Work& work) {
   const auto start = std::chrono::steady_clock::now();

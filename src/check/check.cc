@@ -77,7 +77,7 @@ double time_of(c10::Device device, const Work& work) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Rows of a table, each told when it is complete.
+// Reports each row as soon as it is complete.
 class Table {
  public:
   Table(c10::Device device, const std::function<void(const CheckRow&)>& row, const Hooks& hooks)
@@ -245,7 +245,7 @@ class ModelCheck {
     try {
       work = tested_->update(update);
     } catch (const std::exception&) {
-      work = nullptr;  // the row of the gradients has told why
+      work = nullptr;  // the row of the gradients reports why
     }
     if (!work) return;
     const std::vector<Tensor> state{weights, exp_avg, exp_avg_sq, steps, average, loss_sum};

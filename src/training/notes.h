@@ -10,7 +10,7 @@
 
 namespace igpt::training {
 
-// Lines with which a training tells the user what may surprise. They go to the hooks, if there are any.
+// Notes that a training writes for the user through the hooks, if there are any.
 
 struct StartDescription {
   int64_t train_images = 0, validation_images = 0, parameters = 0;

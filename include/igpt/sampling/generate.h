@@ -17,7 +17,7 @@ using backend::DrawnCallback;
 backend::DrawToken draw_with(const ops::SamplingOptions& options, const std::vector<uint64_t>& streams);
 
 /// Continues N images pixel by pixel with a key-value cache. `context` (N, s) with 0 <= s <= S holds their first
-/// tokens, of any integer dtype. Returns the complete tokens (N, S) int64 on the CPU. `drawn` is told of every pixel
+/// tokens, of any integer dtype. Returns the complete tokens (N, S) int64 on the CPU. `drawn` receives every pixel
 /// once, those of an image in order.
 ///
 /// Image n draws from random stream streams[n] of options.seed: its pixels depend on its context, its stream and the

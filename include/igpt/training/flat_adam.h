@@ -39,7 +39,7 @@ class FlatAdam {
   const torch::Tensor& exp_avg_sq() const { return exp_avg_sq_; }  ///< (P): and the second
   const torch::Tensor& updates() const { return step_; }           ///< float scalar: how many there were
 
-  /// (P + kMessage): the gradients, and behind them what else ranks tell each other in the same reduction.
+  /// (P + kMessage): the gradients, and behind them a message between the ranks that the same reduction carries.
   const torch::Tensor& reduced() const { return reduced_; }
   torch::Tensor message() const { return reduced_.narrow(0, gradients_.numel(), kMessage); }  ///< (kMessage)
   static constexpr int64_t kMessage = 8;

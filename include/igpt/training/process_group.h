@@ -25,9 +25,9 @@ class RanksLost : public Error {
 /// alone is a group too, in which nothing happens.
 class ProcessGroup {
  public:
-  /// Meets the others. `waiting` is called now and then until all are here; what it throws ends the wait. `note` is
-  /// told on rank 0 for whom it waits, when they have not come within a second. Throws igpt::Error, naming the ranks
-  /// that are missing, when they are not all here in time.
+  /// Waits for the other ranks. Until all are connected, `waiting` is called now and then; what it throws ends the
+  /// wait. Rank 0 notes which ranks are missing after a second. Throws igpt::Error, naming the missing ranks, when they
+  /// do not all connect in time.
   ProcessGroup(const DistributedContext& launch, c10::Device device, const std::function<void()>& waiting,
                const std::function<void(const std::string&)>& note = {});
   ~ProcessGroup();

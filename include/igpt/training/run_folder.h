@@ -22,8 +22,8 @@ struct Metrics {
 void check_run_name(const std::string& name);
 
 /// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt. Locked (flock)
-/// as long as the object lives, or its process: one training writes it at a time, where the file system has locks;
-/// where not, `note` is told.
+/// as long as the object or its process lives: only one training writes to it at a time. Where the file system has no
+/// locks, a note says so.
 class RunFolder {
  public:
   /// A new folder with the next free version number; two programs that ask at once get different ones. Throws
