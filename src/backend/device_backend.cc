@@ -100,6 +100,8 @@ class DeviceBackend final : public Backend {
     generation.report(/*first=*/0, images, given, length);
   }
 
+  bool has_updates() const override { return true; }
+
   std::unique_ptr<DeviceWork> update(const ops::cuda::Update& arguments) override {
     ops::cuda::Update update = arguments;
     update.shape = model_->shape();

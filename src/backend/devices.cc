@@ -74,6 +74,9 @@ class Driver {
 // Why this build's kernels must not be used on the device; empty: they may.
 std::string fault_of_kernels(const Driver& driver, int index, const Hooks& hooks) {
   if (ops::kernel_choice() != ops::Kernels::fused) return "IGPT_KERNELS asks for others";
+#ifndef IGPT_CUDA_VERSION
+  return "this build has none";
+#endif
   std::error_code error;
   const auto run = fs::read_symlink("/proc/self/exe", error).parent_path() / "run";
   const std::string device = "cuda:" + std::to_string(index);

@@ -92,6 +92,10 @@ class Table {
       row.milliseconds = time_of(device_, kernel);
       row.of_libtorch = time_of(device_, libtorch);
       row.error = error();
+    } catch (const UsageError&) {
+      throw;
+    } catch (const Interrupted&) {
+      throw;
     } catch (const std::exception& failure) {
       const std::string text = failure.what();
       row.failure = text.substr(0, text.find('\n'));

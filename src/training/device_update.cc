@@ -22,9 +22,8 @@ void copy_over(const Tensor& to, const Tensor& from) {
 
 std::unique_ptr<DeviceUpdate> DeviceUpdate::make(const TrainOptions& options, const UpdateState& state,
                                                  backend::Backend& backend) {
-  if (state.images.tokens.scalar_type() != torch::kUInt8) return nullptr;
-  std::unique_ptr<DeviceUpdate> update(new DeviceUpdate(options, state, backend));
-  return update->work_ ? std::move(update) : nullptr;
+  if (!backend.has_updates() || state.images.tokens.scalar_type() != torch::kUInt8) return nullptr;
+  return std::unique_ptr<DeviceUpdate>(new DeviceUpdate(options, state, backend));
 }
 
 DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state, backend::Backend& backend)

@@ -58,6 +58,9 @@ class Backend {
   /// Draws the images of `generation`. Throws LogitsNotFinite.
   virtual void sample(Generation& generation) = 0;
 
+  /// Whether the backend has whole updates: update() is for those that do.
+  virtual bool has_updates() const { return false; }
+
   /// Whole updates of a training, or the gradients of its batches, as work that the device repeats. Null where the
   /// backend has no such thing.
   virtual std::unique_ptr<DeviceWork> update(const ops::cuda::Update& update);
