@@ -40,7 +40,14 @@ void Generation::run(int64_t chunk, int64_t threads, const std::function<Worker(
 void Generation::report(int64_t first, int64_t count, int64_t begin, int64_t end) {
   if (!drawn_) return;
   const std::lock_guard lock(mutex_);
-  if (!stopped_) drawn_({first, count, begin, end, tokens_});
+  if (stopped_) return;
+  try {
+    drawn_({first, count, begin, end, tokens_});
+  } catch (...) {  // here, before another thread reports its pixels
+    stopped_ = true;
+    error_ = std::current_exception();
+    throw;
+  }
 }
 
 }  // namespace igpt::backend

@@ -35,8 +35,8 @@ struct CheckResult {
 };
 
 /// Compares every kernel that this build has for a device, and whole updates, scores and samples, with LibTorch's
-/// operations on the same device, as `run check` does. Each comparison is reported as it is made. Throws igpt::Error where
-/// the device cannot be used at all.
+/// operations on the same device, as `run check` does. Each comparison is reported as it is made. Throws igpt::Error
+/// where the device cannot be used at all.
 CheckResult check_kernels(const CheckOptions& options, const std::function<void(const CheckRow&)>& row,
                           const Hooks& hooks);
 
