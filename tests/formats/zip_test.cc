@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "compressed.h"
 #include "formats/hostile.h"
 #include "igpt/formats/byte_reader.h"
 #include "memory_file.h"
@@ -14,6 +15,7 @@ namespace igpt::formats {
 namespace {
 
 using namespace std::string_literals;
+using igpt::testing::deflated;
 using igpt::testing::memory_file;
 using ::testing::HasSubstr;
 
@@ -21,20 +23,6 @@ constexpr uint64_t inflate_limit = 1 << 20;
 
 uint32_t crc_of(const std::string& text) {
   return static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size())));
-}
-
-std::string deflated(const std::string& text) {
-  z_stream stream{};
-  deflateInit2(&stream, Z_BEST_COMPRESSION, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
-  std::string result(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(result.data());
-  stream.avail_out = static_cast<uInt>(result.size());
-  deflate(&stream, Z_FINISH);
-  result.resize(stream.total_out);
-  deflateEnd(&stream);
-  return result;
 }
 
 // One copy of an entry's header.
@@ -64,7 +52,7 @@ Entry stored(const std::string& name, const std::string& content) {
 }
 
 Entry compressed(const std::string& name, const std::string& content) {
-  const std::string data = deflated(content);
+  const std::string data = deflated(content, -MAX_WBITS, Z_BEST_COMPRESSION);
   const Header header{
       name, 0, 8, crc_of(content), static_cast<uint32_t>(data.size()), static_cast<uint32_t>(content.size())};
   return {header, header, data};
