@@ -127,10 +127,7 @@ std::string text_of(const ImageGPTOptions& model) {
 class ModelCheck {
  public:
   ModelCheck(Table& table, const ImageGPTOptions& options, bool bf16)
-      : table_(table),
-        shape_(text_of(options) + (bf16 ? ", bf16" : "")),
-        limit_(bf16 ? kBf16 : kFp32),
-        model_(options) {
+      : table_(table), shape_(text_of(options) + (bf16 ? ", bf16" : "")), limit_(bf16 ? kBf16 : kFp32) {
     torch::manual_seed(1);
     model_ = ImageGPT(options);
     model_->to(table.device());
@@ -224,8 +221,7 @@ class ModelCheck {
   void updates() {
     constexpr double kRate = 0.01, kDecay = 0.9, kClip = 0.5, kLimit = 1e-4;
     const auto on_device = torch::TensorOptions(table_.device());
-    const Tensor weights = model_->weights(), before = weights.clone(),
-                 order = torch::arange(kImages, on_device.dtype(torch::kInt64)),
+    const Tensor weights = model_->weights(), order = torch::arange(kImages, on_device.dtype(torch::kInt64)),
                  rates = torch::full({1}, kRate, on_device.dtype(torch::kFloat32));
     const auto zeros = [&] { return torch::zeros_like(weights); };
     const Tensor gradients = zeros(), exp_avg = zeros(), exp_avg_sq = zeros(), average = weights.clone(),
@@ -295,13 +291,13 @@ class ModelCheck {
           }
           return most;
         });
-    weights.copy_(before);
+    weights.copy_(start[0]);
   }
 
   Table& table_;
   const std::string shape_;
   double limit_;
-  ImageGPT model_;
+  ImageGPT model_ = nullptr;
   Tensor tokens_, labels_;
   std::unique_ptr<backend::Backend> tested_, libtorch_;
 };
