@@ -209,8 +209,8 @@ int run_check(CheckCommand& command) {
     std::printf("%s\n", json.text().c_str());
   } else if (!common.quiet) {
     const auto rows = static_cast<long long>(result.rows), failed = static_cast<long long>(result.failed);
-    std::printf("%s, %s: %lld of %lld comparisons failed\n", result.device.c_str(), result.kernels.c_str(), failed,
-                rows);
+    std::printf("%s, %s: %lld of %lld comparisons failed\n", result.device.c_str(),
+                result.kernels.empty() ? "no kernels of this build" : result.kernels.c_str(), failed, rows);
   }
   return result.failed == 0 ? 0 : 1;
 }

@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/sampling_options.h"
+#include "apps/add_sampling_options.h"
 #include "igpt/cli/json.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"

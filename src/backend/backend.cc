@@ -1,10 +1,11 @@
 #include "igpt/backend/backend.h"
+#include "igpt/error.h"
 #include "igpt/ops/kernel_choice.h"
 
 namespace igpt::backend {
 
 std::unique_ptr<DeviceWork> Backend::update(const ops::cuda::Update&) {
-  return nullptr;
+  throw Error(name() + " have no whole updates");
 }
 
 std::unique_ptr<Backend> make_backend(const ImageGPT& model, const BackendOptions& options) {

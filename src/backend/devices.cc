@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <charconv>
@@ -35,6 +36,14 @@ class Driver {
 
   int devices() const { return devices_; }  ///< none without a driver
 
+  /// Whether it runs what was built with a CUDA of `build`'s major version; a driver runs every minor version of its
+  /// own.
+  bool runs(const std::string& build) const {
+    int version = 0;
+    call<int*>("cuDriverGetVersion", &version);
+    return version / 1000 >= std::atoi(build.c_str());
+  }
+
   /// The device, the driver and this build's kernels, in one line.
   DeviceIdentity identity_of(int index) const {
     int device = 0, major = 0, minor = 0, version = 0;
@@ -57,14 +66,18 @@ class Driver {
     return function ? reinterpret_cast<int (*)(Arguments...)>(function)(arguments...) : -1;
   }
 
-  // Size and time of the library that holds the kernels.
+  // LibTorch's version, and size and time of the libraries that hold the kernels and what starts them.
   static std::string build() {
     Dl_info info{};
     dladdr(reinterpret_cast<void*>(&use_device_kernels), &info);
-    const auto library = fs::path(info.dli_fname ? info.dli_fname : "").parent_path() / "libigpt_cuda.so";
-    std::error_code error;
-    return "kernels of " + std::to_string(fs::last_write_time(library, error).time_since_epoch().count()) + " (" +
-           std::to_string(fs::file_size(library, error)) + " bytes)";
+    const auto folder = fs::path(info.dli_fname ? info.dli_fname : "").parent_path();
+    std::string text = "LibTorch " TORCH_VERSION;
+    for (const auto* const library : {"libigpt.so", "libigpt_cuda.so"}) {
+      std::error_code error;
+      text += std::string(", ") + library + " " + std::to_string(fs::file_size(folder / library, error)) +
+              " bytes of " + std::to_string(fs::last_write_time(folder / library, error).time_since_epoch().count());
+    }
+    return text;
   }
 
   void* library_;
@@ -74,7 +87,9 @@ class Driver {
 // Why this build's kernels must not be used on the device; empty: they may.
 std::string fault_of_kernels(const Driver& driver, int index, const Hooks& hooks) {
   if (ops::kernel_choice() != ops::Kernels::fused) return "IGPT_KERNELS asks for others";
-#ifndef IGPT_CUDA_VERSION
+#ifdef IGPT_CUDA_VERSION
+  if (!driver.runs(IGPT_CUDA_VERSION)) return "the driver is too old";  // probe_cuda says so, too
+#else
   return "this build has none";
 #endif
   std::error_code error;
@@ -143,6 +158,10 @@ c10::Device choose_device(const std::string& text, const Hooks& hooks, int64_t l
 
 }  // namespace
 
+void remember_check(c10::Device device, const std::string& fault) {
+  if (device.is_cuda()) remember_verdict(Driver().identity_of(device.index()), cache_folder(), fault);
+}
+
 c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks, int64_t local_rank,
                            bool with_verdict) {
   const int64_t wanted = threads > 0 ? threads : at::get_num_threads(), cores = usable_cores();
@@ -158,14 +177,12 @@ c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks
   return device;
 }
 
-void report_device_errors(c10::Device device, const std::function<void()>& work) try {
-  work();
-} catch (const c10::OutOfMemoryError&) {
+void report_device_errors(const std::function<void()>& work) try { work(); } catch (const c10::OutOfMemoryError&) {
   throw;  // the programs say what takes less
 } catch (const c10::Error& error) {
-  if (!device.is_cuda()) throw;
-  const std::string cause = error.what_without_backtrace();
-  throw DeviceError(cause.substr(0, cause.find('\n')));
+  const std::string text = error.what_without_backtrace(), cause = text.substr(0, text.find('\n'));
+  if (cause.find("CUDA") == std::string::npos) throw;
+  throw DeviceError(cause);
 }
 
 }  // namespace igpt::backend

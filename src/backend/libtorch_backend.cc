@@ -17,7 +17,7 @@ class LibTorchBackend final : public Backend {
  public:
   LibTorchBackend(ImageGPT model, bool bf16) : model_(std::move(model)), bf16_(bf16) { model_->weights(); }
 
-  std::string name() const override { return "LibTorch's kernels"; }
+  std::string name() const override { return "LibTorch's operations"; }
   bool is_fused() const override { return false; }
 
   Tensor add_gradients(const Tensor& tokens, const Tensor& labels, const Objective& objective, double scale,

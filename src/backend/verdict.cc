@@ -80,20 +80,24 @@ std::optional<std::string> remembered(const fs::path& file, const DeviceIdentity
   return verdict == kRight ? "" : verdict;
 }
 
-void remember(const fs::path& file, const DeviceIdentity& identity, const std::string& verdict) {
-  try {
-    fs::create_directories(file.parent_path());
-    formats::write_atomically(file, identity + "\n" + (verdict.empty() ? kRight : verdict) + "\n");
-  } catch (const std::exception&) {  // the next program checks again
-  }
+fs::path file_of(const DeviceIdentity& identity, const fs::path& folder) {
+  return folder.empty() ? fs::path() : folder / ("check-" + data::sha256(identity).substr(0, 16) + ".txt");
 }
 
 }  // namespace
 
+void remember_verdict(const DeviceIdentity& identity, const fs::path& folder, const std::string& fault) {
+  if (folder.empty()) return;
+  try {
+    fs::create_directories(folder);
+    formats::write_atomically(file_of(identity, folder), identity + "\n" + (fault.empty() ? kRight : fault) + "\n");
+  } catch (const std::exception&) {  // the next program checks again
+  }
+}
+
 std::string verdict(const DeviceIdentity& identity, const fs::path& folder,
                     const std::vector<std::string>& check_command, const Hooks& hooks, std::chrono::seconds patience) {
-  const fs::path file =
-      folder.empty() ? fs::path() : folder / ("check-" + data::sha256(identity).substr(0, 16) + ".txt");
+  const fs::path file = file_of(identity, folder);
   if (const auto known = remembered(file, identity)) return *known;
   if (hooks.note) hooks.note("checking this device's kernels, once for each GPU, driver and build (run check)");
   Ended ended;
@@ -108,12 +112,9 @@ std::string verdict(const DeviceIdentity& identity, const fs::path& folder,
   const std::string first = ended.output.substr(0, ended.output.find('\n'));
   if (!ended.in_time) return "their check took longer than " + std::to_string(patience.count()) + " s";
   if (WIFSIGNALED(ended.status)) return std::string("their check ended with: ") + ::strsignal(WTERMSIG(ended.status));
-  const int status = WEXITSTATUS(ended.status);
-  if (status != 0 && (status != 1 || first.empty() || ended.output.find("out of memory") != std::string::npos))
-    return "their check could not be made" + (first.empty() ? "" : ": " + first);
-  const std::string result = status == 0 ? "" : first;
-  if (!file.empty()) remember(file, identity, result);
-  return result;
+  if (const auto found = remembered(file, identity)) return *found;
+  if (WEXITSTATUS(ended.status) == 0) return "";
+  return first.empty() ? "their check could not be made" : "their check failed: " + first;
 }
 
 fs::path cache_folder() {

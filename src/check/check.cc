@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "igpt/backend/backend.h"
@@ -88,10 +89,31 @@ class Table {
                const std::function<void()>& libtorch, const std::function<double()>& error) {
     throw_if_stopped(hooks_);
     CheckRow row{work, shape, 0, allowed};
-    try {
+    attempt(row, [&] {
       row.milliseconds = time_of(device_, kernel);
       row.of_libtorch = time_of(device_, libtorch);
       row.error = error();
+    });
+    report(row);
+  }
+
+  // work() that makes comparisons; where it fails by itself, that is a row, too.
+  void compare_all(const std::string& shape, const std::function<void()>& work) {
+    CheckRow row{"preparation", shape};
+    attempt(row, work);
+    if (!row.failure.empty()) report(row);
+  }
+
+  c10::Device device() const { return device_; }
+  CheckResult& result() { return result_; }
+
+  // Why the kernels must not be used; null if a comparison could not be made: another time it may be.
+  const std::optional<std::string>& fault() const { return fault_; }
+
+ private:
+  static void attempt(CheckRow& row, const std::function<void()>& work) {
+    try {
+      work();
     } catch (const UsageError&) {
       throw;
     } catch (const Interrupted&) {
@@ -100,19 +122,24 @@ class Table {
       const std::string text = failure.what();
       row.failure = text.substr(0, text.find('\n'));
     }
-    ++result_.rows;
-    if (!row.passed()) ++result_.failed;
-    row_(row);
   }
 
-  c10::Device device() const { return device_; }
-  CheckResult& result() { return result_; }
+  void report(const CheckRow& row) {
+    ++result_.rows;
+    row_(row);
+    if (row.passed()) return;
+    ++result_.failed;
+    if (!row.failure.empty())
+      fault_.reset();
+    else if (fault_ && fault_->empty())
+      fault_ = row.work + " of " + row.shape + " differ from LibTorch's";
+  }
 
- private:
   const c10::Device device_;
   const std::function<void(const CheckRow&)>& row_;
   const Hooks& hooks_;
   CheckResult result_;
+  std::optional<std::string> fault_ = "";
 };
 
 std::string text_of(const ImageGPTOptions& model) {
@@ -152,7 +179,7 @@ class ModelCheck {
     scores("nats per image", &backend::Backend::nats_per_image);
     scores("class logits", &backend::Backend::class_logits);
     samples();
-    updates();
+    if (tested_->has_updates()) updates();
   }
 
  private:
@@ -241,13 +268,7 @@ class ModelCheck {
     update.adam.largest_norm = kClip;
     update.adam.average = average.data_ptr<float>();
     update.adam.average_decay = kDecay;
-    std::unique_ptr<backend::DeviceWork> work;
-    try {
-      work = tested_->update(update);
-    } catch (const std::exception&) {
-      work = nullptr;  // the row of the gradients reports why
-    }
-    if (!work) return;
+    const auto work = tested_->update(update);
     const std::vector<Tensor> state{weights, exp_avg, exp_avg_sq, steps, average, loss_sum};
     std::vector<Tensor> start;
     for (const auto& tensor : state) start.push_back(tensor.clone());
@@ -348,16 +369,17 @@ CheckResult check_kernels(const CheckOptions& options, const std::function<void(
   Table table(device, row, hooks);
   table.result().device = device.str();
   for (const int64_t head_dim : {8, 16, 32}) {
-    check_attention(table, head_dim, AttentionPrecision::fp32, "fp32", 2e-5);
-    check_attention(table, head_dim, AttentionPrecision::bf16x3, "bf16x3", 1e-4);
-    check_attention(table, head_dim, AttentionPrecision::bf16, "bf16", 2e-2);
+    table.compare_all("attention, d " + std::to_string(head_dim), [&] {
+      check_attention(table, head_dim, AttentionPrecision::fp32, "fp32", 2e-5);
+      check_attention(table, head_dim, AttentionPrecision::bf16x3, "bf16x3", 1e-4);
+      check_attention(table, head_dim, AttentionPrecision::bf16, "bf16", 2e-2);
+    });
   }
-  for (const bool bf16 : {false, true}) {
-    if (options.models == CheckOptions::Models::small)
-      ModelCheck(table, kSmallest, bf16).run();
-    else
-      for (const auto& model : kModels) ModelCheck(table, model, bf16).run();
-  }
+  const bool small = options.models == CheckOptions::Models::small;
+  for (const bool bf16 : {false, true})
+    for (const auto& model : small ? std::span(&kSmallest, 1) : std::span(kModels))
+      table.compare_all(text_of(model), [&] { ModelCheck(table, model, bf16).run(); });
+  if (table.fault()) backend::remember_check(device, *table.fault());
   return table.result();
 }
 

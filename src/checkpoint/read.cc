@@ -140,6 +140,7 @@ ImageGPTOptions model_options(const Source& source, const Value& hyper_parameter
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
       if (value) field = value->as_string() ? *value->as_string() : "";
     } else {
+      static_assert(std::is_same_v<std::decay_t<decltype(field)>, int64_t>);
       field =
           integer(source, hyper_parameters, name, attributes.in_every_checkpoint ? std::nullopt : std::optional(field));
     }

@@ -10,13 +10,13 @@
 namespace igpt::sampling {
 
 DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
-  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side, checkpoint.model.num_vocab);
   { const formats::AtomicFile writable(options.output); }  // better known before the work than after
 
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const ImageGPT model = prepare_model(checkpoint, device, hooks);
   std::vector<uint64_t> streams(static_cast<size_t>(images));
   std::iota(streams.begin(), streams.end(), uint64_t{0});

@@ -103,7 +103,6 @@ void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_voc
 }  // namespace
 
 CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) {
-  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels;
@@ -114,6 +113,7 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) 
   check_picture(options, chosen.indices.size(), side);
   check_writable(options);
 
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const ImageGPT model = prepare_model(checkpoint, device, hooks);
   const auto originals = select(split, chosen.indices, side);           // (E, h, w)
   const auto samples = draw(options, model, originals, chosen, hooks);  // (E, K, h, w)

@@ -12,7 +12,7 @@ ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device
     hooks.detail("checkpoint of epoch " + std::to_string(checkpoint.epoch) + ", step " +
                  std::to_string(checkpoint.global_step));
   ImageGPT model = make_model(checkpoint);
-  model->to(device);
+  backend::report_device_errors([&] { model->to(device); });
   return model;
 }
 
@@ -26,7 +26,7 @@ torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, c
     if (hooks.progress) hooks.progress(total, done, "");
   };
   torch::Tensor tokens;
-  backend::report_device_errors(model->device(), [&] {
+  backend::report_device_errors([&] {
     tokens = timed(hooks, "drew " + std::to_string(context.size(0)) + " images",
                    [&] { return generate(model, context, streams, options, drawn); });
   });

@@ -45,11 +45,10 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
   const auto dataset = read_test_set(options, checkpoint, classify, hooks);
-  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   // What cannot be written is better known before the work than after.
   if (!options.per_image.empty()) formats::AtomicFile writable(options.per_image);
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
   auto model = make_model(checkpoint);
-  model->to(device);
 
   ScoringOptions scoring;
   scoring.classify = classify;
@@ -63,9 +62,10 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   std::vector<torch::Tensor> per_image;
   if (!options.per_image.empty())
     scoring.per_image = [&](const torch::Tensor& batch) { per_image.push_back(batch.cpu()); };
-  const auto images = dataset.to(device);
   Score result;
-  backend::report_device_errors(device, [&] {
+  backend::report_device_errors([&] {
+    model->to(device);
+    const auto images = dataset.to(device);
     result = timed(hooks, "evaluated " + std::to_string(images.size()) + " images",
                    [&] { return score(model, images, scoring); });
   });

@@ -19,8 +19,10 @@ constexpr int64_t kLogInterval = 50;  // steps between rows of the training loss
 
 TrainResult Trainer::run() {
   try {
-    expect_identical_ranks();
-    backend::report_device_errors(device_, [this] { loop(); });
+    backend::report_device_errors([this] {
+      expect_identical_ranks();
+      loop();
+    });
     group_.wait_for_all();  // rank 0 may be the one through which the others would hear of each other
   } catch (const RanksLost& error) {
     if (const int signal = agreement_->own_stop_signal()) throw Interrupted(signal);
@@ -163,7 +165,9 @@ bool Trainer::is_better(double score) const {
 }
 
 TrainResult train(const TrainOptions& options, const Hooks& hooks) {
-  return Trainer(options, hooks).run();
+  std::optional<Trainer> trainer;
+  backend::report_device_errors([&] { trainer.emplace(options, hooks); });
+  return trainer->run();
 }
 
 }  // namespace igpt::training

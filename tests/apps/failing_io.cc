@@ -1,9 +1,10 @@
 // Preloaded into a program, makes one of its calls fail: IGPT_FAIL="write:.figure.png.:5:2" lets the third and every
-// later write to a path that contains ".figure.png." fail with errno 5. A thread that cannot be started has no path:
-// "pthread_create::11:1".
+// later write to a path that contains ".figure.png." fail with errno 5; with errno 0 the program is killed there by
+// SIGKILL. A thread that cannot be started has no path: "pthread_create::11:1".
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -40,6 +41,7 @@ bool fails(const char* call, const char* path) {
   static std::atomic<int> calls{0};
   if (plan().call != call || std::string(path).find(plan().path) == std::string::npos) return false;
   if (calls++ < plan().successes) return false;
+  if (plan().error == 0) ::raise(SIGKILL);
   errno = plan().error;
   return true;
 }

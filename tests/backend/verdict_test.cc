@@ -23,6 +23,14 @@ class Verdict : public ::testing::Test {
                    patience);
   }
 
+  // A shell command that keeps a verdict, as `run check` does.
+  std::string keeping(const std::string& fault, const std::string& identity = "gpu") {
+    const auto kept = folder_ / ("kept-" + std::to_string(++kept_));
+    remember_verdict(identity, kept, fault);
+    return "mkdir -p '" + (folder_ / "cache").string() + "' && cp '" + kept.string() + "'/* '" +
+           (folder_ / "cache").string() + "'";
+  }
+
   int64_t checks() const {
     std::ifstream file(checks_);
     return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
@@ -30,19 +38,27 @@ class Verdict : public ::testing::Test {
 
   testing::TemporaryFolder folder_;
   const std::string checks_ = (folder_ / "checks").string();
+  int kept_ = 0;
 };
 
 TEST_F(Verdict, IsRememberedForTheSameDeviceDriverAndBuild) {
-  EXPECT_EQ(of("exit 0"), "");
+  EXPECT_EQ(of(keeping("")), "");
   EXPECT_EQ(of("exit 1"), "");
   EXPECT_EQ(checks(), 1);
-  EXPECT_EQ(of("echo 'gradients differ'; echo more; exit 1", "another gpu"), "gradients differ");
+  EXPECT_EQ(of(keeping("gradients differ", "another gpu") + "; exit 1", "another gpu"), "gradients differ");
   EXPECT_EQ(of("exit 0", "another gpu"), "gradients differ");
   EXPECT_EQ(checks(), 2);
 }
 
+TEST_F(Verdict, IsRenewedByALaterCheck) {
+  EXPECT_EQ(of(keeping("gradients differ") + "; exit 1"), "gradients differ");
+  remember_verdict("gpu", folder_ / "cache", "");
+  EXPECT_EQ(of("exit 1"), "");
+  EXPECT_EQ(checks(), 1);
+}
+
 TEST_F(Verdict, OfAFileThatIsDamagedIsFoundAgain) {
-  EXPECT_EQ(of("exit 0"), "");
+  EXPECT_EQ(of(keeping("")), "");
   for (const auto& entry : std::filesystem::directory_iterator(folder_ / "cache"))
     std::ofstream(entry.path()) << "gpu\n";
   EXPECT_EQ(of("exit 0"), "");
@@ -52,8 +68,8 @@ TEST_F(Verdict, OfAFileThatIsDamagedIsFoundAgain) {
 TEST_F(Verdict, OfACheckThatCouldNotBeMadeIsNotRemembered) {
   EXPECT_THAT(of("kill -SEGV $$"), HasSubstr("their check ended with: Segmentation fault"));
   EXPECT_THAT(of("exit 3"), HasSubstr("their check could not be made"));
-  EXPECT_THAT(of("exit 1"), HasSubstr("their check could not be made"));  // an error, not a difference
-  EXPECT_THAT(of("echo gradients: CUDA out of memory; exit 1"), HasSubstr("could not be made: gradients: CUDA out of"));
+  EXPECT_THAT(of("exit 1"), HasSubstr("their check could not be made"));
+  EXPECT_THAT(of("echo gradients: CUDA out of memory; exit 1"), HasSubstr("check failed: gradients: CUDA out of"));
   EXPECT_THAT(verdict("gpu", folder_ / "cache", {"/no/such/program"}, {}), HasSubstr("could not be made: /no/such"));
   EXPECT_EQ(of("exit 0"), "");
   EXPECT_EQ(checks(), 5);

@@ -39,7 +39,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string name() const = 0;  ///< for the log: "LibTorch's kernels", "fused kernels (AVX3)"
+  virtual std::string name() const = 0;  ///< for the log: "LibTorch's operations", "fused kernels (AVX3)"
 
   /// Whether it computes the model in a few kernels of this project, which keep no activations of a batch.
   virtual bool is_fused() const { return true; }
@@ -61,8 +61,8 @@ class Backend {
   /// Whether the backend has whole updates: update() is for those that do.
   virtual bool has_updates() const { return false; }
 
-  /// Whole updates of a training, or the gradients of its batches, as work that the device repeats. Null where the
-  /// backend has no such thing.
+  /// Whole updates of a training, or the gradients of its batches, as work that the device repeats. Throws igpt::Error
+  /// where has_updates() is false.
   virtual std::unique_ptr<DeviceWork> update(const ops::cuda::Update& update);
 };
 

@@ -25,7 +25,11 @@ namespace igpt::backend {
 c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks& hooks, int64_t local_rank = 0,
                            bool with_verdict = true);
 
+/// Keeps what `run check` has found out about the kernels for a CUDA device: `fault`, in one line, or that they are
+/// right. Nothing on the CPU, whose kernels are used without a verdict.
+void remember_check(c10::Device device, const std::string& fault);
+
 /// work(), with what LibTorch reports of a CUDA device as a DeviceError of one line.
-void report_device_errors(c10::Device device, const std::function<void()>& work);
+void report_device_errors(const std::function<void()>& work);
 
 }  // namespace igpt::backend
