@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 torch_version=2.11.0
 packages=(
-  build-essential cmake ninja-build ccache git ca-certificates python3 python3-venv clang-format
+  build-essential cmake ninja-build git ca-certificates python3 python3-venv clang-format
   zlib1g-dev libcurl4-openssl-dev libssl-dev libyaml-cpp-dev libcxxopts-dev libgif-dev libstb-dev libhwy-dev
   libgloo-dev libgtest-dev libgmock-dev libbenchmark-dev dataset-fashion-mnist
 )

@@ -8,6 +8,7 @@
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/sha256.h"
 #include "process.h"
+#include "sanitized.h"
 #include "temporary_folder.h"
 
 namespace igpt {
@@ -174,6 +175,7 @@ int64_t colours_in(const fs::path& folder) {
 // place.
 TEST(PrepareData, KilledAtAnyMomentLeavesTheOldOrTheNewSet) {
   if (!fs::exists(kFashion)) GTEST_SKIP() << "needs Debian's dataset-fashion-mnist";
+  if (sanitized) GTEST_SKIP() << "a sanitizer wants to be loaded first";
   TemporaryFolder folder;
   igpt::testing::write_random_checkpoint(folder / "four.ckpt", /*num_vocab=*/4);
   int64_t present = 16;
