@@ -132,6 +132,10 @@ inline Allowed<double> half_open(double minimum, double bound) {
   return {"at least " + to_text(minimum) + " and less than " + to_text(bound),
           [=](double value) { return minimum <= value && value < bound; }};
 }
+inline Allowed<double> strictly_between(double low, double high) {
+  return {"greater than " + to_text(low) + " and less than " + to_text(high),
+          [=](double value) { return low < value && value < high; }};
+}
 inline Allowed<double> not_negative() {
   return {"at least 0", [](double value) { return value >= 0; }};
 }

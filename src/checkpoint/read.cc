@@ -428,29 +428,52 @@ double real(const Source& source, const Value& dict, const std::string& name) {
   return *number;
 }
 
-AdamState read_adam(const Source& source, const ImageGPTOptions& model) {
+// Runs from before there was a choice trained with Adam.
+std::string optimizer_of(const Source& source, const FieldValues& settings) {
+  const auto setting = std::ranges::find(settings, "optimizer", &FieldValues::value_type::first);
+  const std::string name = setting == settings.end() ? "adam" : to_text(setting->second);
+  if (name != "adam" && name != "muon")
+    source.fail("its optimizer is neither adam nor muon; a newer version of this project may know it");
+  return name;
+}
+
+OptimizerState read_optimizer(const Source& source, const std::string& name, const ImageGPTOptions& model) {
   const Value& all = member(source, source.root, "optimizer_states");
-  if (all.items().size() != 1) source.fail("its optimizer_states are not those of one Adam");
+  if (all.items().size() != 1) source.fail("its optimizer_states are not those of one optimizer");
   const Value& states = member(source, all.items()[0], "state");
   const Value& groups = member(source, all.items()[0], "param_groups");
-  if (groups.items().size() != 1) source.fail("its optimizer has several parameter groups");
+  const bool muon = name == "muon";
+  if (const size_t count = groups.items().size(); count != (muon ? 2 : 1))
+    source.fail("its optimizer has " + std::to_string(count) + " parameter groups, that of its settings, " + name +
+                ", has " + (muon ? "2" : "1") + "; start anew from its weights with --pretrained");
   const Value& group = groups.items()[0];
-  AdamState adam;
-  adam.learning_rate = real(source, group, "lr");
-  adam.initial_learning_rate = real(source, group, "initial_lr");
-  adam.eps = real(source, group, "eps");
-  adam.weight_decay = real(source, group, "weight_decay");
+  OptimizerState optimizer;
+  optimizer.learning_rate = real(source, group, "lr");
+  optimizer.initial_learning_rate = real(source, group, "initial_lr");
+  optimizer.eps = real(source, group, "eps");
+  optimizer.weight_decay = real(source, group, "weight_decay");
+  if (muon) optimizer.momentum = real(source, groups.items()[1], "momentum");
+  const ops::ParameterTable table(shape_of(model));
+  const auto [of_muon, of_adam] =
+      ops::split_by_matrices(table.parameters, muon ? table.matrices : std::vector<ops::Matrix>());
   int64_t index = 0;
-  for (const auto& [name, sizes, offset] : parameters_of(model)) {
-    const Value* state = states.find(index++);
-    if (!state) source.fail("its optimizer's state lacks parameter " + name);
-    adam.exp_avg.push_back(load_float32(source, "exp_avg of " + name, member(source, *state, "exp_avg"), sizes));
-    adam.exp_avg_sq.push_back(
-        load_float32(source, "exp_avg_sq of " + name, member(source, *state, "exp_avg_sq"), sizes));
-    if ((adam.exp_avg_sq.back() < 0).any().item<bool>())
-      source.fail("exp_avg_sq of " + name + " has an entry below 0; the file is damaged");
+  const auto moment_of = [&](const ops::Parameter& parameter, const std::string& moment) {
+    const Value* state = states.find(index);
+    if (!state) source.fail("its optimizer's state lacks parameter " + parameter.name);
+    return load_float32(source, moment + " of " + parameter.name, member(source, *state, moment), parameter.sizes);
+  };
+  for (const auto& parameter : of_adam) {
+    optimizer.exp_avg.push_back(moment_of(parameter, "exp_avg"));
+    optimizer.exp_avg_sq.push_back(moment_of(parameter, "exp_avg_sq"));
+    if ((optimizer.exp_avg_sq.back() < 0).any().item<bool>())
+      source.fail("exp_avg_sq of " + parameter.name + " has an entry below 0; the file is damaged");
+    ++index;
   }
-  return adam;
+  for (const auto& parameter : of_muon) {
+    optimizer.momentum_buffer.push_back(moment_of(parameter, "momentum_buffer"));
+    ++index;
+  }
+  return optimizer;
 }
 
 std::vector<Tensor> read_trained_weights(const Source& source, const Value& stored, const ImageGPTOptions& model) {
@@ -506,7 +529,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
   if (const Value* progress = source.root.find("igpt_progress")) {
     take_settings(*progress, checkpoint.hyper_parameters);
     checkpoint.progress = read_progress(source, *progress, checkpoint.model);
-    checkpoint.optimizer = read_adam(source, checkpoint.model);
+    checkpoint.optimizer = read_optimizer(source, optimizer_of(source, checkpoint.hyper_parameters), checkpoint.model);
     checkpoint.optimizer->step = checkpoint.global_step;
   }
   return checkpoint;

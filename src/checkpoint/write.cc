@@ -62,8 +62,32 @@ Value hyper_parameters_value(const Checkpoint& checkpoint) {
   return dict;
 }
 
-// What torch.optim.Adam.state_dict() returns, so that Python can load it.
-Value adam_value(const AdamState& adam) {
+// What torch.optim.Muon.state_dict() has: a group of parameters, whose `state` is added to that of the others.
+Value muon_group(const OptimizerState& optimizer, Value& state) {
+  auto indices = Value::list();
+  for (size_t i = 0; i < optimizer.momentum_buffer.size(); ++i) {
+    const auto index = static_cast<int64_t>(optimizer.exp_avg.size() + i);
+    auto entry = Value::dict();
+    entry.insert("momentum_buffer", stored(optimizer.momentum_buffer[i]));
+    state.insert(index, entry);
+    indices.push(index);
+  }
+  auto group = Value::dict();
+  group.insert("lr", optimizer.learning_rate);
+  group.insert("weight_decay", optimizer.weight_decay);
+  group.insert("momentum", optimizer.momentum);
+  group.insert("nesterov", true);
+  group.insert("ns_coefficients", Value::tuple({3.4445, -4.7750, 2.0315}));
+  group.insert("eps", 1e-7);
+  group.insert("ns_steps", int64_t{5});
+  group.insert("adjust_lr_fn", "match_rms_adamw");
+  group.insert("initial_lr", optimizer.initial_learning_rate);
+  group.insert("params", indices);
+  return group;
+}
+
+// What torch.optim.Adam.state_dict() returns, so that Python can load it, with a second group where Muon takes part.
+Value optimizer_value(const OptimizerState& adam) {
   auto state = Value::dict();
   auto indices = Value::list();
   for (size_t i = 0; i < adam.exp_avg.size(); ++i) {
@@ -86,9 +110,11 @@ Value adam_value(const AdamState& adam) {
   group.insert("fused", Value());
   group.insert("initial_lr", adam.initial_learning_rate);
   group.insert("params", indices);
+  auto groups = Value::list({group});
+  if (!adam.momentum_buffer.empty()) groups.push(muon_group(adam, state));
   auto dict = Value::dict();
   dict.insert("state", state);
-  dict.insert("param_groups", Value::list({group}));
+  dict.insert("param_groups", groups);
   return dict;
 }
 
@@ -131,7 +157,7 @@ void write_checkpoint(const std::filesystem::path& path, const Checkpoint& check
   root.insert("state_dict", state_dict_value(path, checkpoint));
   root.insert("hyper_parameters", hyper_parameters_value(checkpoint));
   if (checkpoint.optimizer && checkpoint.progress) {
-    root.insert("optimizer_states", Value::list({adam_value(*checkpoint.optimizer)}));
+    root.insert("optimizer_states", Value::list({optimizer_value(*checkpoint.optimizer)}));
     root.insert("lr_schedulers", Value::list({scheduler_value(checkpoint)}));
     root.insert("igpt_progress", progress_value(*checkpoint.progress));
   }

@@ -32,20 +32,20 @@ Agreement::Agreement(ProcessGroup& group, std::function<int()> stop_signal, c10:
 // One reduction: of the gradients, and behind them the loss, how many updates later all look at the signals again, and
 // who got which. They look after every update on the CPU; on CUDA, where reading waits for the device, about once a
 // second.
-void Agreement::sum(const FlatAdam& adam, torch::Tensor loss, int64_t step) {
+void Agreement::sum(const FlatOptimizer& optimizer, torch::Tensor loss, int64_t step) {
   using std::chrono::steady_clock;
   double interval = 1;
   if (device_.is_cuda() && step > last_look_) {
     const std::chrono::duration<double> since = steady_clock::now() - last_look_time_;
     interval = std::clamp(static_cast<double>(step - last_look_) / since.count(), 1.0, double{kMostUpdatesUnseen});
   }
-  auto message = adam.message();  // loss, interval, counts of stop signals
-  static_assert(FlatAdam::kMessage == 2 + kStopSignals.size());
+  auto message = optimizer.message();  // loss, interval, counts of stop signals
+  static_assert(FlatOptimizer::kMessage == 2 + kStopSignals.size());
   auto words = as_counts(own_stop_signal());
   words.insert(words.begin(), group_.is_first() ? interval : 0);
   message[0].copy_(loss);
-  message.narrow(0, 1, FlatAdam::kMessage - 1).copy_(torch::tensor(words, torch::kFloat32));
-  group_.sum(adam.reduced());
+  message.narrow(0, 1, FlatOptimizer::kMessage - 1).copy_(torch::tensor(words, torch::kFloat32));
+  group_.sum(optimizer.reduced());
   loss.copy_(message[0]);
   if (step < next_look_) return;
   const auto heard = message.to(torch::kCPU, torch::kFloat64);

@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "igpt/libtorch.h"
-#include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_optimizer.h"
 #include "igpt/training/process_group.h"
 
 namespace igpt::training {
@@ -20,7 +20,7 @@ class Agreement {
 
   /// The optimizer's gradients, and `loss` (float64 scalar), become their sums over all ranks. With them travels which
   /// signals the ranks got.
-  void sum(const FlatAdam& adam, torch::Tensor loss, int64_t step);
+  void sum(const FlatOptimizer& optimizer, torch::Tensor loss, int64_t step);
 
   int own_stop_signal();      ///< The signal that this process got, from then on; 0: none.
   void look_whether_alone();  ///< After an update: a process that trains alone stops for its own signal.

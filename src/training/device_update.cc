@@ -22,7 +22,8 @@ void copy_over(const Tensor& to, const Tensor& from) {
 
 std::unique_ptr<DeviceUpdate> DeviceUpdate::make(const TrainOptions& options, const UpdateState& state,
                                                  backend::Backend& backend) {
-  if (!backend.has_updates() || state.images.tokens.scalar_type() != torch::kUInt8) return nullptr;
+  if (options.optimizer != "adam" || !backend.has_updates() || state.images.tokens.scalar_type() != torch::kUInt8)
+    return nullptr;
   return std::unique_ptr<DeviceUpdate>(new DeviceUpdate(options, state, backend));
 }
 
@@ -36,7 +37,7 @@ DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state
   next_ = torch::zeros({2}, on_device.dtype(torch::kInt64));
 
   ops::cuda::Update update;
-  const FlatAdam& adam = *state_.adam;
+  const Adam& adam = state_.optimizer->adam();
   update.data = {state_.images.size(), state_.images.tokens.size(1), state_.images.tokens.data_ptr<uint8_t>(),
                  state_.images.labels.data_ptr<int64_t>()};
   update.plan = {kPlanned, planned_images_.data_ptr<int64_t>(), rates_.data_ptr<float>(), next_.data_ptr<int64_t>()};
@@ -46,7 +47,7 @@ DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state
   update.batches = options_.accumulate;
   update.classify = options_.classify;
   update.generative_weight = options_.generative_weight;
-  update.gradients = adam.gradients().data_ptr<float>();
+  update.gradients = state_.optimizer->gradients().data_ptr<float>();
   update.loss = state_.loss.data_ptr<double>();
   if (is_whole()) {
     update.loss_sum = state_.loss_sum.data_ptr<double>();
@@ -99,7 +100,7 @@ void DeviceUpdate::compute_gradients(int64_t step) {
 void DeviceUpdate::run(int64_t step) {
   repeat(step);
   if (is_whole())
-    state_.adam->remember_learning_rate(learning_rate(options_, step));
+    state_.optimizer->remember_learning_rate(learning_rate(options_, step));
   else
     apply(step);
 }

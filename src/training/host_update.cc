@@ -19,7 +19,7 @@ HostUpdate::HostUpdate(const TrainOptions& options, const UpdateState& state, ba
       objective_{options.classify, options.generative_weight} {}
 
 void HostUpdate::compute_gradients(int64_t step) {
-  state_.adam->zero_grad();
+  state_.optimizer->zero_grad();
   state_.loss.zero_();
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const auto place = place_of_batch(options_, step, i);
@@ -27,15 +27,15 @@ void HostUpdate::compute_gradients(int64_t step) {
     const double share = static_cast<double>(place.size) / static_cast<double>(options_.batch_size);
     const double scale = share / static_cast<double>(options_.accumulate);
     state_.loss +=
-        share * backend_.add_gradients(batch.tokens, batch.labels, objective_, scale, state_.adam->gradients());
+        share * backend_.add_gradients(batch.tokens, batch.labels, objective_, scale, state_.optimizer->gradients());
   }
 }
 
 void HostUpdate::apply(int64_t step) {
   state_.loss_sum += state_.loss;
-  if (options_.grad_clip) state_.adam->clip_grad_norm(*options_.grad_clip);
-  state_.adam->step(learning_rate(options_, step));
-  if (state_.ema) state_.ema->add(state_.adam->weights(), step + 1);
+  if (options_.grad_clip) state_.optimizer->clip_grad_norm(*options_.grad_clip);
+  state_.optimizer->step(learning_rate(options_, step), muon_momentum(options_, step));
+  if (state_.ema) state_.ema->add(state_.optimizer->weights(), step + 1);
 }
 
 void HostUpdate::run(int64_t step) {

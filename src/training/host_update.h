@@ -4,7 +4,7 @@
 
 #include "igpt/backend/backend.h"
 #include "igpt/training/ema.h"
-#include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_optimizer.h"
 #include "igpt/training/token_dataset.h"
 #include "igpt/training/train_options.h"
 
@@ -13,7 +13,7 @@ namespace igpt::training {
 /// What an update reads and changes, all on the training's device.
 struct UpdateState {
   TokenDataset images;  ///< to train on
-  FlatAdam* adam;
+  FlatOptimizer* optimizer;
   Ema* ema;                ///< null: none
   torch::Tensor loss;      ///< float64 scalar: this process's part of the sum over the update's batches
   torch::Tensor loss_sum;  ///< float64 scalar: of the updates since the last row of metrics.csv
@@ -26,7 +26,7 @@ struct BatchPlace {
 };
 BatchPlace place_of_batch(const TrainOptions& options, int64_t step, int64_t i);
 
-/// Updates one after the other, of which the host controls each part: batches, gradients, Adam, the average.
+/// Updates one after the other, of which the host controls each part: batches, gradients, optimizer, average.
 class HostUpdate {
  public:
   /// The backend, the optimizer and the average must outlive it.
@@ -38,7 +38,7 @@ class HostUpdate {
   /// What this process's share of the batches of update `step` (0, 1, ...) contributes to the gradients and the loss.
   virtual void compute_gradients(int64_t step);
 
-  /// Clips the gradients, makes Adam's step, and takes it into the average and the loss into its sum.
+  /// Clips the gradients, makes the optimizer's step, and takes it into the average and the loss into its sum.
   void apply(int64_t step);
 
   /// Both, in a process that trains alone.

@@ -48,9 +48,12 @@ std::string in_words(int64_t bytes) {
   return text;
 }
 
-// Weights, gradients and Adam's two moments; the average.
+// Weights, gradients, Adam's two moments or Muon's one; the average.
 int64_t bytes_of_state(const TrainOptions& options) {
-  return (4 + (options.ema > 0 ? 1 : 0)) * kFloat * parameters_of(options.model);
+  const ops::ParameterTable table(shape_of(options.model));
+  int64_t numbers = (4 + (options.ema > 0 ? 1 : 0)) * table.count;
+  for (const auto& matrix : table.matrices) numbers -= options.optimizer == "muon" ? matrix.count() : 0;
+  return kFloat * numbers;
 }
 
 std::vector<std::pair<std::string, int64_t*>> sizes_of(ImageGPTOptions& model) {
@@ -105,7 +108,7 @@ void expect_model_fits(const TrainOptions& options, int64_t most) {
   if (most == 0 || state <= most) return;
   throw Error(largest_option(options.model) + ": the model would have " + std::to_string(parameters_of(options.model)) +
               " parameters, which take " + std::to_string(state) + " bytes (" + in_words(state) +
-              ") to train with their gradients and Adam's moments, and " + in_words(most) +
+              ") to train with their gradients and the optimizer's moments, and " + in_words(most) +
               " can be had here; choose a smaller model");
 }
 
@@ -120,7 +123,7 @@ bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPl
   const auto& tell = plan.total(checkpointing) >= kWorthANote || !fits(checkpointing) ? hooks.note : hooks.detail;
   if (!tell) return checkpointing;
   const int64_t activations = checkpointing ? plan.checkpointed : plan.activations;
-  tell("memory: about " + in_words(plan.total(checkpointing)) + " (weights and Adam " + in_words(plan.state) +
+  tell("memory: about " + in_words(plan.total(checkpointing)) + " (weights and optimizer " + in_words(plan.state) +
        ", data " + in_words(plan.data) + ", activations " + in_words(activations) +
        (checkpointing ? " with activation checkpointing, without it " + in_words(plan.activations) : "") + ")" +
        (available > 0 ? " of " + in_words(available) + " that are free" : "") +

@@ -9,7 +9,7 @@ namespace igpt::training {
 
 /// What a training by LibTorch's operations takes of its device's memory, in bytes, computed from the shapes.
 struct MemoryPlan {
-  int64_t state = 0;         ///< weights, gradients, Adam's moments and the weights' average
+  int64_t state = 0;         ///< weights, gradients, the optimizer's moments and the weights' average
   int64_t data = 0;          ///< the images and labels
   int64_t activations = 0;   ///< from a batch's forward pass to the end of its backward pass, at most
   int64_t checkpointed = 0;  ///< the same with activation checkpointing
@@ -20,8 +20,9 @@ struct MemoryPlan {
 /// For batches of `images` of this process and a data set of `data` bytes.
 MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data);
 
-/// Throws igpt::Error that names the option where the weights and what Adam keeps of them take more than the `most`
-/// bytes that can be had (0: unknown). Before anything is allocated: the system would end the process without a word.
+/// Throws igpt::Error that names the option where the weights and what the optimizer keeps of them take more than the
+/// `most` bytes that can be had (0: unknown). Before anything is allocated: the system would end the process without a
+/// word.
 void expect_model_fits(const TrainOptions& options, int64_t most);
 
 /// Whether to train with activation checkpointing: as the options say or, of `auto`, where the plan without it exceeds

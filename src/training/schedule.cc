@@ -19,4 +19,10 @@ double learning_rate(const TrainOptions& options, int64_t step) {
   return peak * 0.5 * (1 + std::cos(std::numbers::pi * fallen));
 }
 
+double muon_momentum(const TrainOptions& options, int64_t step) {
+  const double rise = 3.0 * static_cast<double>(options.warmup_steps);
+  const double risen = static_cast<double>(step) < rise ? static_cast<double>(step) / rise : 1.0;
+  return std::lerp(std::min(0.85, options.muon_momentum), options.muon_momentum, risen);
+}
+
 }  // namespace igpt::training

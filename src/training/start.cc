@@ -57,6 +57,9 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
   if (!options.resume.empty()) {
     auto checkpoint = read_resumable(options.resume);
     options.model = checkpoint.model;
+    if (checkpoint.optimizer->momentum_buffer.empty() == (options.optimizer == "muon"))
+      throw InputError(options.resume + ": was not trained with --optimizer " + options.optimizer +
+                       "; a resumed run keeps its optimizer");
     if (!images_read(options, checkpoint.global_step))
       throw InputError(options.resume + ": its global_step is " + std::to_string(checkpoint.global_step) +
                        ", more than any run reaches; the file is damaged");
@@ -128,6 +131,9 @@ std::vector<std::pair<std::string, std::string>> settings_of_run(const std::stri
   std::vector<std::pair<std::string, std::string>> settings;
   for (const auto& [name, value] : read_resumable(checkpoint).hyper_parameters)
     if (value.index() > 0) settings.emplace_back(name, to_text(value));
+  // Runs from before there was a choice trained with Adam, whatever the default is now.
+  if (std::ranges::find(settings, "optimizer", &std::pair<std::string, std::string>::first) == settings.end())
+    settings.emplace_back("optimizer", "adam");
   return settings;
 }
 

@@ -22,6 +22,8 @@ void check(const TrainOptions& options) {
   if (options.augment.shift >= options.model.num_pixels)
     throw UsageError("--augment_shift " + std::to_string(options.augment.shift) +
                      ": must be less than the images' side, " + std::to_string(options.model.num_pixels));
+  if (options.muon_momentum != TrainOptions{}.muon_momentum && options.optimizer != "muon" && options.resume.empty())
+    throw UsageError("--muon_momentum: is for --optimizer muon");
   if (options.generative_weight > 0 && !options.classify)
     throw UsageError("--generative_weight: is for --classify; without it the loss is the generative one anyway");
 }

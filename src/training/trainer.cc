@@ -66,7 +66,7 @@ void Trainer::update() {
     update_->run(step_);
   } else {
     update_->compute_gradients(step_);
-    agreement_->sum(*adam_, step_loss_, step_);
+    agreement_->sum(*optimizer_, step_loss_, step_);
     update_->apply(step_);
   }
   loss_rows_.add(options_.accumulate);
@@ -128,7 +128,7 @@ void Trainer::stop_if_asked() {
 
 void Trainer::expect_identical_ranks() {
   if (group_.alone()) return;
-  std::vector<torch::Tensor> state{adam_->weights(), adam_->exp_avg(), adam_->exp_avg_sq()};
+  auto state = optimizer_->buffers();
   if (ema_) state.push_back(ema_->weights());
   expect_identical(state, step_, group_);
 }

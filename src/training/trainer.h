@@ -7,7 +7,7 @@
 #include "igpt/backend/backend.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/training/ema.h"
-#include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_optimizer.h"
 #include "igpt/training/process_group.h"
 #include "igpt/training/token_dataset.h"
 #include "igpt/training/train_options.h"
@@ -53,7 +53,7 @@ class Trainer {
   TokenDataset train_, validation_;
   ImageGPT model_{nullptr};
   std::optional<Ema> ema_;  // of the weights; validated and saved in place of them
-  std::optional<FlatAdam> adam_;
+  std::optional<FlatOptimizer> optimizer_;
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<HostUpdate> update_;
   std::optional<Agreement> agreement_;

@@ -73,13 +73,16 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   model_->to(device_);
   group_.copy_from_first(model_->weights());
   if (options_.ema > 0) ema_.emplace(model_, options_.ema);
-  adam_.emplace(
-      model_->weights(), ops::ParameterTable(model_->shape()).parameters,
-      FlatAdam::Options{.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = options_.weight_decay});
+  const ops::ParameterTable table(model_->shape());
+  optimizer_.emplace(
+      model_->weights(), table.parameters,
+      Adam::Options{.beta1 = options_.beta1, .beta2 = options_.beta2, .weight_decay = options_.weight_decay},
+      options_.optimizer == "muon" ? table.matrices : std::vector<ops::Matrix>());
   const int64_t images = place_of_batch(options_, 0, 0).size;
   backend_ =
       backend::make_backend(model_, {.images = images, .bf16 = options_.precision == "bf16", .note = hooks_.note});
-  update_ = make_update(options_, {train_, &*adam_, ema_ ? &*ema_ : nullptr, step_loss_, loss_rows_.sum()}, *backend_);
+  update_ =
+      make_update(options_, {train_, &*optimizer_, ema_ ? &*ema_ : nullptr, step_loss_, loss_rows_.sum()}, *backend_);
   if (!backend_->is_fused()) {
     const auto plan = plan_memory(options_, images, train_.bytes() + validation_.bytes());
     model_->set_activation_checkpointing(choose_activation_checkpointing(options_, plan, free_memory, hooks_));
@@ -88,17 +91,18 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   progress_.total_steps = options_.steps;
   log_.emplace(options_, restarted, step_, hooks_, group_);
   agreement_.emplace(group_, hooks_.stop_signal, device_, step_);
-  describe_start(options_, {train_.size(), validation_.size(), adam_->weights().numel(), backend_->name()}, hooks_);
+  describe_start(options_, {train_.size(), validation_.size(), optimizer_->weights().numel(), backend_->name()},
+                 hooks_);
   if (hooks_.note)
     hooks_.note("seed " + std::to_string(options_.seed) + ", writing to " + log_->folder().path().string());
 }
 
 void Trainer::restore(const Checkpoint& start) {
-  adam_->load_state(*start.optimizer);
+  optimizer_->load_state(*start.optimizer);
   step_ = start.global_step;
   progress_ = *start.progress;
   note_new_rate(options_, progress_.total_steps, step_, hooks_);
-  adam_->load_weights(std::exchange(progress_.weights, {}));
+  optimizer_->load_weights(std::exchange(progress_.weights, {}));
   loss_rows_.restore(progress_.train_loss_sum, progress_.train_loss_count);
 }
 
@@ -112,7 +116,7 @@ Checkpoint Trainer::checkpoint() const {
   result.hyper_parameters = hyper_parameters_;
   result.dataset = dataset_;
   result.train_sha256 = train_sha256_;
-  result.optimizer = adam_->state();
+  result.optimizer = optimizer_->state();
   result.progress = progress_;
   result.progress->train_loss_sum = loss_rows_.sum().item<double>();
   result.progress->train_loss_count = loss_rows_.count();

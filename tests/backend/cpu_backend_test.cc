@@ -4,7 +4,7 @@
 #include "igpt/backend/backend.h"
 #include "igpt/error.h"
 #include "igpt/model/flat_parameters.h"
-#include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_optimizer.h"
 
 namespace igpt::backend {
 namespace {
@@ -37,13 +37,13 @@ class CpuBackendGolden : public ::testing::TestWithParam<const char*> {
 
   // The losses of ten updates by Adam.
   void expect_training_losses(const Tensor& expected, const Objective& objective) {
-    training::FlatAdam adam(model_->weights(), ops::ParameterTable(model_->shape()).parameters, {});
+    training::FlatOptimizer optimizer(model_->weights(), ops::ParameterTable(model_->shape()).parameters, {});
     const auto x = golden_.tensor("x"), y = golden_.tensor("y");
     for (int64_t step = 0; step < expected.size(0); ++step) {
-      adam.zero_grad();
-      const auto loss = backend_->add_gradients(x[step], y[step], objective, /*scale=*/1, adam.gradients());
+      optimizer.zero_grad();
+      const auto loss = backend_->add_gradients(x[step], y[step], objective, /*scale=*/1, optimizer.gradients());
       EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
-      adam.step(/*learning_rate=*/0.01);
+      optimizer.step(/*learning_rate=*/0.01);
     }
   }
 

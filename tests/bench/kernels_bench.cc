@@ -1,11 +1,12 @@
-// Kernels of ops/cpu one by one and a whole step, against this core's peak: kernels_bench [--benchmark_filter=...].
-// `peak` is the share of the multiply-adds that the core does per second from registers; other operations are not
-// counted, so that a kernel at its limit stays below 1.
+// Kernels of ops/cpu one by one, a whole step and the optimizers, against this core's peak: kernels_bench
+// [--benchmark_filter=...]. `peak` is the share of the multiply-adds that the core does per second from registers;
+// other operations are not counted, so that a kernel at its limit stays below 1.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/bench/kernels_bench.cc"
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <string>
@@ -16,6 +17,7 @@
 #include <hwy/highway.h>
 
 #include "igpt/ops/cpu/fused_step.h"
+#include "igpt/training/flat_optimizer.h"
 #include "src/ops/cpu/image_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -146,22 +148,56 @@ BENCHMARK(attention_backward)->Apply(shapes);
 BENCHMARK(dense_forward)->Apply(shapes);
 BENCHMARK(dense_backward)->Apply(shapes);
 
-// A training step of the default model without the optimizer: 64 images on range(0) threads.
-void step(benchmark::State& state) {
+// A training step of the default model without the optimizer.
+class Step {
+ public:
+  Step(int64_t batch, int threads) : fused_(ModelShape(), threads) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0, 0.2f);
+    for (size_t i = 0; i < gradients_.size(); ++i) weights_.push_back(normal(random));
+    for (int64_t i = 0; i < batch * ModelShape().sequence_length; ++i)
+      tokens_.push_back(static_cast<uint8_t>(random() % 16));
+  }
+  void run() { benchmark::DoNotOptimize(fused_.generative(tokens_, weights_, 1, gradients_)); }
+
+ private:
+  FusedStep fused_;
+  std::vector<float> weights_, gradients_ = std::vector<float>(static_cast<size_t>(ParameterTable(ModelShape()).count));
+  std::vector<uint8_t> tokens_;
+};
+
+void step(benchmark::State& state) {  // 64 images on range(0) threads
   constexpr int64_t kBatch = 64;
-  const ModelShape shape;
-  FusedStep fused(shape, static_cast<int>(state.range(0)));
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal(0, 0.2f);
-  std::vector<float> weights, gradients(static_cast<size_t>(ParameterTable(shape).count));
-  for (size_t i = 0; i < gradients.size(); ++i) weights.push_back(normal(random));
-  std::vector<uint8_t> tokens;
-  for (int64_t i = 0; i < kBatch * shape.sequence_length; ++i) tokens.push_back(static_cast<uint8_t>(random() % 16));
-  for (auto _ : state) benchmark::DoNotOptimize(fused.generative(tokens, weights, 1, gradients));
+  Step step_of_batch(kBatch, static_cast<int>(state.range(0)));
+  for (auto _ : state) step_of_batch.run();
   state.SetLabel(image_kernels().target);
   state.SetItemsProcessed(state.iterations() * kBatch);
 }
 BENCHMARK(step)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+// The optimizer's step of the default model on two threads; `of_step` is its share of such a step of 16 images.
+void optimizer(benchmark::State& state, bool muon) {
+  at::set_num_threads(2);
+  static const double step_seconds = [] {
+    Step of_batch(16, 2);
+    double best = 1e9;
+    for (int i = 0; i < 10; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      of_batch.run();
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    return best;
+  }();
+  const ParameterTable table{ModelShape()};
+  training::FlatOptimizer flat(torch::randn({table.count}), table.parameters, {},
+                               muon ? table.matrices : std::vector<Matrix>());
+  flat.gradients().normal_();
+  for (auto _ : state) flat.step(/*learning_rate=*/1e-4, /*momentum=*/0.95);
+  state.counters["of_step"] =
+      benchmark::Counter(step_seconds, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+}
+BENCHMARK_CAPTURE(optimizer, adam, false)->Unit(benchmark::kMicrosecond)->UseRealTime();
+BENCHMARK_CAPTURE(optimizer, muon, true)->Unit(benchmark::kMicrosecond)->UseRealTime();
 
 }  // namespace
 }  // namespace igpt::ops::cpu

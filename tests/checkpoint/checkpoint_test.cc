@@ -29,7 +29,7 @@ Checkpoint small_checkpoint() {
   checkpoint.epoch = 2;
   checkpoint.global_step = int64_t{1} << 40;
   checkpoint.hyper_parameters = {{"learning_rate", 0.1}, {"name", std::string("a b")}, {"grad_clip", std::monostate{}}};
-  AdamState adam;
+  OptimizerState adam;
   for (const auto& parameter : model->parameters()) {
     adam.exp_avg.push_back(torch::randn_like(parameter).detach());
     adam.exp_avg_sq.push_back(torch::rand_like(parameter).detach());
@@ -39,6 +39,24 @@ Checkpoint small_checkpoint() {
   adam.initial_learning_rate = 0.1;
   checkpoint.optimizer = adam;
   checkpoint.progress = TrainingProgress{7, 5, 4, 0.1 + 0.2, 2, 3.3, 9};
+  return checkpoint;
+}
+
+// The same, but for the moments, with Muon.
+Checkpoint muon_checkpoint() {
+  auto checkpoint = small_checkpoint();
+  checkpoint.hyper_parameters.emplace_back("optimizer", std::string("muon"));
+  auto& optimizer = *checkpoint.optimizer;
+  const ops::ParameterTable table(shape_of(checkpoint.model));
+  optimizer.exp_avg.clear();
+  optimizer.exp_avg_sq.clear();
+  const auto [of_muon, of_adam] = ops::split_by_matrices(table.parameters, table.matrices);
+  for (const auto& parameter : of_adam) {
+    optimizer.exp_avg.push_back(torch::randn(parameter.sizes));
+    optimizer.exp_avg_sq.push_back(torch::rand(parameter.sizes));
+  }
+  for (const auto& parameter : of_muon) optimizer.momentum_buffer.push_back(torch::randn(parameter.sizes));
+  optimizer.momentum = 0.9;
   return checkpoint;
 }
 
@@ -74,6 +92,19 @@ TEST(Checkpoint, ReadsWhatItWroteBitForBit) {
   EXPECT_EQ(read.progress->best_score, 0.1 + 0.2);
   EXPECT_EQ(read.progress->validated_step, 5);
   EXPECT_EQ(read.progress->train_loss_sum, 3.3);
+}
+
+TEST(Checkpoint, MuonsMomentumTravelsBesideAdamsMoments) {
+  const TemporaryFolder folder;
+  const auto written = muon_checkpoint();
+  write_checkpoint(folder / "muon.ckpt", written);
+  const auto read = read_checkpoint(folder / "muon.ckpt");
+  for (const auto moments : {&OptimizerState::exp_avg, &OptimizerState::exp_avg_sq, &OptimizerState::momentum_buffer}) {
+    const auto &actual = (*read.optimizer).*moments, &expected = (*written.optimizer).*moments;
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(torch::equal(actual[i], expected[i])) << i;
+  }
+  EXPECT_EQ(read.optimizer->momentum, 0.9);
 }
 
 // They have the settings in the training state, too, as text.
@@ -344,6 +375,23 @@ INSTANTIATE_TEST_SUITE_P(
                       "best_score is not a finite number"},
         Contradiction{"rate", [](Checkpoint& c) { c.optimizer->learning_rate = INFINITY; }, "lr is not a finite"},
         Contradiction{"squares", [](Checkpoint& c) { c.optimizer->exp_avg_sq[2] -= 2; }, "has an entry below 0"},
+        Contradiction{"optimizer",
+                      [](Checkpoint& c) { c.hyper_parameters.emplace_back("optimizer", std::string("sgd")); },
+                      "its optimizer is neither adam nor muon"},
+        Contradiction{"no_momentum", [](Checkpoint& c) { c = muon_checkpoint(), c.optimizer->momentum_buffer.clear(); },
+                      "its optimizer has 1 parameter groups, that of its settings, muon, has 2"},
+        Contradiction{"unexpected_momentum",
+                      [](Checkpoint& c) { c = muon_checkpoint(), c.hyper_parameters.pop_back(); },
+                      "its optimizer has 2 parameter groups, that of its settings, adam, has 1"},
+        Contradiction{"some_momentum",
+                      [](Checkpoint& c) { c = muon_checkpoint(), c.optimizer->momentum_buffer.pop_back(); },
+                      "its optimizer's state lacks parameter layers.1.mlp.2.weight"},
+        Contradiction{"momentum_shape",
+                      [](Checkpoint& c) { c = muon_checkpoint(), c.optimizer->momentum_buffer[0].t_(); },
+                      "momentum_buffer of layers.0.attn.in_proj_weight has shape (8, 24), the model"},
+        Contradiction{"momentum_not_finite",
+                      [](Checkpoint& c) { c = muon_checkpoint(), c.optimizer->momentum_buffer[1][0][0] = NAN; },
+                      "momentum_buffer of layers.0.attn.out_proj.weight has an entry that is not finite"},
         Contradiction{"missing", [](Checkpoint& c) { c.state_dict.pop_back(); }, "lacks gpt.clf_head.bias"}),
     [](const auto& test) { return test.param.name; });
 

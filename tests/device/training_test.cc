@@ -264,12 +264,12 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
   const auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
   torch::manual_seed(1);
   ImageGPT model(o.model);
-  FlatAdam adam(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
-  UpdateState state{make_token_dataset(split), &adam, /*ema=*/nullptr};
+  FlatOptimizer optimizer(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
+  UpdateState state{make_token_dataset(split), &optimizer, /*ema=*/nullptr};
   state.loss = torch::zeros({}, torch::kFloat64);
   state.loss_sum = torch::zeros({}, torch::kFloat64);
-  const auto weights = adam.weights().clone();
-  auto gradients = torch::zeros_like(adam.gradients()), loss = torch::zeros({}, torch::kFloat64);
+  const auto weights = optimizer.weights().clone();
+  auto gradients = torch::zeros_like(optimizer.gradients()), loss = torch::zeros({}, torch::kFloat64);
   constexpr int64_t kStep = 3;
   for (int rank = 0; rank < 2; ++rank) {
     o.launch.size = 2;
@@ -279,15 +279,15 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
     ASSERT_FALSE(update->loss_is_at_hand());  // it is the device's
     update->compute_gradients(kStep - 1);
     update->compute_gradients(kStep);
-    gradients += adam.gradients();
+    gradients += optimizer.gradients();
     loss += state.loss;
   }
-  EXPECT_TRUE(torch::equal(adam.weights(), weights));
-  EXPECT_EQ(adam.updates().item<double>(), 0);
+  EXPECT_TRUE(torch::equal(optimizer.weights(), weights));
+  EXPECT_EQ(optimizer.adam().updates().item<double>(), 0);
   o.launch = {};
   const auto cpu = backend::make_cpu_backend(model);
   HostUpdate(o, state, *cpu).compute_gradients(kStep);
-  EXPECT_LT(relative_difference(gradients, adam.gradients()), 1e-5);
+  EXPECT_LT(relative_difference(gradients, optimizer.gradients()), 1e-5);
   EXPECT_LT(relative_difference(loss, state.loss), 1e-6);
 }
 

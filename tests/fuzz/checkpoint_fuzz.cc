@@ -26,7 +26,7 @@ Checkpoint small_checkpoint() {
   checkpoint.state_dict = copy_state_dict(model);
   checkpoint.global_step = 5;
   checkpoint.hyper_parameters = {{"learning_rate", 0.1}, {"name", std::string("x")}};
-  AdamState adam;
+  OptimizerState adam;
   TrainingProgress progress{7, 5, 5, 0.5, 1, 2.5, 3};
   for (const auto& parameter : model->parameters()) {
     adam.exp_avg.push_back(parameter.detach());

@@ -2,7 +2,7 @@
 """Writes tests/golden/model/*.pt: what PyTorch computes, for the C++ tests to compare with.
 
 For each configuration: weights, tokens, logits, loss, every gradient, class logits, and the losses of ten steps of
-training with torch.optim.Adam. Run with a Python that has torch: .venv/bin/python tests/golden/make_golden_model.py
+training with torch.optim.Adam. And muon.pt: what two updates of torch.optim.Muon make of matrices. Run with a Python that has torch: .venv/bin/python tests/golden/make_golden_model.py
 """
 
 import copy
@@ -73,9 +73,26 @@ def golden(options, seed):
     return result
 
 
+def golden_muon():
+    torch.manual_seed(0)
+    result = dict(weights={}, gradients={}, trained_weights={})
+    for rows, columns in ((16, 16), (32, 8), (8, 32)):
+        name = f"{rows}x{columns}"
+        weights = torch.nn.Parameter(torch.randn(rows, columns))
+        result["weights"][name] = weights.detach().clone()
+        result["gradients"][name] = torch.randn(2, rows, columns)
+        muon = torch.optim.Muon([weights], lr=0.02, weight_decay=0, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        for gradient in result["gradients"][name]:
+            weights.grad = gradient
+            muon.step()
+        result["trained_weights"][name] = weights.detach().clone()
+    return result
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = pathlib.Path(__file__).resolve().parent / "model"
     folder.mkdir(parents=True, exist_ok=True)
     for index, (name, options) in enumerate(CONFIGURATIONS.items()):
         torch.save(golden(options, seed=index), folder / f"{name}.pt")
+    torch.save(golden_muon(), folder / "muon.pt")

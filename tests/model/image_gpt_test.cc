@@ -6,7 +6,7 @@
 #include "igpt/backend/backend.h"
 #include "igpt/error.h"
 #include "igpt/model/autocast.h"
-#include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_optimizer.h"
 
 namespace igpt {
 namespace {
@@ -75,15 +75,15 @@ TEST_P(ImageGPTGolden, ClassLogitsAndGradientsEqualPyTorch) {
 TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {
   const Golden golden(GetParam());
   auto model = golden.model();
-  training::FlatAdam adam(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
+  training::FlatOptimizer optimizer(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
   const auto backend = backend::make_libtorch_backend(model);
   const auto x = golden.tensor("x");
   const auto expected = golden.tensor("training_losses");
   for (int64_t step = 0; step < expected.size(0); ++step) {
-    adam.zero_grad();
-    const auto loss = backend->add_gradients(x[step], {}, {}, /*scale=*/1, adam.gradients());
+    optimizer.zero_grad();
+    const auto loss = backend->add_gradients(x[step], {}, {}, /*scale=*/1, optimizer.gradients());
     EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
-    adam.step(/*learning_rate=*/0.01);
+    optimizer.step(/*learning_rate=*/0.01);
   }
   auto parameters = model->named_parameters();
   for (const auto& [name, weights] : golden.tensors("trained_weights"))
@@ -93,15 +93,15 @@ TEST_P(ImageGPTGolden, TenTrainingLossesEqualPyTorch) {
 TEST_P(ImageGPTGolden, TenClassifierTrainingLossesEqualPyTorch) {
   const Golden golden(GetParam());
   auto model = golden.model();
-  training::FlatAdam adam(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
+  training::FlatOptimizer optimizer(model->weights(), ops::ParameterTable(model->shape()).parameters, {});
   const auto backend = backend::make_libtorch_backend(model);
   const auto x = golden.tensor("x"), y = golden.tensor("y");
   const auto expected = golden.tensor("class_training_losses");
   for (int64_t step = 0; step < expected.size(0); ++step) {
-    adam.zero_grad();
-    const auto loss = backend->add_gradients(x[step], y[step], {.classify = true}, /*scale=*/1, adam.gradients());
+    optimizer.zero_grad();
+    const auto loss = backend->add_gradients(x[step], y[step], {.classify = true}, /*scale=*/1, optimizer.gradients());
     EXPECT_NEAR(loss.item<double>(), expected[step].item<double>(), 1e-4) << "step " << step;
-    adam.step(/*learning_rate=*/0.01);
+    optimizer.step(/*learning_rate=*/0.01);
   }
 }
 

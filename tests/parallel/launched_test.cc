@@ -122,6 +122,13 @@ TEST_F(Parallel, LibTorchsKernelsTrainToTheSameWeightsToo) {
   expect_close(last("three"), last("one"));
 }
 
+TEST_F(Parallel, RanksWithMuonTrainToTheWeightsOfOne) {
+  const Arguments muon{"--optimizer", "muon", "--grad_clip", "0.5"};
+  expect_success(1, training("one", muon));
+  expect_success(2, training("two", muon));
+  expect_close(last("two"), last("one"));
+}
+
 TEST_F(Parallel, ClassifiersStopAfterTheSameValidation) {
   const Arguments more{"--classify", "--generative_weight", "0.5", "--patience", "2", "--steps", "2000"};
   expect_success(1, training("one", more));

@@ -102,9 +102,10 @@ class ActivationCheckpointing : public ::testing::Test {
 
 TEST_F(ActivationCheckpointing, IsChosenWhereMemoryNeedsIt) {
   EXPECT_FALSE(choose("auto", 1000 << 20));
-  EXPECT_EQ(detail,
-            "memory: about 650 MiB (weights and Adam 100 MiB, data 50 MiB, activations 500 MiB) of 1000 MiB that are "
-            "free");
+  EXPECT_EQ(
+      detail,
+      "memory: about 650 MiB (weights and optimizer 100 MiB, data 50 MiB, activations 500 MiB) of 1000 MiB that are "
+      "free");
   EXPECT_EQ(note, "");
   EXPECT_TRUE(choose("auto", 700 << 20));
   EXPECT_THAT(detail, HasSubstr("activations 60 MiB with activation checkpointing, without it 500 MiB"));

@@ -7,7 +7,7 @@
 #include "igpt/model/flat_parameters.h"
 #include "igpt/training/augment.h"
 #include "igpt/training/ema.h"
-#include "igpt/training/flat_adam.h"
+#include "igpt/training/flat_optimizer.h"
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
 
@@ -41,6 +41,18 @@ TEST(Schedule, WarmupHoldAndLinearFall) {
   EXPECT_DOUBLE_EQ(learning_rate(o, 99), 0.01);
 }
 
+TEST(Schedule, MuonsMomentumRisesDuringThreeWarmups) {
+  TrainOptions o;
+  EXPECT_EQ(muon_momentum(o, 0), 0.95);
+  o.warmup_steps = 10;
+  EXPECT_DOUBLE_EQ(muon_momentum(o, 0), 0.85);
+  EXPECT_DOUBLE_EQ(muon_momentum(o, 15), 0.9);
+  EXPECT_EQ(muon_momentum(o, 30), 0.95);
+  EXPECT_EQ(muon_momentum(o, 10000), 0.95);
+  o.muon_momentum = 0.6;
+  EXPECT_EQ(muon_momentum(o, 0), 0.6);
+}
+
 TEST(BatchOrder, EachEpochReadsEveryImageOnceWithoutAGap) {
   BatchOrder order(10, 3), again(10, 3);
   std::vector<int64_t> read;
@@ -64,43 +76,43 @@ TEST(Split, TakesATenthForValidationByTheSeedAlone) {
   EXPECT_FALSE(torch::equal(split_for_validation(dataset, 2).second.labels, validation.labels));
 }
 
-TEST(FlatAdam, ClipsToTheCommonNorm) {
-  FlatAdam adam(torch::zeros({3}), {{"a", {2}, 0}, {"b", {1}, 2}}, {});
-  adam.gradients().copy_(torch::tensor({3, 3, 4}));
-  const auto norm = adam.clip_grad_norm(1.0);
+TEST(FlatOptimizer, ClipsToTheCommonNorm) {
+  FlatOptimizer optimizer(torch::zeros({3}), {{"a", {2}, 0}, {"b", {1}, 2}}, {});
+  optimizer.gradients().copy_(torch::tensor({3, 3, 4}));
+  const auto norm = optimizer.clip_grad_norm(1.0);
   EXPECT_NEAR(norm.item<double>(), std::sqrt(34), 1e-6);
-  EXPECT_NEAR(adam.gradients().norm().item<double>(), 1.0, 1e-5);
-  EXPECT_NEAR(adam.gradients()[2].item<double>() / adam.gradients()[0].item<double>(), 4.0 / 3, 1e-6);
-  adam.gradients().narrow(0, 0, 2).add_(1);
-  adam.clip_grad_norm(100);  // below: untouched
-  EXPECT_NEAR(adam.gradients()[1].item<double>(), 1 + 3 / std::sqrt(34), 1e-5);
+  EXPECT_NEAR(optimizer.gradients().norm().item<double>(), 1.0, 1e-5);
+  EXPECT_NEAR(optimizer.gradients()[2].item<double>() / optimizer.gradients()[0].item<double>(), 4.0 / 3, 1e-6);
+  optimizer.gradients().narrow(0, 0, 2).add_(1);
+  optimizer.clip_grad_norm(100);  // below: untouched
+  EXPECT_NEAR(optimizer.gradients()[1].item<double>(), 1 + 3 / std::sqrt(34), 1e-5);
 }
 
 // One body for Adam and AdamW of LibTorch.
 template <class Reference, class ReferenceOptions>
-void expect_equal_updates(FlatAdam::Options options, ReferenceOptions reference_options) {
+void expect_equal_updates(const Adam::Options& options, ReferenceOptions reference_options) {
   torch::manual_seed(2);
   const auto start = torch::randn({3, 4});
   const auto ours = start.flatten().clone();
   auto theirs = start.clone().requires_grad_();
-  FlatAdam adam(ours, {{"weight", {3, 4}, 0}}, options);
+  FlatOptimizer optimizer(ours, {{"weight", {3, 4}, 0}}, options);
   Reference reference({theirs}, reference_options);
   for (int step = 0; step < 20; ++step) {
-    adam.zero_grad();
+    optimizer.zero_grad();
     reference.zero_grad();
-    adam.gradients().copy_(4 * (ours - 1).pow(3));
+    optimizer.gradients().copy_(4 * (ours - 1).pow(3));
     (theirs - 1).pow(4).sum().backward();
-    adam.step(0.02);
+    optimizer.step(0.02);
     reference.step();
   }
   EXPECT_LT((ours.view({3, 4}) - theirs).abs().max().item<double>(), 2e-6);
 }
 
-TEST(FlatAdam, EqualsPyTorchsAdam) {
+TEST(FlatOptimizer, EqualsPyTorchsAdam) {
   expect_equal_updates<torch::optim::Adam>({}, torch::optim::AdamOptions(0.02));
 }
 
-TEST(FlatAdam, EqualsPyTorchsAdamWWithDecayAndOtherBetas) {
+TEST(FlatOptimizer, EqualsPyTorchsAdamWWithDecayAndOtherBetas) {
   expect_equal_updates<torch::optim::AdamW>({.beta1 = 0.8, .beta2 = 0.95, .weight_decay = 0.3},
                                             torch::optim::AdamWOptions(0.02).betas({0.8, 0.95}).weight_decay(0.3));
 }

@@ -48,10 +48,13 @@ void expect_equal(const std::string& actual, const std::string& expected) {
   const auto a = read_checkpoint(actual), e = read_checkpoint(expected);
   EXPECT_EQ(a.global_step, e.global_step);
   EXPECT_EQ(a.epoch, e.epoch);
-  for (size_t i = 0; i < e.state_dict.size(); ++i) {
+  for (size_t i = 0; i < e.state_dict.size(); ++i)
     EXPECT_TRUE(torch::equal(a.state_dict[i].second, e.state_dict[i].second)) << e.state_dict[i].first;
-    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg[i], e.optimizer->exp_avg[i])) << e.state_dict[i].first;
-    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg_sq[i], e.optimizer->exp_avg_sq[i])) << e.state_dict[i].first;
+  for (const auto moments : {&OptimizerState::exp_avg, &OptimizerState::exp_avg_sq, &OptimizerState::momentum_buffer}) {
+    const auto &actual_moments = (*a.optimizer).*moments, &expected_moments = (*e.optimizer).*moments;
+    ASSERT_EQ(actual_moments.size(), expected_moments.size());
+    for (size_t i = 0; i < expected_moments.size(); ++i)
+      EXPECT_TRUE(torch::equal(actual_moments[i], expected_moments[i])) << "moment " << i;
   }
   ASSERT_EQ(a.progress->weights.size(), e.progress->weights.size());
   for (size_t i = 0; i < e.progress->weights.size(); ++i)
@@ -119,8 +122,11 @@ TEST_F(Train, SameSeedSameWeightsOtherSeedOthers) {
   EXPECT_FALSE(torch::equal(other.state_dict[0].second, read_checkpoint(first.last_checkpoint).state_dict[0].second));
 }
 
-TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
+class TrainWithEitherOptimizer : public Train, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(TrainWithEitherOptimizer, ResumedRunEqualsUninterruptedRun) {
   auto o = options("whole", 110);
+  o.optimizer = GetParam();
   o.val_interval = 40;
   o.checkpoint_interval = 7;
   o.grad_clip = 0.5;
@@ -152,6 +158,9 @@ TEST_F(Train, ResumedRunEqualsUninterruptedRun) {
   EXPECT_EQ(testing::read_as_tensorboard(folder_ / "logs/parts/version_0"),
             testing::read_as_tensorboard(folder_ / "logs/whole/version_0"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Optimizers, TrainWithEitherOptimizer, ::testing::Values("adam", "muon"),
+                         [](const auto& test) { return test.param; });
 
 // A killed run goes on from an older checkpoint than the last point that TensorBoard was given.
 TEST_F(Train, AResumedRunTakesBackWhatTensorboardSawLater) {
@@ -304,6 +313,25 @@ TEST_F(Train, ResumeFromAnOlderCheckpointDropsLaterMetrics) {
   const auto stopped = train(half, {});
   half.steps = 100;
   expect_equal(train(resumed(half, stopped.last_checkpoint), {}).last_checkpoint, reference.last_checkpoint);
+}
+
+TEST_F(Train, ARunKeepsItsOptimizerAndOneOfBeforeTheChoiceHadAdam) {
+  auto o = options("old", 3);
+  const auto last = train(o, {}).last_checkpoint;
+  auto checkpoint = read_checkpoint(last);
+  EXPECT_THAT(settings_of_run(last), ::testing::Contains(::testing::Pair("optimizer", "adam")));
+  std::erase_if(checkpoint.hyper_parameters,
+                [](const auto& entry) { return entry.first == "optimizer" || entry.first == "muon_momentum"; });
+  write_checkpoint(last, checkpoint);
+  EXPECT_THAT(settings_of_run(last), ::testing::Contains(::testing::Pair("optimizer", "adam")));
+  o.steps = 6;
+  EXPECT_EQ(read_checkpoint(train(resumed(o, last), {}).last_checkpoint).global_step, 6);
+  o.optimizer = "muon";
+  EXPECT_THROW(train(resumed(o, last), {}), InputError);
+  o.name = "new";
+  const auto muon = train(o, {}).last_checkpoint;
+  EXPECT_THAT(settings_of_run(muon), ::testing::Contains(::testing::Pair("optimizer", "muon")));
+  EXPECT_EQ(read_checkpoint(muon).optimizer->momentum_buffer.size(), 4u);  // of one layer
 }
 
 TEST_F(Train, AccumulatedBatchesEqualOneLargeBatch) {
@@ -459,6 +487,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadData{"name", [](TrainOptions& o) { o.name = "../bad"; }, "must be a plain folder name"},
         BadData{"dots", [](TrainOptions& o) { o.name = ".."; }, "must be a plain folder name"},
         BadData{"heads", [](TrainOptions& o) { o.model.num_heads = 3; }, "multiple of --num_heads"},
+        BadData{"momentum", [](TrainOptions& o) { o.muon_momentum = 0.9; }, "--muon_momentum: is for --optimizer muon"},
         BadData{"warmup", [](TrainOptions& o) { o.warmup_steps = 6; }, "--warmup_steps 6"},
         BadData{"checkpoint", [](TrainOptions& o) { o.pretrained = o.data.train_x; }, "train_x.npy"},
         BadData{"vocab", [](TrainOptions& o) { o.model.num_vocab = 32'769; }, "--num_vocab 32769: must be 2 to 32768"}),

@@ -15,14 +15,17 @@
 
 namespace igpt {
 
-/// Adam's state (Kingma and Ba 2015) for each parameter, in the order of ImageGPT::parameters().
-struct AdamState {
+/// The optimizer's moments, shaped as their parameters and in the order of ImageGPT::parameters().
+struct OptimizerState {
   int64_t step = 0;                                ///< updates done
-  std::vector<torch::Tensor> exp_avg, exp_avg_sq;  ///< first and second moments, shaped as the parameters
+  std::vector<torch::Tensor> exp_avg, exp_avg_sq;  ///< Adam's (Kingma and Ba 2015), of the parameters that it updates
+  std::vector<torch::Tensor> momentum_buffer;      ///< Muon's (Jordan et al. 2024), of the others; empty: Adam has all
   double learning_rate = 0, initial_learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  double momentum = 0;  ///< of Muon's last update
 };
 
-/// What `--resume` needs in addition to hyper-parameters, weights and Adam's state to continue a run bit for bit.
+/// What `--resume` needs in addition to hyper-parameters, weights and the optimizer's state to continue a run bit for
+/// bit.
 struct TrainingProgress {
   int64_t total_steps = 0;      ///< of the run, for the schedule
   int64_t validated_step = 0;   ///< the last step after which the model was validated
@@ -31,8 +34,8 @@ struct TrainingProgress {
   int64_t bad_validations = 0;  ///< since the best one
   double train_loss_sum = 0;    ///< since the last row of metrics.csv
   int64_t train_loss_count = 0;
-  /// The weights as Adam has them, in the order of ImageGPT::parameters(), where state_dict holds their moving average;
-  /// otherwise empty.
+  /// The weights as the optimizer has them, in the order of ImageGPT::parameters(), where state_dict holds their moving
+  /// average; otherwise empty.
   std::vector<torch::Tensor> weights;
 };
 
@@ -47,7 +50,7 @@ struct Checkpoint {
   std::string train_sha256;              ///< data::fingerprint of the training images; empty: not known
   std::optional<data::Palette> palette;  ///< of its tokens; nothing where it is not known
   bool lacks_palette = false;            ///< its tokens are indices of a palette that the file does not hold
-  std::optional<AdamState> optimizer;
+  std::optional<OptimizerState> optimizer;
   std::optional<TrainingProgress> progress;  ///< only in this project's files
 };
 

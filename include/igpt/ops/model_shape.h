@@ -91,6 +91,26 @@ struct Parameter {
   }
 };
 
+/// A matrix in the flat buffer, row by row.
+struct Matrix {
+  int64_t offset, rows, columns;
+
+  int64_t count() const { return rows * columns; }
+};
+
+/// Of `parameters`, those that consist of `matrices`, and the others. Everything in the order of the flat buffer.
+inline std::pair<std::vector<Parameter>, std::vector<Parameter>> split_by_matrices(
+    const std::vector<Parameter>& parameters, const std::vector<Matrix>& matrices) {
+  std::pair<std::vector<Parameter>, std::vector<Parameter>> result;
+  auto matrix = matrices.begin();
+  for (const Parameter& parameter : parameters) {
+    while (matrix != matrices.end() && matrix->offset < parameter.offset) ++matrix;
+    const bool is_matrix = matrix != matrices.end() && matrix->offset == parameter.offset;
+    (is_matrix ? result.first : result.second).push_back(parameter);
+  }
+  return result;
+}
+
 /// The parameters of a model: their names, sizes, and places in the flat buffer (P) that holds them one after the
 /// other. Modules, checkpoints, optimizers and kernels take the order from here.
 struct ParameterTable {
@@ -102,6 +122,7 @@ struct ParameterTable {
   int64_t token_embeddings = 0;  ///< (V, D); with neighbours (K, V + 1, D), the last row for what is outside the image
   int64_t position_embeddings = 0;  ///< (S, D); with neighbours (2, side, D): rows, columns
   std::vector<BlockParameters<int64_t>> blocks;
+  std::vector<Matrix> matrices;            ///< the blocks' weights without biases and gains; q, k and v one by one
   int64_t ln_f_weight = 0, ln_f_bias = 0;  ///< (D); there also where ln_f is not applied
   int64_t head = 0;                        ///< (V, D)
   int64_t clf_weight = 0, clf_bias = 0;    ///< (C, D), (C)
@@ -118,11 +139,17 @@ struct ParameterTable {
       position_embeddings = add("position_embeddings.weight", {s.sequence_length, d});
     }
     blocks.resize(static_cast<size_t>(s.num_layers));
-    for (size_t i = 0; i < blocks.size(); ++i)
-      for_each_parameter(blocks[i], d, [&](const char* name, int64_t& offset, int64_t rows, int64_t columns) {
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      auto& block = blocks[i];
+      for_each_parameter(block, d, [&](const char* name, int64_t& offset, int64_t rows, int64_t columns) {
         offset = add("layers." + std::to_string(i) + "." + name,
                      columns > 0 ? std::vector<int64_t>{rows, columns} : std::vector<int64_t>{rows});
       });
+      for (int64_t part = 0; part < 3; ++part) matrices.push_back({block.in_weight + part * d * d, d, d});
+      matrices.push_back({block.out_weight, d, d});
+      matrices.push_back({block.up_weight, 4 * d, d});
+      matrices.push_back({block.down_weight, d, 4 * d});
+    }
     ln_f_weight = add("ln_f.weight", {d});
     ln_f_bias = add("ln_f.bias", {d});
     head = add("head.weight", {s.num_vocab, d});

@@ -9,4 +9,8 @@ namespace igpt::training {
 /// restarts).
 double learning_rate(const TrainOptions& options, int64_t step);
 
+/// Muon's momentum in update `step`: rises linearly from 0.85 to muon_momentum over the first 3 * warmup_steps updates.
+/// A muon_momentum below 0.85 is there from the first.
+double muon_momentum(const TrainOptions& options, int64_t step);
+
 }  // namespace igpt::training

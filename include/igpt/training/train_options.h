@@ -37,12 +37,13 @@ struct TrainOptions {
   bool classify = false;
   ImageGPTOptions model;
   int64_t steps = 25000, batch_size = 64, accumulate = 1;
+  std::string optimizer = "adam";
   double learning_rate = 0.01;
   std::string schedule = "cosine";
   double hold = 0;
   int64_t warmup_steps = 0;
   std::optional<double> grad_clip;
-  double beta1 = 0.9, beta2 = 0.999, weight_decay = 0, ema = 0.99, embedding_std = 0.1;
+  double muon_momentum = 0.95, beta1 = 0.9, beta2 = 0.999, weight_decay = 0, ema = 0.99, embedding_std = 0.1;
   Augmentation augment;
   double generative_weight = 0;
   int64_t patience = 3;
@@ -81,15 +82,20 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("batch_size", o.batch_size, "images in a batch", kTraining, between(1, 1 << 20));
   visit("accumulate", o.accumulate, "batches whose gradients are summed for one update", kTraining,
         between(1, 1 << 20));
-  visit("learning_rate", o.learning_rate, "peak rate of Adam", kTraining, greater_than(0));
+  visit("optimizer", o.optimizer, "what updates the matrices of the blocks; everything else is updated by Adam",
+        kTraining, one_of({"adam", "muon"}));
+  visit("learning_rate", o.learning_rate, "peak rate of the optimizer", kTraining, greater_than(0));
   visit("schedule", o.schedule, "how the rate falls; a classifier's stays constant unless this is given", kTraining,
         one_of({"cosine", "linear", "constant"}));
   visit("hold", o.hold, "share of the steps before the rate falls", kTraining, within(0, 1));
   visit("warmup_steps", o.warmup_steps, "steps in which the rate rises from zero", kTraining, at_least(0));
   visit("grad_clip", o.grad_clip, "largest norm of all gradients together", with_default("off"), greater_than(0));
+  visit("muon_momentum", o.muon_momentum, "momentum of Muon, to which it rises from 0.85 in 3 x --warmup_steps steps",
+        kTraining, strictly_between(0, 1));
   visit("beta1", o.beta1, "decay of Adam's first moment", kTraining, half_open(0, 1));
   visit("beta2", o.beta2, "decay of Adam's second moment", kTraining, half_open(0, 1));
-  visit("weight_decay", o.weight_decay, "weight decay of AdamW", kTraining, not_negative());
+  visit("weight_decay", o.weight_decay,
+        "weight decay of AdamW; Muon's acts only where an update, too, shrinks the weight", kTraining, not_negative());
   visit("ema", o.ema, "decay of the weights' moving average, which is validated and saved; 0: none", kTraining,
         half_open(0, 1));
   visit("embedding_std", o.embedding_std, "standard deviation of the embeddings' initial values", kTraining,

@@ -4,7 +4,7 @@
 
 namespace igpt::ops::cuda {
 
-/// One update of all parameters, as training::FlatAdam and training::WeightAverage compute it. Everything that changes
+/// One update of all parameters, as training::Adam and training::Ema compute it. Everything that changes
 /// from step to step is in device memory, so that a captured graph can be replayed.
 struct AdamUpdate {
   int64_t count = 0;                                 ///< P
