@@ -3,17 +3,21 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "src/ops/cpu/aligned_buffer.h"
 #include "src/ops/cpu/muon.h"
+#include "src/ops/cpu/thread_pool.h"
 
 namespace igpt::training {
 namespace {
 
 using torch::Tensor;
 
-constexpr int64_t kShort = 128;  // the longest side s for which the kernel is faster than LibTorch's products
+constexpr int64_t kShort = 128;  // of the shorter side: what the kernel takes
+// Multiply-adds that take about 0.3 ms, several times what it takes to wake a thread.
+constexpr int64_t kWorthAThread = int64_t{1} << 24;
 
 // Five Newton-Schulz iterations on each of x (n, rows, columns), as src/ops/cpu/muon.cc has them.
 Tensor orthogonalised(Tensor x) {
@@ -30,6 +34,16 @@ Tensor orthogonalised(Tensor x) {
 
 }  // namespace
 
+struct Muon::Workers {
+  ops::cpu::MuonKernel kernel;
+  ops::cpu::ThreadPool threads;
+  std::vector<ops::cpu::AlignedBuffer> scratch;  // of each thread
+
+  Workers(int64_t count, size_t floats) : kernel(ops::cpu::muon_kernel()), threads(static_cast<int>(count)) {
+    for (int64_t i = 0; i < count; ++i) scratch.emplace_back(floats);
+  }
+};
+
 Muon::Muon(const Tensor& weights, const Tensor& gradients, const std::vector<ops::Matrix>& matrices,
            double weight_decay, ops::Kernels kernels)
     : weight_decay_(weight_decay), weights_(weights), gradients_(gradients) {
@@ -37,10 +51,13 @@ Muon::Muon(const Tensor& weights, const Tensor& gradients, const std::vector<ops
   for (const auto& matrix : matrices) count += matrix.count();
   momentum_ = torch::zeros({count}, weights.options());
   const bool fused = kernels == ops::Kernels::fused && weights.is_cpu() && weights.scalar_type() == torch::kFloat32;
-  int64_t place = 0;
+  int64_t place = 0, multiply_adds = 0;
+  size_t scratch = 0;
   for (const auto& matrix : matrices) {
     if (fused && std::min(matrix.rows, matrix.columns) <= kShort) {
       short_.push_back({matrix, place});
+      multiply_adds += ops::cpu::muon_multiply_adds(matrix.rows, matrix.columns);
+      scratch = std::max(scratch, ops::cpu::muon_scratch(matrix.rows, matrix.columns));
     } else {
       const auto view = [&](const Tensor& flat, int64_t offset) {
         return flat.narrow(0, offset, matrix.count()).view({matrix.rows, matrix.columns});
@@ -54,26 +71,27 @@ Muon::Muon(const Tensor& weights, const Tensor& gradients, const std::vector<ops
     }
     place += matrix.count();
   }
+  if (!short_.empty())
+    workers_ = std::make_shared<Workers>(std::clamp<int64_t>(multiply_adds / kWorthAThread, 1, at::get_num_threads()),
+                                         scratch);
 }
 
 void Muon::step(double learning_rate, double momentum) {
   torch::NoGradGuard no_grad;
-  if (!short_.empty()) step_by_kernel(learning_rate, momentum);
+  if (workers_) step_by_kernel(learning_rate, momentum);
   for (const auto& group : groups_) step_by_libtorch(group, learning_rate, momentum);
 }
 
 void Muon::step_by_kernel(double learning_rate, double momentum) {
-  const auto kernel = ops::cpu::muon_kernel();
   const ops::cpu::MuonRates rates{learning_rate, momentum, weight_decay_};
   const auto* g = gradients_.const_data_ptr<float>();
   auto *m = momentum_.data_ptr<float>(), *w = weights_.data_ptr<float>();
-  size_t most = 0;
-  for (const auto& [matrix, place] : short_) most = std::max(most, ops::cpu::muon_scratch(matrix.rows, matrix.columns));
-  at::parallel_for(0, static_cast<int64_t>(short_.size()), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-    const ops::cpu::AlignedBuffer scratch(most);
-    for (int64_t i = begin; i < end; ++i) {
-      const auto& [matrix, place] = short_[static_cast<size_t>(i)];
-      kernel(matrix.rows, matrix.columns, rates, g + matrix.offset, m + place, w + matrix.offset, scratch.data());
+  std::atomic<size_t> next = 0;
+  workers_->threads.run([&](int worker) {
+    float* scratch = workers_->scratch[static_cast<size_t>(worker)].data();
+    for (size_t i; (i = next++) < short_.size();) {
+      const auto& [matrix, place] = short_[i];
+      workers_->kernel(matrix.rows, matrix.columns, rates, g + matrix.offset, m + place, w + matrix.offset, scratch);
     }
   });
 }

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,7 +19,9 @@
 
 #include "igpt/ops/cpu/fused_step.h"
 #include "igpt/training/flat_optimizer.h"
+#include "src/ops/cpu/aligned_buffer.h"
 #include "src/ops/cpu/image_kernels.h"
+#include "src/ops/cpu/muon.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace igpt::ops::cpu {
@@ -147,6 +150,19 @@ BENCHMARK(attention_forward)->Apply(shapes);
 BENCHMARK(attention_backward)->Apply(shapes);
 BENCHMARK(dense_forward)->Apply(shapes);
 BENCHMARK(dense_backward)->Apply(shapes);
+
+void muon(benchmark::State& state) {  // rows, columns
+  const int64_t rows = state.range(0), columns = state.range(1);
+  const AlignedBuffer scratch(muon_scratch(rows, columns));
+  std::vector<float> gradient(static_cast<size_t>(rows * columns)), momentum = gradient, weights = gradient;
+  std::iota(gradient.begin(), gradient.end(), -10.5f);
+  const auto kernel = muon_kernel();
+  measure(state, static_cast<double>(muon_multiply_adds(rows, columns)), [&] {
+    kernel(rows, columns, {.learning_rate = 1e-3, .momentum = 0.95, .weight_decay = 0}, gradient.data(),
+           momentum.data(), weights.data(), scratch.data());
+  });
+}
+BENCHMARK(muon)->Args({16, 16})->Args({64, 16})->Args({16, 64})->Args({24, 24})->Args({64, 64})->Args({128, 512});
 
 // A training step of the default model without the optimizer.
 class Step {

@@ -15,7 +15,7 @@ class Adam {
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   };
 
-  /// `weights` and `gradients` (P) have a place for each of `parameters`, which are in the order of their places.
+  /// `weights` and `gradients` (P) have a place for each of `parameters`.
   Adam(const torch::Tensor& weights, const torch::Tensor& gradients, const std::vector<ops::Parameter>& parameters,
        const Options& options);
 
@@ -28,10 +28,10 @@ class Adam {
 
  private:
   Options options_;
-  torch::Tensor exp_avg_, exp_avg_sq_;  // (n) each: parameter after parameter
+  torch::Tensor weights_, gradients_;   // (P)
+  torch::Tensor places_;                // (n) int64, of its parameters' numbers in these; undefined: all, n = P
+  torch::Tensor exp_avg_, exp_avg_sq_;  // (n): parameter after parameter
   torch::Tensor step_;                  // float scalar, as the fused kernel wants it
-  // Views, one for each range of parameters that lie side by side.
-  std::vector<torch::Tensor> weights_, gradients_, exp_avgs_, exp_avg_sqs_, steps_;
 };
 
 }  // namespace igpt::training

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "igpt/libtorch.h"
@@ -28,6 +29,7 @@ class Muon {
     ops::Matrix matrix;
     int64_t place;  // of its momentum
   };
+  struct Workers;  // the kernel, and threads with what each needs for it
   struct Group {  // views (rows, columns) of matrices of one shape
     std::vector<torch::Tensor> weights, gradients, momentum;
   };
@@ -38,6 +40,7 @@ class Muon {
   torch::Tensor weights_, gradients_;  // (P)
   torch::Tensor momentum_;             // (n)
   std::vector<Short> short_;           // what the kernel takes
+  std::shared_ptr<Workers> workers_;
   std::vector<Group> groups_;          // the others
 };
 

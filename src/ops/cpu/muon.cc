@@ -183,5 +183,10 @@ size_t muon_scratch(int64_t rows, int64_t columns) {
   return 4 * r * c + 2 * s * s;
 }
 
+int64_t muon_multiply_adds(int64_t rows, int64_t columns) {
+  const int64_t s = std::min(rows, columns), l = std::max(rows, columns);
+  return 5 * s * s * (2 * l + s);
+}
+
 }  // namespace igpt::ops::cpu
 #endif

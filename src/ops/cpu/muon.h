@@ -23,4 +23,7 @@ MuonKernel muon_kernel();
 
 size_t muon_scratch(int64_t rows, int64_t columns);
 
+/// Of its matrix products.
+int64_t muon_multiply_adds(int64_t rows, int64_t columns);
+
 }  // namespace igpt::ops::cpu
