@@ -8,6 +8,7 @@
 #include "igpt/model/autocast.h"
 #include "igpt/model/image_gpt.h"
 #include "igpt/ops/kernel_choice.h"
+#include "igpt/training/flat_optimizer.h"
 
 namespace igpt::training {
 namespace {
@@ -82,6 +83,23 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"final_norm_checkpointing", 128, 16, "fp32", true, true},
                       Case{"many_colours", 64, 256, "fp32", false}, Case{"many_colours_bf16", 64, 256, "bf16", true}),
     [](const auto& test) { return test.param.name; });
+
+TEST(PlannedState, IsWhatEachOptimizerTakes) {
+  for (const char* name : {"adam", "muon"}) {
+    TrainOptions options;
+    options.model = {.embed_dim = 64, .num_heads = 2, .num_layers = 4, .num_pixels = 16, .palette = {}};
+    options.optimizer = name;
+    options.ema = 0;
+    const ops::ParameterTable table(shape_of(options.model));
+    const auto matrices = options.optimizer == "muon" ? table.matrices : std::vector<ops::Matrix>();
+    const PeakMemory peak;
+    FlatOptimizer optimizer(torch::zeros({table.count}), table.parameters, {}, matrices);
+    optimizer.step(0.01, 0.9);
+    const auto planned = static_cast<double>(plan_memory(options, /*images=*/1, /*data=*/0).state);
+    EXPECT_GT(planned / static_cast<double>(peak.bytes()), 0.95) << name;
+    EXPECT_LT(planned / static_cast<double>(peak.bytes()), 1.05) << name;
+  }
+}
 
 class ActivationCheckpointing : public ::testing::Test {
  protected:
