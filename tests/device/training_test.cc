@@ -338,6 +338,20 @@ TEST_F(DeviceTraining, IsOfModelsThatHaveKernels) {
   EXPECT_THAT(notes_, IsEmpty());
 }
 
+// The device's updates contain Adam.
+TEST_F(DeviceTraining, WithMuonIsMadeByTheHostUpdateAfterUpdate) {
+  auto o = options("cpu", 3);
+  o.optimizer = "muon";
+  const auto expected = read_checkpoint(trained(o).last_checkpoint);
+  EmulatedDevice device;
+  o.name = "device";
+  const auto actual = read_checkpoint(trained(o).last_checkpoint);
+  EXPECT_EQ(device.updates, 0);
+  for (size_t i = 0; i < expected.state_dict.size(); ++i)
+    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, expected.state_dict[i].second, 1e-3, 2e-4))
+        << expected.state_dict[i].first;
+}
+
 // As on sm_75, whose blocks have 64 KB.
 TEST_F(DeviceTraining, IsOfModelsWhoseKernelsFitTheDevice) {
   auto o = options("cpu", 2);

@@ -30,7 +30,7 @@ class Muon {
     int64_t place;  // of its momentum
   };
   struct Workers;  // the kernel, and threads with what each needs for it
-  struct Group {  // views (rows, columns) of matrices of one shape
+  struct Group {   // views (rows, columns) of matrices of one shape
     std::vector<torch::Tensor> weights, gradients, momentum;
   };
   void step_by_kernel(double learning_rate, double momentum);
@@ -41,7 +41,7 @@ class Muon {
   torch::Tensor momentum_;             // (n)
   std::vector<Short> short_;           // what the kernel takes
   std::shared_ptr<Workers> workers_;
-  std::vector<Group> groups_;          // the others
+  std::vector<Group> groups_;  // the others
 };
 
 }  // namespace igpt::training
