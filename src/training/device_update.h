@@ -7,8 +7,8 @@
 namespace igpt::training {
 
 /// Updates of small models as work that the device repeats (on CUDA a graph): data set, batches and counters are
-/// resident, so that no part of an update waits for the CPU. Of several processes each computes its gradients so; they
-/// are applied by the host after their reduction.
+/// resident, so that no part of an update waits for the CPU. Of several processes, and with another optimizer than
+/// Adam, only the gradients are computed so; the host applies them.
 class DeviceUpdate final : public HostUpdate {
  public:
   /// Null where the backend has no such work.
@@ -22,7 +22,7 @@ class DeviceUpdate final : public HostUpdate {
  private:
   DeviceUpdate(const TrainOptions& options, const UpdateState& state, backend::Backend& backend);
 
-  bool is_whole() const { return options_.launch.size == 1; }
+  bool is_whole() const { return options_.launch.size == 1 && options_.optimizer == "adam"; }
   void plan(int64_t step);
   void repeat(int64_t step);
 

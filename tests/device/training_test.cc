@@ -338,18 +338,21 @@ TEST_F(DeviceTraining, IsOfModelsThatHaveKernels) {
   EXPECT_THAT(notes_, IsEmpty());
 }
 
-// The device's updates contain Adam.
-TEST_F(DeviceTraining, WithMuonIsMadeByTheHostUpdateAfterUpdate) {
+// The device's updates contain Adam: of others it computes the gradients.
+TEST_F(DeviceTraining, WithMuonEqualsThatOfTheCpu) {
   auto o = options("cpu", 3);
   o.optimizer = "muon";
   const auto expected = read_checkpoint(trained(o).last_checkpoint);
   EmulatedDevice device;
   o.name = "device";
   const auto actual = read_checkpoint(trained(o).last_checkpoint);
-  EXPECT_EQ(device.updates, 0);
-  for (size_t i = 0; i < expected.state_dict.size(); ++i)
-    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, expected.state_dict[i].second, 1e-3, 2e-4))
-        << expected.state_dict[i].first;
+  EXPECT_EQ(device.updates, 3);
+  EXPECT_NEAR(actual.progress->train_loss_sum, expected.progress->train_loss_sum, 1e-4);
+  for (size_t i = 0; i < expected.state_dict.size(); ++i) {
+    const auto& [name, weight] = expected.state_dict[i];
+    if (name.ends_with("in_proj_bias")) continue;  // its part for the keys has no gradient but rounding
+    EXPECT_TRUE(torch::allclose(actual.state_dict[i].second, weight, 1e-3, 2e-4)) << name;
+  }
 }
 
 // As on sm_75, whose blocks have 64 KB.
