@@ -22,8 +22,7 @@ void copy_over(const Tensor& to, const Tensor& from) {
 
 std::unique_ptr<DeviceUpdate> DeviceUpdate::make(const TrainOptions& options, const UpdateState& state,
                                                  backend::Backend& backend) {
-  if (!backend.has_updates() || state.images.tokens.scalar_type() != torch::kUInt8)
-    return nullptr;
+  if (!backend.has_updates() || state.images.tokens.scalar_type() != torch::kUInt8) return nullptr;
   return std::unique_ptr<DeviceUpdate>(new DeviceUpdate(options, state, backend));
 }
 
