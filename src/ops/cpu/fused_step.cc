@@ -180,10 +180,6 @@ const ModelShape& FusedStep::shape() const {
   return implementation_->layout.shape;
 }
 
-int FusedStep::threads() const {
-  return implementation_->pool.size();
-}
-
 std::string vectors_in_use() {
   return name_of_vectors(image_kernels().target);
 }

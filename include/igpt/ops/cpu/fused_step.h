@@ -53,7 +53,6 @@ class FusedStep {
   void logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits);
 
   const ModelShape& shape() const;
-  int threads() const;
 
  private:
   class Implementation;
