@@ -1,7 +1,7 @@
 #pragma once
 
 #include "igpt/cli/program.h"
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 
 namespace igpt {
 

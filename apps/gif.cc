@@ -6,7 +6,7 @@
 #include "igpt/cli/json.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 
 namespace {
 

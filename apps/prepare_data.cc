@@ -5,7 +5,7 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/signals.h"
 #include "igpt/cli/terminal.h"
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 #include "igpt/data/datasets.h"
 #include "igpt/data/prepare.h"
 #include "igpt/error.h"

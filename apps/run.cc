@@ -6,7 +6,7 @@
 #include "igpt/cli/options.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 #include "igpt/error.h"
 
 namespace {

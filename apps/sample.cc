@@ -6,7 +6,7 @@
 #include "igpt/cli/json.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 #include "igpt/error.h"
 
 namespace {
@@ -60,8 +60,8 @@ void report(const SampleCommand& sample, const sampling::CompletionResult& resul
   } else {
     std::string list;
     for (const int64_t index : result.indices) list += (list.empty() ? "" : ", ") + std::to_string(index);
-    std::printf("%s: test images %s, %lld samples each, seed %lld\n", cli::single_line(completion.output).c_str(),
-                list.c_str(), static_cast<long long>(completion.num_samples),
+    std::printf("%s: test images %s, %lld sample%s each, seed %lld\n", cli::single_line(completion.output).c_str(),
+                list.c_str(), static_cast<long long>(completion.num_samples), completion.num_samples == 1 ? "" : "s",
                 static_cast<long long>(completion.sampling.seed));
   }
 }

@@ -36,8 +36,7 @@ class UsageError : public Error {
 /// A device failed at its work, or reports that it did so earlier.
 class DeviceError : public Error {
  public:
-  explicit DeviceError(const std::string& cause)
-      : Error(cause + "; IGPT_KERNELS=libtorch computes with LibTorch's operations alone") {}
+  using Error::Error;
 };
 
 /// The user stopped the work. Exit status 128 + signal.

@@ -63,7 +63,7 @@ class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(ImageGPT model) : model_(std::move(model)), weights_(model_->weights()) {}
 
-  std::string name() const override { return std::string("fused kernels (") + ops::cpu::vectors_in_use() + ")"; }
+  std::string name() const override { return "fused kernels (" + ops::cpu::vectors_in_use() + ")"; }
 
   Tensor add_gradients(const Tensor& x, const Tensor& y, const Objective& objective, double scale,
                        const Tensor& gradients) override {

@@ -86,7 +86,6 @@ class Driver {
 
 // Why this build's kernels must not be used on the device; empty: they may.
 std::string fault_of_kernels(const Driver& driver, int index, const Hooks& hooks) {
-  if (ops::kernel_choice() != ops::Kernels::fused) return "IGPT_KERNELS asks for others";
 #ifdef IGPT_CUDA_VERSION
   if (!driver.runs(IGPT_CUDA_VERSION)) return "the driver is too old";  // probe_cuda says so, too
 #else
@@ -95,12 +94,7 @@ std::string fault_of_kernels(const Driver& driver, int index, const Hooks& hooks
   std::error_code error;
   const auto run = fs::read_symlink("/proc/self/exe", error).parent_path() / "run";
   const std::string device = "cuda:" + std::to_string(index);
-  const auto fault =
-      verdict(driver.identity_of(index), cache_folder(), {run, "check", "--device", device, "--quiet"}, hooks);
-  if (!fault.empty() && hooks.note)
-    hooks.note("this project's kernels are not used on " + device + ": " + fault +
-               "; computing with LibTorch's (run check --device " + device + " says more)");
-  return fault;
+  return verdict(driver.identity_of(index), cache_folder(), {run, "check", "--device", device, "--quiet"}, hooks);
 }
 
 // Loads libigpt_cuda and with it libtorch_cuda, which registers itself; before anything asks at::hasCUDA(), which
@@ -130,7 +124,7 @@ c10::Device choose_device(const std::string& text, const Hooks& hooks, int64_t l
   int index = 0;
   if (text.starts_with("cuda:")) {
     const auto [end, error] = std::from_chars(text.data() + 5, text.data() + text.size(), index);
-    if (error != std::errc() || end != text.data() + text.size() || index < 0 || index > 127)
+    if (error != std::errc() || end != text.data() + text.size() || index < 0)
       throw UsageError("--device " + text + ": must be auto, cpu, cuda or cuda:N");
   } else if (!automatic && text != "cuda") {
     throw UsageError("--device " + text + ": must be auto, cpu, cuda or cuda:N");
@@ -148,17 +142,30 @@ c10::Device choose_device(const std::string& text, const Hooks& hooks, int64_t l
   }
   // The check runs before this process touches the device.
   const bool may_be_used = index < driver.devices();
-  const bool with_kernels = !with_verdict || (may_be_used && fault_of_kernels(driver, index, hooks).empty());
-  const std::string cause = probe_cuda(index, with_kernels);
-  if (cause.empty()) return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
+  const bool asked = with_verdict && may_be_used && ops::kernel_choice() == ops::Kernels::fused;
+  const std::string fault = asked ? fault_of_kernels(driver, index, hooks) : "";
+  const std::string cause = probe_cuda(index, /*with_kernels=*/fault.empty());
+  if (cause.empty()) {
+    const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+    if (!fault.empty() && hooks.note)
+      hooks.note("this project's kernels are not used on " + device.str() + ": " + fault +
+                 "; computing with LibTorch's (run check --device " + device.str() + " says more)");
+    return device;
+  }
   if (!automatic) throw Error("--device " + text + ": " + cause + "; --device cpu works everywhere");
   if (hooks.note) hooks.note("computing on the CPU: " + cause);
   return c10::kCPU;
 }
 
+std::string what_helps() {
+  if (ops::kernel_choice() == ops::Kernels::fused)
+    return "; IGPT_KERNELS=libtorch computes with LibTorch's operations alone";
+  return "; nvidia-smi shows whether the device still works, and --device cpu does without it";
+}
+
 }  // namespace
 
-void remember_check(c10::Device device, const std::string& fault) {
+void remember_check(c10::Device device, const std::optional<std::string>& fault) {
   if (device.is_cuda()) remember_verdict(Driver().identity_of(device.index()), cache_folder(), fault);
 }
 
@@ -182,7 +189,9 @@ void report_device_errors(const std::function<void()>& work) try { work(); } cat
 } catch (const c10::Error& error) {
   const std::string text = error.what_without_backtrace(), cause = text.substr(0, text.find('\n'));
   if (cause.find("CUDA") == std::string::npos) throw;
-  throw DeviceError(cause);
+  throw DeviceError(cause + what_helps());
+} catch (const DeviceError& error) {
+  throw DeviceError(error.what() + what_helps());
 }
 
 }  // namespace igpt::backend

@@ -28,7 +28,7 @@ constexpr const char* kRight = "right";
 struct Ended {
   int status = 0;  // as wait(2) gives it
   bool in_time = true;
-  std::string output;  // what it wrote to stdout
+  std::string output;  // what it wrote to stdout and stderr
 };
 
 // Runs a command to its end, or kills it when it is late or the user wants to stop.
@@ -38,7 +38,7 @@ Ended run_command(const std::vector<std::string>& command, const Hooks& hooks, s
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-  ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  ::posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
   std::vector<char*> arguments;
   for (const auto& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
@@ -86,12 +86,16 @@ fs::path file_of(const DeviceIdentity& identity, const fs::path& folder) {
 
 }  // namespace
 
-void remember_verdict(const DeviceIdentity& identity, const fs::path& folder, const std::string& fault) {
+void remember_verdict(const DeviceIdentity& identity, const fs::path& folder, const std::optional<std::string>& fault) {
   if (folder.empty()) return;
   try {
+    if (!fault) {
+      fs::remove(file_of(identity, folder));
+      return;
+    }
     fs::create_directories(folder);
-    formats::write_atomically(file_of(identity, folder), identity + "\n" + (fault.empty() ? kRight : fault) + "\n");
-  } catch (const std::exception&) {  // the next program checks again
+    formats::write_atomically(file_of(identity, folder), identity + "\n" + (fault->empty() ? kRight : *fault) + "\n");
+  } catch (const std::exception&) {  // verdict() says so
   }
 }
 
@@ -113,7 +117,12 @@ std::string verdict(const DeviceIdentity& identity, const fs::path& folder,
   if (!ended.in_time) return "their check took longer than " + std::to_string(patience.count()) + " s";
   if (WIFSIGNALED(ended.status)) return std::string("their check ended with: ") + ::strsignal(WTERMSIG(ended.status));
   if (const auto found = remembered(file, identity)) return *found;
-  if (WEXITSTATUS(ended.status) == 0) return "";
+  if (WEXITSTATUS(ended.status) == 0) {
+    if (hooks.note)
+      hooks.note("the verdict cannot be kept" + (folder.empty() ? "" : " in " + folder.string()) +
+                 ", so that every start checks again; let XDG_CACHE_HOME name a folder that can be written to");
+    return "";
+  }
   return first.empty() ? "their check could not be made" : "their check failed: " + first;
 }
 

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,10 @@ std::string verdict(const DeviceIdentity& identity, const std::filesystem::path&
                     std::chrono::seconds patience = std::chrono::seconds(300));
 
 /// Keeps a verdict in `folder`, in place of an earlier one; where nothing can be written, or `folder` is empty,
-/// verdict() checks again. `fault`: why the kernels must not be used, in one line; empty: they are right.
-void remember_verdict(const DeviceIdentity& identity, const std::filesystem::path& folder, const std::string& fault);
+/// verdict() checks again. `fault`: why the kernels must not be used, in one line; empty: they are right. Without a
+/// value the check could not be completed, and an earlier verdict is removed.
+void remember_verdict(const DeviceIdentity& identity, const std::filesystem::path& folder,
+                      const std::optional<std::string>& fault);
 
 /// $XDG_CACHE_HOME/igpt or ~/.cache/igpt; empty where neither variable is set.
 std::filesystem::path cache_folder();

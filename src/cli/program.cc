@@ -68,7 +68,9 @@ struct LastWords {
 // What to say of an error that means that a limit of the system was reached; null for other errors. Where memory runs
 // out, LibTorch throws an error of its own.
 const std::string* limit_reached(const std::exception& error) {
-  const bool of_libtorch = std::string_view(error.what()).find("DefaultCPUAllocator") != std::string_view::npos;
+  const std::string_view text = error.what();
+  const bool of_libtorch =
+      text.find("DefaultCPUAllocator") != text.npos || text.find("CUDA out of memory") != text.npos;
   if (of_libtorch || dynamic_cast<const std::bad_alloc*>(&error)) return &last_words.out_of_memory;
   const auto* system_error = dynamic_cast<const std::system_error*>(&error);
   if (!system_error || system_error->code() != std::errc::resource_unavailable_try_again) return nullptr;

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 #include "igpt/error.h"
 #include "igpt/limits.h"
 

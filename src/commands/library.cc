@@ -1,4 +1,4 @@
-#include "igpt/commands.h"
+#include "igpt/commands/commands.h"
 
 extern "C" const igpt::Commands igpt_commands;
 

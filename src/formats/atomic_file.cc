@@ -82,6 +82,7 @@ std::string what_helps(int error) {
 
 fs::path place_of(const fs::path& target) {
   std::error_code unknown, wrong;
+  if (target.empty()) throw Error("the name of the file to write is empty; give one");
   if (target.filename().empty() || fs::is_directory(target, unknown))
     throw Error(target.string() + ": is a folder; give the name of a file");
   const fs::path place = followed(target, wrong);
@@ -94,6 +95,17 @@ fs::path place_of(const fs::path& target) {
                 ": is mounted by itself (docker run -v FILE:FILE), so that no other file can take its place; mount its "
                 "folder, or write to another file");
   return place;
+}
+
+void expect_writable(const fs::path& target, std::initializer_list<std::string> others) {
+  for (const std::string& other : others) {
+    std::error_code unknown;
+    if (!other.empty() && (target == other || fs::equivalent(target, other, unknown)))
+      throw UsageError(target.string() +
+                       ": the command reads or writes this file for something else, too; give another "
+                       "name");
+  }
+  const AtomicFile writable(target);
 }
 
 AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)), place_(place_of(target_)) {

@@ -14,7 +14,7 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   require_palette(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side, checkpoint.model.num_vocab);
-  { const formats::AtomicFile writable(options.output); }  // better known before the work than after
+  formats::expect_writable(options.output, {options.checkpoint});
 
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const ImageGPT model = prepare_model(checkpoint, device, hooks);

@@ -16,10 +16,9 @@ namespace {
 
 using torch::Tensor;
 
-// What cannot be written is better known before the work than after.
-void check_writable(const CompletionOptions& options) {
-  formats::AtomicFile figure(options.output);
-  if (!options.tokens.empty()) formats::AtomicFile tokens(options.tokens);
+void check_writable(const CompletionOptions& o) {
+  formats::expect_writable(o.output, {o.checkpoint, o.test_x, o.tokens});
+  if (!o.tokens.empty()) formats::expect_writable(o.tokens, {o.checkpoint, o.test_x});
 }
 
 int64_t context_rows(const CompletionOptions& options, int64_t side) {
@@ -34,7 +33,7 @@ void check_picture(const CompletionOptions& options, size_t examples, int64_t si
   constexpr double most = 1 << 28;
   const auto scaled = static_cast<double>(scaled_side(side, options.scale));
   if (static_cast<double>(examples) * scaled * static_cast<double>(options.num_samples + 2) * scaled > most)
-    throw UsageError("--scale " + std::to_string(options.scale) + ": the figure would be too large");
+    throw UsageError("--scale " + to_text(options.scale) + ": the figure would be too large; take a smaller --scale");
 }
 
 std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t count) {

@@ -45,8 +45,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
   const auto dataset = read_test_set(options, checkpoint, classify, hooks);
-  // What cannot be written is better known before the work than after.
-  if (!options.per_image.empty()) formats::AtomicFile writable(options.per_image);
+  if (!options.per_image.empty())
+    formats::expect_writable(options.per_image, {options.checkpoint, options.test_x, options.test_y});
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
   auto model = make_model(checkpoint);
 

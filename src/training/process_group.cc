@@ -21,7 +21,7 @@ namespace {
 
 using torch::Tensor;
 using Store = c10::intrusive_ptr<c10d::Store>;
-using Backend = c10::intrusive_ptr<c10d::Backend>;
+using Group = c10::intrusive_ptr<c10d::Backend>;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kLookAgain = std::chrono::milliseconds(20);
@@ -29,7 +29,7 @@ constexpr auto kNoteAfter = std::chrono::seconds(1);
 constexpr std::chrono::milliseconds kConnectingAtOnce = std::chrono::seconds(10);  // between looks for a stop signal
 
 // Defined in src/backend/cuda/nccl.cc: a new reference.
-using MakeCudaBackend = c10d::Backend* (*)(const Store&, int rank, int size, int64_t milliseconds);
+using MakeNcclGroup = c10d::Backend* (*)(const Store&, int rank, int size, int64_t milliseconds);
 
 // c10::Error and others append where they were thrown, in lines of their own.
 std::string first_line(const std::exception& error) {
@@ -177,7 +177,7 @@ Store open_store(const DistributedContext& launch, const std::function<void()>& 
   }
 }
 
-Backend make_cpu_backend(const Store& store, const DistributedContext& launch) {
+Group make_gloo_group(const Store& store, const DistributedContext& launch) {
 #ifdef IGPT_GLOO
   const auto timeout = std::chrono::seconds(launch.timeout);
   // Between machines on the interface of the host's name, or GLOO_SOCKET_IFNAME, as in PyTorch.
@@ -193,11 +193,11 @@ Backend make_cpu_backend(const Store& store, const DistributedContext& launch) {
 #endif
 }
 
-Backend make_cuda_backend(const Store& store, const DistributedContext& launch) {
+Group make_nccl_group(const Store& store, const DistributedContext& launch) {
   void* library = dlopen("libigpt_cuda.so", RTLD_NOW | RTLD_NOLOAD);  // is there: the device is a CUDA device
-  const auto make = library ? reinterpret_cast<MakeCudaBackend>(dlsym(library, "igpt_cuda_process_group")) : nullptr;
+  const auto make = library ? reinterpret_cast<MakeNcclGroup>(dlsym(library, "igpt_cuda_process_group")) : nullptr;
   if (!make) throw Error("built without NCCL (nccl.h), which several processes on CUDA devices need; use --device cpu");
-  return Backend::reclaim(
+  return Group::reclaim(
       make(store, static_cast<int>(launch.rank), static_cast<int>(launch.size), launch.timeout * 1000));
 }
 
@@ -205,7 +205,7 @@ Backend make_cuda_backend(const Store& store, const DistributedContext& launch) 
 
 struct ProcessGroup::Connection {
   Store store;
-  Backend backend;
+  Group backend;
   c10::intrusive_ptr<c10d::Work> last;  // its error may be known only later
 
   template <class Call>
@@ -238,7 +238,7 @@ ProcessGroup::ProcessGroup(const DistributedContext& launch, c10::Device device,
     connection_->store =
         c10::make_intrusive<c10d::PrefixStore>(Meeting(meeting, launch, waiting, note).session(), meeting);
     connection_->backend =
-        device.is_cuda() ? make_cuda_backend(connection_->store, launch) : make_cpu_backend(connection_->store, launch);
+        device.is_cuda() ? make_nccl_group(connection_->store, launch) : make_gloo_group(connection_->store, launch);
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {

@@ -20,7 +20,7 @@ RunLog::RunLog(const TrainOptions& options, const std::filesystem::path& restart
     const std::chrono::seconds patience(restarted.empty() ? 0 : 10);
     folder_.emplace(begins ? RunFolder::create(options.log_dir, options.name, hooks_.note)
                            : RunFolder::reopen(checkpoint, step, hooks_.note, patience));
-    if (options.resume.empty()) folder_->write_hparams(settings_of(options));
+    folder_->write_hparams(settings_of(options));  // of a resumed run too: some may have been given anew
     job_record(options).remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());
     if (!begins) events_->restart(step + 1);

@@ -24,6 +24,10 @@ void check(const TrainOptions& options) {
                      ": must be less than the images' side, " + std::to_string(options.model.num_pixels));
   if (options.muon_momentum != TrainOptions{}.muon_momentum && options.optimizer != "muon" && options.resume.empty())
     throw UsageError("--muon_momentum: is for --optimizer muon");
+  if (options.patience != TrainOptions{}.patience && !options.classify && options.resume.empty())
+    throw UsageError("--patience: is for --classify; a generative training does not stop early");
+  if (options.hold > 0 && options.schedule == "constant" && options.resume.empty())
+    throw UsageError("--hold: is for --schedule cosine or linear; a constant rate never falls");
   if (options.generative_weight > 0 && !options.classify)
     throw UsageError("--generative_weight: is for --classify; without it the loss is the generative one anyway");
 }

@@ -99,6 +99,8 @@ TEST_F(GifProgram, FilesThatCannotBeUsedAreNamed) {
   refused({"none.ckpt"}, 1, "none.ckpt: ");
   refused({"."}, 1, ".: is a folder");
   refused({"model.ckpt", "-o", "none/out.gif"}, 1, "none/out.gif: cannot create");
+  refused({"model.ckpt", "-o", "model.ckpt"}, 2, "model.ckpt: the command reads or writes this file");
+  refused({"model.ckpt", "-o", ""}, 1, "the name of the file to write is empty");
   refused({"none\n.ckpt"}, 1, "none\\n.ckpt: ");
 }
 

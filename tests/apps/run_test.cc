@@ -315,6 +315,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"rate_nan", {"train", "--name", "x", "--learning_rate", "nan"}, 2, "--learning_rate nan"},
         Refused{
             "neighbours", {"train", "--name", "x", "--neighbours", "5"}, 2, "--neighbours: is for --arch image-gpt-2d"},
+        Refused{"patience", {"train", "--name", "x", "--patience", "2"}, 2, "--patience: is for --classify"},
+        Refused{"hold",
+                {"train", "--name", "x", "--hold", "0.5", "--schedule", "constant"},
+                2,
+                "--hold: is for --schedule cosine or linear"},
         Refused{"arch", {"train", "--name", "x", "--arch", "resnet"}, 2, "--arch resnet"},
         Refused{"no_command", {}, 2, "train"}, Refused{"no_checkpoint", {"test"}, 2, "CKPT"},
         Refused{"missing_checkpoint", {"test", "none.ckpt"}, 1, "none.ckpt"},

@@ -142,6 +142,17 @@ TEST_F(SampleProgram, UsageErrorsNameTheOptionAndTheCure) {
   refused({"model.ckpt", "--scale", "inf"}, 2, "--scale inf: must be a number");
 }
 
+TEST_F(SampleProgram, AnOutputInPlaceOfAnotherFileOfTheCommandIsRefused) {
+  const std::string words = ": the command reads or writes this file for something else, too";
+  std::filesystem::create_hard_link(folder_ / "model.ckpt", folder_ / "data/same.ckpt");
+  refused({"model.ckpt", "-o", "model.ckpt"}, 2, "model.ckpt" + words);
+  refused({"model.ckpt", "-o", "data/./same.ckpt"}, 2, "data/./same.ckpt" + words);
+  refused({"model.ckpt", "-o", "data/test_x.npy"}, 2, "data/test_x.npy" + words);
+  refused({"model.ckpt", "--tokens", "data/test_x.npy"}, 2, "data/test_x.npy" + words);
+  refused({"model.ckpt", "-o", "new.png", "--tokens", "new.png"}, 2, "new.png" + words);
+  EXPECT_NO_THROW(read_checkpoint(folder_ / "model.ckpt"));
+}
+
 TEST_F(SampleProgram, FilesThatCannotBeUsedAreNamed) {
   refused({"none.ckpt"}, 1, "none.ckpt: ");
   refused({"data"}, 1, "data: is a folder");

@@ -57,6 +57,12 @@ TEST_F(Verdict, IsRenewedByALaterCheck) {
   EXPECT_EQ(checks(), 1);
 }
 
+TEST_F(Verdict, IsForgottenWhenALaterCheckCannotBeCompleted) {
+  remember_verdict("gpu", folder_ / "cache", "");
+  remember_verdict("gpu", folder_ / "cache", std::nullopt);
+  EXPECT_EQ(of(keeping("gradients differ") + "; exit 1"), "gradients differ");
+}
+
 TEST_F(Verdict, OfAFileThatIsDamagedIsFoundAgain) {
   EXPECT_EQ(of(keeping("")), "");
   for (const auto& entry : std::filesystem::directory_iterator(folder_ / "cache"))
@@ -69,10 +75,11 @@ TEST_F(Verdict, OfACheckThatCouldNotBeMadeIsNotRemembered) {
   EXPECT_THAT(of("kill -SEGV $$"), HasSubstr("their check ended with: Segmentation fault"));
   EXPECT_THAT(of("exit 3"), HasSubstr("their check could not be made"));
   EXPECT_THAT(of("exit 1"), HasSubstr("their check could not be made"));
+  EXPECT_THAT(of("echo no such device >&2; exit 1"), HasSubstr("their check failed: no such device"));
   EXPECT_THAT(of("echo gradients: CUDA out of memory; exit 1"), HasSubstr("check failed: gradients: CUDA out of"));
   EXPECT_THAT(verdict("gpu", folder_ / "cache", {"/no/such/program"}, {}), HasSubstr("could not be made: /no/such"));
   EXPECT_EQ(of("exit 0"), "");
-  EXPECT_EQ(checks(), 5);
+  EXPECT_EQ(checks(), 6);
 }
 
 TEST_F(Verdict, OfACheckThatHangsIsThatItTookTooLong) {
@@ -86,7 +93,11 @@ TEST_F(Verdict, IsNotWaitedForAfterAStopSignal) {
 }
 
 TEST_F(Verdict, IsFoundWithoutAFolderToo) {
-  EXPECT_EQ(verdict("gpu", {}, {"/bin/sh", "-c", "exit 0"}, {}), "");
+  std::string notes;
+  Hooks hooks;
+  hooks.note = [&](const std::string& note) { notes += note; };
+  EXPECT_EQ(verdict("gpu", {}, {"/bin/sh", "-c", "exit 0"}, hooks), "");
+  EXPECT_THAT(notes, HasSubstr("the verdict cannot be kept, so that every start checks again"));
 }
 
 }  // namespace

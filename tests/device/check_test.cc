@@ -10,6 +10,7 @@
 #include <map>
 
 #include "device/emulated_device.h"
+#include "src/model/device_attention.h"
 
 namespace igpt {
 namespace {
@@ -116,6 +117,24 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"Repetition", [](EmulatedDevice& d) { d.refuses_repeat = "invalid argument"; }, "update"},
         Fault{"Sampling", [](EmulatedDevice& d) { d.refuses_sampling = "too many resources"; }, "samples"}),
     [](const auto& test) { return test.param.name; });
+
+// Otherwise an error of the device's attention would be on both sides of a comparison.
+TEST(Check, TakesLibTorchsAttentionAsTheReference) {
+  static int calls;
+  calls = 0;
+  DeviceAttention attention;
+  attention.has_precision = [](const at::Tensor& q, ops::cuda::AttentionPrecision) {
+    calls += q.size(2) == 16;  // of the model's forward pass
+    return false;
+  };
+  use_device_attention(c10::kCPU, &attention);
+  EmulatedDevice device;
+  const auto found = checked();
+  EXPECT_EQ(device_attention(c10::kCPU), &attention);
+  use_device_attention(c10::kCPU, nullptr);
+  EXPECT_EQ(found.result.failed, 0);
+  EXPECT_EQ(calls, 0);
+}
 
 TEST(Check, TellsWhatAKernelThrewInOneLine) {
   EmulatedDevice device;

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "device/emulated_device.h"
+#include "igpt/backend/devices.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
 #include "igpt/sampling/generate.h"
@@ -106,8 +107,9 @@ TEST_F(DeviceSampling, IsLibTorchsOfModelsThatDoNotFitTheDevice) {
 TEST_F(DeviceSampling, ThatFailsNamesWhatWorks) {
   EmulatedDevice device;
   device.refuses_sampling = "too many resources requested for launch";
-  EXPECT_THAT([&] { generated(kSome); }, ::testing::ThrowsMessage<DeviceError>(
-                                             HasSubstr("too many resources requested for launch; IGPT_KERNELS=")));
+  EXPECT_THAT(
+      [&] { backend::report_device_errors([&] { generated(kSome); }); },
+      ::testing::ThrowsMessage<DeviceError>(HasSubstr("too many resources requested for launch; IGPT_KERNELS=")));
 }
 
 TEST_F(DeviceSampling, LogitsThatAreNotFiniteAreTheErrorThatTheyAreOnTheCpu) {

@@ -1,4 +1,5 @@
 #include "igpt/training/scoring.h"
+#include "igpt/backend/devices.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,7 +67,8 @@ TEST_P(DeviceScoring, EqualsThatOfTheCpuWithALastBatchThatIsSmaller) {
 TEST_P(DeviceScoring, ThatFailsNamesWhatWorks) {
   EmulatedDevice device;
   device.refuses_record = "no memory";
-  EXPECT_THAT([&] { scored(); }, ::testing::ThrowsMessage<DeviceError>(HasSubstr("no memory; IGPT_KERNELS=libtorch")));
+  EXPECT_THAT([&] { backend::report_device_errors([&] { scored(); }); },
+              ::testing::ThrowsMessage<DeviceError>(HasSubstr("no memory; IGPT_KERNELS=libtorch")));
 }
 
 TEST_P(DeviceScoring, IsLibTorchsOfModelsThatDoNotFitTheDevice) {

@@ -39,7 +39,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string name() const = 0;  ///< for the log: "LibTorch's operations", "fused kernels (AVX3)"
+  virtual std::string name() const = 0;  ///< for the log: "LibTorch's operations", "fused kernels (avx512)"
 
   /// Whether it computes the model in a few kernels of this project, which keep no activations of a batch.
   virtual bool is_fused() const { return true; }

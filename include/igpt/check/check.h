@@ -10,7 +10,7 @@ namespace igpt {
 
 /// One comparison of a kernel with LibTorch's operations.
 struct CheckRow {
-  std::string work;                          ///< "gradients", "attention backward, bf16"
+  std::string work;                          ///< "gradients", "attention, bf16"
   std::string shape;                         ///< "D 16, H 2, L 8, S 784"
   double error = 0, allowed = 0;             ///< relative to LibTorch's result, by norm; of samples a share of pixels
   double milliseconds = 0, of_libtorch = 0;  ///< for one call

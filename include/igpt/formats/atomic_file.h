@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,6 +40,10 @@ class AtomicFile {
 
 /// The same in one call.
 void write_atomically(const std::filesystem::path& target, std::string_view bytes);
+
+/// Throws igpt::UsageError where `target` is one of `others`, files that the same command reads or writes (empty names
+/// aside), and igpt::Error where it cannot be written. For before the work: afterwards is late.
+void expect_writable(const std::filesystem::path& target, std::initializer_list<std::string> others);
 
 /// What to do about a file that cannot be written because of `error` (errno), to end a message with: "; free some space
 /// and try again". Empty where nothing is known to help.

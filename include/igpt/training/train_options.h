@@ -124,8 +124,8 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
 
   visit("train_x", o.data.train_x, "training images", kData);
   visit("train_y", o.data.train_y, "training labels, for --classify", kData);
-  visit("test_x", o.data.test_x, "test images", kData);
-  visit("test_y", o.data.test_y, "test labels", kData);
+  visit("test_x", o.data.test_x, "test images; stored with the run, training does not read them", kData);
+  visit("test_y", o.data.test_y, "test labels; likewise", kData);
 
   visit("rank_timeout", o.launch.timeout, "seconds that processes training together wait for each other",
         Attributes{.group = "Program", .of_run = false}, between(1, 1000000));

@@ -11,6 +11,7 @@
 #include "src/ops/cpu/layout.h"
 #include "src/ops/cpu/ordered_sum.h"
 #include "src/ops/cpu/thread_pool.h"
+#include "src/ops/cpu/vectors.h"
 
 namespace igpt::ops::cpu {
 namespace {
@@ -179,12 +180,8 @@ const ModelShape& FusedStep::shape() const {
   return implementation_->layout.shape;
 }
 
-int FusedStep::threads() const {
-  return implementation_->pool.size();
-}
-
-const char* vectors_in_use() {
-  return image_kernels().target;
+std::string vectors_in_use() {
+  return name_of_vectors(image_kernels().target);
 }
 
 }  // namespace igpt::ops::cpu

@@ -11,9 +11,7 @@ namespace igpt::ops::cpu {
 namespace {
 
 std::string name_of(int64_t target) {
-  std::string name = hwy::TargetName(target);
-  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return name == "avx3" ? "avx512" : name;
+  return name_of_vectors(hwy::TargetName(target));
 }
 
 // Targets that IGPT_VECTORS rules out: a better one has a lower bit.
@@ -29,6 +27,11 @@ int64_t ruled_out() {
 }
 
 }  // namespace
+
+std::string name_of_vectors(std::string name) {
+  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return name == "avx3" ? "avx512" : name;
+}
 
 void choose_vectors() {
   static const int64_t disabled = ruled_out();

@@ -45,7 +45,7 @@ const char* why_not(int device) {
   cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess) return describe(error, device);
   if (device >= devices) {
-    std::snprintf(text, sizeof text, "there are only %d CUDA devices, numbered from 0", devices);
+    std::snprintf(text, sizeof text, "the CUDA devices here are numbered from 0 to %d", devices - 1);
     return text;
   }
   int previous = 0;

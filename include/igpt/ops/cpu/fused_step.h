@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "igpt/ops/model_shape.h"
 
@@ -12,8 +13,8 @@ namespace igpt::ops::cpu {
 /// image within 512 MB. Larger models keep vector units busy through LibTorch's own kernels.
 bool supports(const ModelShape& shape);
 
-/// The vector instructions in use, as Highway names them ("AVX3").
-const char* vectors_in_use();
+/// The vector instructions in use, as IGPT_VECTORS names them ("avx512").
+std::string vectors_in_use();
 
 /// Loss, gradients and logits of Image GPT (igpt/model/image_gpt.h) on the CPU for models so small that one image's
 /// activations stay in a core's cache. A thread takes one image at a time through the forward and at once through the
@@ -52,7 +53,6 @@ class FusedStep {
   void logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits);
 
   const ModelShape& shape() const;
-  int threads() const;
 
  private:
   class Implementation;
