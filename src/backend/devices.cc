@@ -38,25 +38,20 @@ class Driver {
 
   /// Whether it runs what was built with a CUDA of `build`'s major version; a driver runs every minor version of its
   /// own.
-  bool runs(const std::string& build) const {
-    int version = 0;
-    call<int*>("cuDriverGetVersion", &version);
-    return version / 1000 >= std::atoi(build.c_str());
-  }
+  bool runs(const std::string& build) const { return version() / 1000 >= std::atoi(build.c_str()); }
 
   /// The device, the driver and this build's kernels, in one line.
   DeviceIdentity identity_of(int index) const {
-    int device = 0, major = 0, minor = 0, version = 0;
+    int device = 0, major = 0, minor = 0;
     char name[256] = {};
     call<int*, int>("cuDeviceGet", &device, index);
     call<char*, int, int>("cuDeviceGetName", name, sizeof name - 1, device);
     call<int*, int, int>("cuDeviceGetAttribute", &major, /*COMPUTE_CAPABILITY_MAJOR*/ 75, device);
     call<int*, int, int>("cuDeviceGetAttribute", &minor, /*COMPUTE_CAPABILITY_MINOR*/ 76, device);
-    call<int*>("cuDriverGetVersion", &version);
     std::string module;
     std::getline(std::ifstream("/proc/driver/nvidia/version"), module);
     return std::string(name) + " sm_" + std::to_string(major * 10 + minor) + ", CUDA driver " +
-           std::to_string(version) + " " + module + ", " + build();
+           std::to_string(version()) + " " + module + ", " + build();
   }
 
  private:
@@ -64,6 +59,12 @@ class Driver {
   int call(const char* name, Arguments... arguments) const {
     void* const function = library_ ? dlsym(library_, name) : nullptr;
     return function ? reinterpret_cast<int (*)(Arguments...)>(function)(arguments...) : -1;
+  }
+
+  int version() const {
+    int version = 0;
+    call<int*>("cuDriverGetVersion", &version);
+    return version;
   }
 
   // LibTorch's version, and size and time of the libraries that hold the kernels and what starts them.

@@ -1,6 +1,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/error.h"
 #include "igpt/formats/torch_file.h"
+#include "igpt/ops/muon.h"
 
 namespace igpt {
 namespace {
@@ -77,9 +78,9 @@ Value muon_group(const OptimizerState& optimizer, Value& state) {
   group.insert("weight_decay", optimizer.weight_decay);
   group.insert("momentum", optimizer.momentum);
   group.insert("nesterov", true);
-  group.insert("ns_coefficients", Value::tuple({3.4445, -4.7750, 2.0315}));
-  group.insert("eps", 1e-7);
-  group.insert("ns_steps", int64_t{5});
+  group.insert("ns_coefficients", Value::tuple({ops::muon::kA, ops::muon::kB, ops::muon::kC}));
+  group.insert("eps", ops::muon::kEpsilon);
+  group.insert("ns_steps", int64_t{ops::muon::kIterations});
   group.insert("adjust_lr_fn", "match_rms_adamw");
   group.insert("initial_lr", optimizer.initial_learning_rate);
   group.insert("params", indices);

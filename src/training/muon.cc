@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "igpt/ops/muon.h"
 #include "src/ops/cpu/aligned_buffer.h"
 #include "src/ops/cpu/muon.h"
 #include "src/ops/cpu/thread_pool.h"
@@ -19,15 +20,15 @@ constexpr int64_t kShort = 128;  // of the shorter side: what the kernel takes
 // Multiply-adds that take about 0.3 ms, several times what it takes to wake a thread.
 constexpr int64_t kWorthAThread = int64_t{1} << 24;
 
-// Five Newton-Schulz iterations on each of x (n, rows, columns), as src/ops/cpu/muon.cc has them.
+// The Newton-Schulz iterations on each of x (n, rows, columns), as src/ops/cpu/muon.cc has them.
 Tensor orthogonalised(Tensor x) {
   const bool is_tall = x.size(1) > x.size(2);
   if (is_tall) x = x.mT();
-  x = x / (at::linalg_vector_norm(x, 2, at::IntArrayRef{1, 2}, /*keepdim=*/true) + 1e-7);
-  for (int i = 0; i < 5; ++i) {
-    const auto a = x.bmm(x.mT());                                        // (n, s, s)
-    const auto b = a.baddbmm(a, a, /*beta=*/-4.7750, /*alpha=*/2.0315);  // (n, s, s)
-    x = x.baddbmm(b, x, /*beta=*/3.4445);                                // (n, s, l)
+  x = x / (at::linalg_vector_norm(x, 2, at::IntArrayRef{1, 2}, /*keepdim=*/true) + ops::muon::kEpsilon);
+  for (int i = 0; i < ops::muon::kIterations; ++i) {
+    const auto a = x.bmm(x.mT());                                                     // (n, s, s)
+    const auto b = a.baddbmm(a, a, /*beta=*/ops::muon::kB, /*alpha=*/ops::muon::kC);  // (n, s, s)
+    x = x.baddbmm(b, x, /*beta=*/ops::muon::kA);                                      // (n, s, l)
   }
   return is_tall ? x.mT() : x;
 }
@@ -105,7 +106,7 @@ void Muon::step_by_libtorch(const Group& group, double learning_rate, double mom
     at::_foreach_mul_(group.weights, (1 - learning_rate * weight_decay_ * shrinks).unbind());
   }
   const double longer = static_cast<double>(std::max(update.size(1), update.size(2)));
-  at::_foreach_add_(group.weights, update.unbind(), -learning_rate * 0.2 * std::sqrt(longer));
+  at::_foreach_add_(group.weights, update.unbind(), -learning_rate * ops::muon::kScale * std::sqrt(longer));
 }
 
 }  // namespace igpt::training

@@ -9,6 +9,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "igpt/ops/muon.h"
 #include "src/ops/cpu/dense-inl.h"
 #include "src/ops/cpu/vectors.h"
 
@@ -17,9 +18,8 @@ namespace igpt::ops::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int kLanes = 16;                                  // of sums over a matrix, whatever the vectors' width
-constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // the iteration's polynomial
-constexpr int kIterations = 5;
+constexpr int kLanes = 16;  // of sums over a matrix, whatever the vectors' width
+constexpr auto kA = static_cast<float>(muon::kA), kB = static_cast<float>(muon::kB), kC = static_cast<float>(muon::kC);
 
 int64_t padded(int64_t size, int64_t unit) {
   return (size + unit - 1) / unit * unit;
@@ -125,14 +125,14 @@ void update(int64_t rows, int64_t columns, const MuonRates& rates, const float* 
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = 0; i < columns; i += N) {
       const V entries = load_some(flat + row * columns + i, columns - i);
-      store(hn::Div(entries, all(norm + 1e-7f)), as_given + row * stride + i);
+      store(hn::Div(entries, all(norm + static_cast<float>(muon::kEpsilon))), as_given + row * stride + i);
     }
   if (is_wide)
     transpose_matrix(x, s_padded, l_padded, x_transposed);
   else
     transpose_matrix(x_transposed, l_padded, s_padded, x);
 
-  for (int i = 0; i < kIterations; ++i) {
+  for (int i = 0; i < muon::kIterations; ++i) {
     multiply_transposed(x_transposed, s_padded, x_transposed, s_padded, l,
                         [&](int64_t place, V sum) IGPT_LAMBDA { store(sum, a + place); });
     multiply_transposed(a, s_padded, a, s_padded, s, [&](int64_t place, V sum) IGPT_LAMBDA {
@@ -145,7 +145,7 @@ void update(int64_t rows, int64_t columns, const MuonRates& rates, const float* 
     transpose_matrix(x, s_padded, l_padded, x_transposed);
   }
 
-  const auto scale = static_cast<float>(rates.learning_rate * 0.2 * std::sqrt(static_cast<double>(l)));
+  const auto scale = static_cast<float>(rates.learning_rate * muon::kScale * std::sqrt(static_cast<double>(l)));
   const auto kept = static_cast<float>(1 - rates.learning_rate * rates.weight_decay);
   const float* result = is_wide ? x : x_transposed;
   for (int64_t row = 0; row < rows; ++row)
