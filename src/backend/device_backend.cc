@@ -101,6 +101,7 @@ class DeviceBackend final : public Backend {
   }
 
   bool has_updates() const override { return true; }
+  bool has_muon() const override { return kernels_.supports_muon(device_, model_->shape()); }
 
   std::unique_ptr<DeviceWork> update(const ops::cuda::Update& arguments) override {
     ops::cuda::Update update = arguments;

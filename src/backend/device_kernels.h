@@ -13,6 +13,7 @@ namespace igpt::backend {
 /// What a device's library computes of whole models. Pointers are to memory of the device.
 struct DeviceKernels {
   bool (*supports)(c10::Device device, const ops::ModelShape& shape, int64_t images) = nullptr;
+  bool (*supports_muon)(c10::Device device, const ops::ModelShape& shape) = nullptr;
   bool (*has_precision)(c10::Device device, ops::cuda::AttentionPrecision precision) = nullptr;
   std::unique_ptr<DeviceWork> (*update)(c10::Device device, const ops::cuda::Update& update) = nullptr;
   std::unique_ptr<DeviceWork> (*evaluation)(c10::Device device, const ops::cuda::Evaluation& evaluation) = nullptr;

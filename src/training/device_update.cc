@@ -27,16 +27,18 @@ std::unique_ptr<DeviceUpdate> DeviceUpdate::make(const TrainOptions& options, co
 }
 
 DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state, backend::Backend& backend)
-    : HostUpdate(options, state, backend) {
+    : HostUpdate(options, state, backend),
+      has_muon_(options.optimizer == "muon"),
+      is_whole_(options.launch.size == 1 && (!has_muon_ || backend.has_muon())) {
   const auto on_device = torch::TensorOptions(state.loss.device());
   state_.images = {state.images.tokens.contiguous(), state.images.labels.contiguous()};
   planned_images_ = torch::zeros({kPlanned, options_.accumulate, place_of_batch(options_, 0, 0).size},
                                  on_device.dtype(torch::kInt64));
   rates_ = torch::zeros({kPlanned}, on_device.dtype(torch::kFloat32));
+  momenta_ = torch::zeros_like(rates_);
   next_ = torch::zeros({2}, on_device.dtype(torch::kInt64));
 
   ops::cuda::Update update;
-  const Adam& adam = state_.optimizer->adam();
   update.data = {state_.images.size(), state_.images.tokens.size(1), state_.images.tokens.data_ptr<uint8_t>(),
                  state_.images.labels.data_ptr<int64_t>()};
   update.plan = {kPlanned, planned_images_.data_ptr<int64_t>(), rates_.data_ptr<float>(), next_.data_ptr<int64_t>()};
@@ -48,11 +50,12 @@ DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state
   update.generative_weight = options_.generative_weight;
   update.gradients = state_.optimizer->gradients().data_ptr<float>();
   update.loss = state_.loss.data_ptr<double>();
-  if (is_whole()) {
+  if (is_whole_) {
+    if (has_muon_) update.plan.momenta = momenta_.data_ptr<float>();
     update.loss_sum = state_.loss_sum.data_ptr<double>();
-    update.adam.exp_avg = adam.exp_avg().data_ptr<float>();
-    update.adam.exp_avg_sq = adam.exp_avg_sq().data_ptr<float>();
-    update.adam.step = adam.updates().data_ptr<float>();
+    update.adam.exp_avg = state_.optimizer->exp_avg().data_ptr<float>();
+    update.adam.exp_avg_sq = state_.optimizer->exp_avg_sq().data_ptr<float>();
+    update.adam.step = state_.optimizer->updates().data_ptr<float>();
     update.adam.beta1 = options_.beta1;
     update.adam.beta2 = options_.beta2;
     update.adam.weight_decay = options_.weight_decay;
@@ -71,9 +74,10 @@ void DeviceUpdate::plan(int64_t step) {
   planned_from_ = step;
   planned_to_ = std::min(step + kPlanned, options_.steps);
   const auto images = torch::zeros(planned_images_.sizes(), torch::kInt64);
-  const auto rates = torch::zeros({kPlanned}, torch::kFloat32);
+  const auto rates = torch::zeros({kPlanned}, torch::kFloat32), momenta = torch::zeros_like(rates);
   for (int64_t u = 0; u < planned_to_ - step; ++u) {
     rates[u] = learning_rate(options_, step + u);
+    momenta[u] = muon_momentum(options_, step + u);
     for (int64_t i = 0; i < options_.accumulate; ++i) {
       const auto place = place_of_batch(options_, step + u, i);
       images[u][i] = order_.batch(place.position, place.size);
@@ -81,6 +85,7 @@ void DeviceUpdate::plan(int64_t step) {
   }
   copy_over(planned_images_, images);
   copy_over(rates_, rates);
+  copy_over(momenta_, momenta);
   copy_over(next_, torch::tensor({int64_t{0}, place_of_batch(options_, step, 0).position}, torch::kInt64));
 }
 
@@ -98,7 +103,7 @@ void DeviceUpdate::compute_gradients(int64_t step) {
 
 void DeviceUpdate::run(int64_t step) {
   repeat(step);
-  if (is_whole())
+  if (is_whole_)
     state_.optimizer->remember_learning_rate(learning_rate(options_, step));
   else
     apply(step);

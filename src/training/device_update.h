@@ -7,8 +7,8 @@
 namespace igpt::training {
 
 /// Updates of small models as work that the device repeats (on CUDA a graph): data set, batches and counters are
-/// resident, so that no part of an update waits for the CPU. Of several processes, and with another optimizer than
-/// Adam, only the gradients are computed so; the host applies them.
+/// resident, so that no part of an update waits for the CPU. Of several processes, and with Muon where a matrix does
+/// not fit the device's shared memory, only the gradients are computed so; the host applies them.
 class DeviceUpdate final : public HostUpdate {
  public:
   /// Null where the backend has no such work.
@@ -22,14 +22,14 @@ class DeviceUpdate final : public HostUpdate {
  private:
   DeviceUpdate(const TrainOptions& options, const UpdateState& state, backend::Backend& backend);
 
-  bool is_whole() const { return options_.launch.size == 1 && options_.optimizer == "adam"; }
   void plan(int64_t step);
   void repeat(int64_t step);
 
-  torch::Tensor planned_images_;  // (U, accumulate, B) int64
-  torch::Tensor rates_;           // (U) float: learning rates
-  torch::Tensor next_;            // (2) int64: where in the plan the device is
+  torch::Tensor planned_images_;   // (U, accumulate, B) int64
+  torch::Tensor rates_, momenta_;  // (U) float: learning rates, Muon's momenta
+  torch::Tensor next_;             // (2) int64: where in the plan the device is
   int64_t planned_from_ = 0, planned_to_ = 0;
+  const bool has_muon_, is_whole_;  // of the updates
   std::unique_ptr<backend::DeviceWork> work_;
   bool recorded_ = false;
 };

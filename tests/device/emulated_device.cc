@@ -71,6 +71,7 @@ void add_arrays(KnownArrays& known, const ops::cuda::Update& u) {
   known.add("labels of images", u.data.labels, u.data.count);
   known.add("planned images", u.plan.images, u.plan.updates * u.batches * u.images);
   known.add("planned rates", u.plan.rates, u.plan.updates);
+  known.add("planned momenta", u.plan.momenta, u.plan.updates);
   known.add("next", u.plan.next, 2);
   known.add("weights", u.adam.weights, count);
   known.add("gradients", u.gradients, count);
@@ -154,6 +155,10 @@ bool supports(c10::Device, const ops::ModelShape& shape, int64_t images) {
   return ops::cuda::model_supports(shape, images, limits());
 }
 
+bool supports_muon(c10::Device, const ops::ModelShape& shape) {
+  return ops::cuda::muon_supports(shape, limits());
+}
+
 bool has_precision(c10::Device, AttentionPrecision precision) {
   return precision == AttentionPrecision::fp32 || present->tensor_cores;
 }
@@ -186,7 +191,7 @@ void sample(c10::Device, const ops::cuda::Sampler& s) {
 }  // namespace
 
 EmulatedDevice::EmulatedDevice() {
-  static constexpr backend::DeviceKernels kKernels{supports, has_precision, update, evaluation, sample};
+  static constexpr backend::DeviceKernels kKernels{supports, supports_muon, has_precision, update, evaluation, sample};
   present = this;
   backend::use_device_kernels(c10::kCPU, &kKernels);
 }

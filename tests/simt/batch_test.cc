@@ -111,16 +111,18 @@ TEST(CudaUpdateCounters, BeginAndEndAnUpdate) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   for (const int64_t count : {1, 255, 256, 257, 1000}) {
     Buffer<float> rates("rates", std::vector<float>{0.1f, 0.2f, 0.3f}), rate("rate", 1),
+        momenta("momenta", std::vector<float>{0.85f, 0.9f, 0.95f}), momentum("momentum", 1),
         gradients("gradients", std::vector<float>(static_cast<size_t>(count), 7.0f));
     Buffer<int64_t> next("next", std::vector<int64_t>{1, 40});
     Buffer<double> loss("loss", std::vector<double>{9}), sum("sum", std::vector<double>{100}),
         of_batch("loss of a batch", std::vector<double>{3});
-    const UpdatePlan plan{3, nullptr, rates.data(), next.data()};
+    const UpdatePlan plan{3, nullptr, rates.data(), next.data(), momenta.data()};
     for (const float expected : {0.2f, 0.3f}) {
-      ASSERT_STREQ(start_update({plan, count, gradients.data(), rate.data(), loss.data()}), nullptr);
+      ASSERT_STREQ(start_update({plan, count, gradients.data(), rate.data(), loss.data(), momentum.data()}), nullptr);
       simt::wait_for_device();
       EXPECT_THAT(gradients.values(), ::testing::Each(0.0f));
       EXPECT_EQ(rate.values()[0], expected);
+      EXPECT_EQ(momentum.values()[0], expected == 0.2f ? 0.9f : 0.95f);
       EXPECT_EQ(loss.values()[0], 0.0);
       ASSERT_STREQ(add_scaled(of_batch.data(), 0.5, loss.data()), nullptr);
       ASSERT_STREQ(add_scaled(of_batch.data(), 0.25, loss.data()), nullptr);

@@ -54,6 +54,7 @@ GEOMETRY = """
 #include "src/ops/cuda/block.cu"
 #include "src/ops/cuda/embedding.cu"
 #include "src/ops/cuda/head.cu"
+#include "src/ops/cuda/muon.cu"
 #include "src/ops/cuda/ordered_sums.cu"
 #include "src/ops/cuda/sampler.cu"
 using namespace igpt::ops::cuda;
@@ -89,6 +90,7 @@ void others() {
   std::printf("adam_squares %d %d 0\\n", kSumThreads, kBlockSumBytes);
   std::printf("adam_factors %d %d 0\\n", kSumThreads, kBlockSumBytes);
   std::printf("adam_step %d 0 0\\n", kSumThreads);
+  for (const int patch : {1, 2, 4}) std::printf("muon_kernel<%d> %d %d 0\\n", patch, kSumThreads, muon_shared_bytes(16 * patch));
   for (const char* name : {"start_update_kernel", "gather_batch_kernel"}) std::printf("%s %d 0 0\\n", name, kBatchThreads);
   for (const char* name : {"end_update_kernel", "add_scaled_kernel"}) std::printf("%s 32 0 0\\n", name);
 }

@@ -32,6 +32,14 @@ TEST(CudaModelSizes, IsSupportedWhereEachKernelFitsTheDevicesSharedMemory) {
   EXPECT_FALSE(model_supports(model(16, 16), 64, {64 * 1024, true}));  // attention on tensor cores takes more
 }
 
+TEST(CudaModelSizes, MuonIsSupportedWhereAMatrixFitsTheDevicesSharedMemory) {
+  const simt::Limits turing{64 * 1024, false}, ada{99 * 1024, true};
+  for (const int embed : {8, 16, 24, 32, 40, 48, 56, 64}) {
+    EXPECT_EQ(muon_supports(raster_shape(28, embed, embed / 8, 8, 16), turing), embed < 56) << embed;
+    EXPECT_TRUE(muon_supports(raster_shape(28, embed, embed / 8, 8, 16), ada)) << embed;
+  }
+}
+
 #ifdef IGPT_ON_GPU
 /// What CUDA would tell whoever asks next, LibTorch for one.
 void expect_no_error_left() {

@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "igpt/ops/cpu/fused_step.h"
+#include "muon_reference.h"
 #include "simt/device_memory.h"
 #include "simt/model_reference.h"
 #ifdef IGPT_ON_GPU
@@ -27,6 +28,7 @@ struct Case {
   int64_t batches = 1;
   double largest_norm = 0;
   bool final_norm = false;
+  bool muon = false;
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.name;
@@ -46,7 +48,8 @@ struct Training {
   Buffer<float> weights{"weights", weight_values}, gradients{"gradients", count},
       exp_avg{"exp_avg", std::vector<float>(count)}, exp_avg_sq{"exp_avg_sq", std::vector<float>(count)},
       average{"average", weight_values}, step{"step", std::vector<float>(1)},
-      rates{"rates", std::vector<float>{0.01f, 0.02f, 0.005f}};
+      rates{"rates", std::vector<float>{0.01f, 0.02f, 0.005f}},
+      momenta{"momenta", std::vector<float>{0.85f, 0.9f, 0.95f}};
   Buffer<double> loss{"loss", 1}, loss_sum{"loss sum", std::vector<double>{5}};
   std::unique_ptr<Buffer<int64_t>> labels, plan, next;
   std::vector<std::shared_ptr<void>> own;
@@ -61,6 +64,7 @@ struct Training {
     Update u{shape};
     u.data = {kData, shape.sequence_length, tokens.data(), labels->data()};
     u.plan = {kUpdates, plan->data(), rates.data(), next->data()};
+    if (c.muon) u.plan.momenta = momenta.data();
     u.images = kImages;
     u.batch_size = 2 * kImages;  // another process has the others
     u.batches = c.batches;
@@ -123,11 +127,17 @@ class CudaUpdateStep : public ::testing::TestWithParam<Case> {
   }
 };
 
-TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatAdamMakesOfThem) {
+TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatTheOptimizerMakesOfThem) {
   Training training(GetParam());
   cpu::FusedStep fused({16, 2, 1, 16, 6, 10, 0, false, GetParam().final_norm}, /*threads=*/1);
   testing::Doubles m(training.count), v(training.count),
       average(training.weight_values.begin(), training.weight_values.end());
+  std::vector<std::pair<Matrix, igpt::testing::MuonReference>> matrices;
+  if (GetParam().muon)
+    for (const Matrix& matrix : ParameterTable(training.shape).matrices)
+      matrices.push_back({matrix,
+                          {static_cast<size_t>(matrix.rows), static_cast<size_t>(matrix.columns),
+                           testing::Doubles(static_cast<size_t>(matrix.count()))}});
   double loss_sum = 5;
   for (int64_t n = 0; n < kUpdates; ++n) {
     const std::vector<float> before = training.weights.values();
@@ -151,8 +161,17 @@ TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatAdamMakesOfThem) {
       m[i] = 0.9 * m[i] + 0.1 * g;
       v[i] = 0.999 * v[i] + 0.001 * g * g;
       expected[i] -= rate * m[i] / (1 - std::pow(0.9, step)) / (std::sqrt(v[i] / (1 - std::pow(0.999, step))) + 1e-8);
-      average[i] += (1 - std::min(0.9, (1 + step) / (10 + step))) * (training.weights.values()[i] - average[i]);
     }
+    for (auto& [matrix, muon] : matrices) {
+      const auto at = [&](auto& values) { return values.begin() + matrix.offset; };
+      std::vector<double> gradient(at(computed), at(computed) + matrix.count());
+      for (double& g : gradient) g *= clip;
+      muon.weights.assign(at(before), at(before) + matrix.count());
+      muon.step(gradient, rate, training.momenta.values()[static_cast<size_t>(n)], /*weight_decay=*/0);
+      std::copy(muon.weights.begin(), muon.weights.end(), at(expected));
+    }
+    for (size_t i = 0; i < training.count; ++i)
+      average[i] += (1 - std::min(0.9, (1 + step) / (10 + step))) * (training.weights.values()[i] - average[i]);
     EXPECT_LT(testing::relative_error(training.weights.values(), expected), 1e-6);
     EXPECT_LT(testing::relative_error(training.average.values(), average), 1e-6);
     EXPECT_EQ(training.step.values()[0], step);
@@ -163,7 +182,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaUpdateStep,
                          ::testing::Values(Case{"Plain"}, Case{"AccumulatedAndClipped", false, 0, 2, 0.05},
                                            Case{"Classifier", true, 0, 1}, Case{"Both", true, 0.5, 2},
                                            Case{"FinalNorm", false, 0, 1, 0, true},
-                                           Case{"BothWithFinalNorm", true, 0.5, 2, 0, true}),
+                                           Case{"BothWithFinalNorm", true, 0.5, 2, 0, true},
+                                           Case{"Muon", false, 0, 2, 0.05, false, /*muon=*/true}),
                          ::testing::PrintToStringParamName());
 
 TEST(CudaUpdateStepOfARank, LeavesTheWeightsToWhatReducesTheGradients) {
@@ -179,7 +199,7 @@ TEST(CudaUpdateStepOfARank, LeavesTheWeightsToWhatReducesTheGradients) {
 #ifdef IGPT_ON_GPU
 TEST(CudaUpdateGraph, RepeatsWhatWasRecordedBitForBit) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
-  const Case c{"Both", true, 0.5, 2, 0.05};
+  const Case c{"Both", true, 0.5, 2, 0.05, false, /*muon=*/true};
   Training launched(c), recorded(c);
   cudaStream_t stream;
   simt::check(cudaStreamCreate(&stream));

@@ -61,6 +61,9 @@ class Backend {
   /// Whether the backend has whole updates: update() is for those that do.
   virtual bool has_updates() const { return false; }
 
+  /// Whether they can apply Muon.
+  virtual bool has_muon() const { return false; }
+
   /// Whole updates of a training, or the gradients of its batches, as work that the device repeats. Throws igpt::Error
   /// where has_updates() is false.
   virtual std::unique_ptr<DeviceWork> update(const ops::cuda::Update& update);

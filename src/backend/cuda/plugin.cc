@@ -30,11 +30,17 @@ bool has_precision_on(c10::Device device, AttentionPrecision precision) {
   return precision == AttentionPrecision::fp32 || at::cuda::getDeviceProperties(device.index())->major >= 8;
 }
 
-bool supports(c10::Device device, const ModelShape& shape, int64_t images) {
+simt::Limits limits_of(c10::Device device) {
   const auto& properties = *at::cuda::getDeviceProperties(device.index());
-  return ops::cuda::model_supports(
-      shape, images,
-      {static_cast<int>(properties.sharedMemPerBlockOptin), /*bf16_tensor_cores=*/properties.major >= 8});
+  return {static_cast<int>(properties.sharedMemPerBlockOptin), /*bf16_tensor_cores=*/properties.major >= 8};
+}
+
+bool supports(c10::Device device, const ModelShape& shape, int64_t images) {
+  return ops::cuda::model_supports(shape, images, limits_of(device));
+}
+
+bool supports_muon(c10::Device device, const ModelShape& shape) {
+  return ops::cuda::muon_supports(shape, limits_of(device));
 }
 
 bool has_precision(const at::Tensor& q, AttentionPrecision precision) {
@@ -107,5 +113,5 @@ const igpt::DeviceAttention igpt_cuda_attention = {igpt::backend::cuda::has_prec
                                                    igpt::backend::cuda::backward};
 extern "C" const igpt::backend::DeviceKernels igpt_cuda_models;
 const igpt::backend::DeviceKernels igpt_cuda_models = {
-    igpt::backend::cuda::supports, igpt::backend::cuda::has_precision_on, igpt::backend::cuda::update,
-    igpt::backend::cuda::evaluation, igpt::backend::cuda::sample};
+    igpt::backend::cuda::supports, igpt::backend::cuda::supports_muon, igpt::backend::cuda::has_precision_on,
+    igpt::backend::cuda::update,   igpt::backend::cuda::evaluation,    igpt::backend::cuda::sample};

@@ -4,14 +4,10 @@
 
 #include "src/ops/cuda/adam.h"
 
+#include "src/ops/cuda/adam_factors.cuh"
 #include "src/ops/cuda/block_sum.cuh"
 
 namespace igpt::ops::cuda {
-constexpr int kNormBlocks = 256;
-
-/// The factors of an update, the same for all parameters. They lie in the scratch memory after the sums of squares.
-enum AdamFactor { kClip, kKeep, kStepSize, kInverseRootOfCorrection2, kAverageWeight, kFactors };
-static_assert(kNormBlocks + kFactors <= kAdamScratch);
 
 SIMT_KERNEL(kSumThreads)
 adam_squares(AdamUpdate in) {
@@ -48,26 +44,30 @@ adam_factors(AdamUpdate in) {
   in.scratch[kNormBlocks + kAverageWeight] = 1.0 - (early < in.average_decay ? early : in.average_decay);
 }
 
+SIMT_DEVICE bool is_in_matrix(const BlockMatrices& blocks, int64_t i) {
+  if (i < blocks.first || i >= blocks.first + int64_t{blocks.blocks} * blocks.block_count) return false;
+  const int place = static_cast<int>(i - blocks.first) % blocks.block_count;
+  bool inside = false;
+#pragma unroll
+  for (const ops::Matrix& matrix : blocks.matrices)
+    inside |= place >= matrix.offset && place < matrix.offset + matrix.rows * matrix.columns;
+  return inside;
+}
+
 SIMT_KERNEL(kSumThreads)
 adam_step(AdamUpdate in) {
   const int64_t i = int64_t{simt::block()} * kSumThreads + simt::thread();
-  if (i >= in.count) return;
-  const auto factor = [&](AdamFactor which) {
-    return static_cast<float>(static_cast<double>(in.scratch[kNormBlocks + which]));
-  };
-  const float gradient = in.gradients[i] * factor(kClip);
+  if (i >= in.count || is_in_matrix(in.of_muon, i)) return;
+  const float gradient = in.gradients[i] * factor(in, kClip);
   const float old_avg = in.exp_avg[i], old_sq = in.exp_avg_sq[i];
   const float avg = fmaf(static_cast<float>(1.0 - in.beta1), gradient - old_avg, old_avg);
   const float sq = fmaf(static_cast<float>(1.0 - in.beta2), gradient * gradient - old_sq, old_sq);
   in.exp_avg[i] = avg;
   in.exp_avg_sq[i] = sq;
-  const float deviation = sqrtf(sq) * factor(kInverseRootOfCorrection2) + static_cast<float>(in.eps);
-  const float weight = in.weights[i] * factor(kKeep) - factor(kStepSize) * avg / deviation;
+  const float deviation = sqrtf(sq) * factor(in, kInverseRootOfCorrection2) + static_cast<float>(in.eps);
+  const float weight = in.weights[i] * factor(in, kKeep) - factor(in, kStepSize) * avg / deviation;
   in.weights[i] = weight;
-  if (!in.average) return;
-  const float share = factor(kAverageWeight), average = in.average[i];
-  in.average[i] = share < 0.5f ? fmaf(share, weight - average, average)
-                               : weight - (weight - average) * (1.0f - share);  // exact where share is 1
+  if (in.average) in.average[i] = moved_average(in.average[i], weight, factor(in, kAverageWeight));
 }
 
 const char* adam_update(const AdamUpdate& a, void* stream) {

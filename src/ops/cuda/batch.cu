@@ -13,7 +13,9 @@ start_update_kernel(UpdateStart in) {
   const int64_t i = int64_t{simt::block()} * kBatchThreads + simt::thread();
   if (i < in.count) in.gradients[i] = 0.0f;
   if (i > 0) return;
-  *in.rate = static_cast<float>(in.plan.rates[static_cast<int64_t>(in.plan.next[0])]);
+  const int64_t row = in.plan.next[0];
+  *in.rate = static_cast<float>(in.plan.rates[row]);
+  if (in.momentum) *in.momentum = static_cast<float>(in.plan.momenta[row]);
   *in.loss = 0.0;
 }
 

@@ -18,6 +18,7 @@ struct UpdatePlan {
   simt::Global<const int64_t> images;  ///< (U, batches of an update, B): indices in the data set
   simt::Global<const float> rates;     ///< (U): learning rates
   simt::Global<int64_t> next;  ///< (2): the row of the next update, and the place in the training of its first image
+  simt::Global<const float> momenta;  ///< (U): of Muon, which updates the blocks' matrices; null: Adam updates all
 };
 
 /// training::Augmentation, with the random numbers of training::augment.
@@ -29,13 +30,14 @@ struct BatchAugmentation {
   bool any() const { return shift > 0 || flip; }
 };
 
-/// Before an update's first batch: sets gradients and loss to zero and takes the learning rate from the plan.
+/// Before an update's first batch: sets gradients and loss to zero and takes rate and momentum from the plan.
 struct UpdateStart {
   UpdatePlan plan;
   int64_t count = 0;              ///< P
   simt::Global<float> gradients;  ///< (P)
   simt::Global<float> rate;       ///< (1)
   simt::Global<double> loss;      ///< (1): of the update, so far
+  simt::Global<float> momentum;   ///< (1); null where the plan has none
 };
 
 /// Gathers a batch of the next update.

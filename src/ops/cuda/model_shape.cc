@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "src/ops/cuda/muon.h"
 #include "src/ops/cuda/sampler.h"
 
 namespace igpt::ops::cuda {
@@ -45,6 +46,10 @@ bool has_kernels(const ModelShape& s, int64_t images) {
 
 bool model_supports(const ModelShape& s, int64_t images, const simt::Limits& device) {
   return has_kernels(s, images) && shared_bytes(s, ModelSizes(s, images), device) <= device.shared_bytes;
+}
+
+bool muon_supports(const ModelShape& s, const simt::Limits& device) {
+  return muon_shared_bytes(static_cast<int>(s.embed_dim)) <= device.shared_bytes;
 }
 
 }  // namespace igpt::ops::cuda

@@ -28,4 +28,7 @@ bool has_kernels(const ModelShape& shape, int64_t images);
 /// Whether there are, and each of them fits the device's shared memory.
 bool model_supports(const ModelShape& shape, int64_t images, const simt::Limits& device);
 
+/// Whether muon_update(), too, fits it.
+bool muon_supports(const ModelShape& shape, const simt::Limits& device);
+
 }  // namespace igpt::ops::cuda

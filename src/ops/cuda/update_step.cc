@@ -7,6 +7,10 @@ UpdateStep::UpdateStep(const Update& update, const ModelPasses::Allocate& alloca
   tokens_ = static_cast<uint8_t*>(allocate("tokens", update.images * update.shape.sequence_length, 1));
   if (update.classify) labels_ = static_cast<int64_t*>(allocate("labels", update.images, sizeof(int64_t)));
   rate_ = static_cast<float*>(allocate("rate", 1, sizeof(float)));
+  if (update.plan.momenta) {
+    momentum_ = static_cast<float*>(allocate("momentum", 1, sizeof(float)));
+    adam_.of_muon = BlockMatrices(ParameterTable(update.shape));
+  }
   adam_.learning_rate = rate_;
   adam_.gradients = update.gradients;
   adam_.norm = static_cast<float*>(allocate("norm", 1, sizeof(float)));
@@ -28,11 +32,12 @@ const char* UpdateStep::add_gradients(int64_t batch, void* stream) {
 
 const char* UpdateStep::launch(void* stream) {
   const Update& u = update_;
-  const char* cause = start_update({u.plan, adam_.count, u.gradients, rate_, u.loss}, stream);
+  const char* cause = start_update({u.plan, adam_.count, u.gradients, rate_, u.loss, momentum_}, stream);
   for (int64_t i = 0; i < u.batches && !cause; ++i) cause = add_gradients(i, stream);
   if (!cause) cause = end_update({u.plan, u.batches * u.batch_size, u.loss, u.loss_sum}, stream);
   if (cause || !adam_.exp_avg) return cause;
-  return adam_update(adam_, stream);
+  cause = adam_update(adam_, stream);
+  return cause || !momentum_ ? cause : muon_update({adam_, momentum_}, stream);
 }
 
 }  // namespace igpt::ops::cuda

@@ -2,12 +2,13 @@
 
 #include "src/ops/cuda/adam.h"
 #include "src/ops/cuda/batch.h"
+#include "src/ops/cuda/muon.h"
 #include "src/ops/cuda/train_step.h"
 
 namespace igpt::ops::cuda {
 
-/// An update of a training: its batches are gathered, their gradients computed, and Adam applied. All pointers are to
-/// device memory that the caller keeps.
+/// An update of a training: its batches are gathered, their gradients computed, and Adam applied, or where the plan has
+/// momenta Muon to the blocks' matrices. All pointers are to device memory that the caller keeps.
 struct Update {
   ModelShape shape;
   AttentionPrecision precision{};
@@ -22,7 +23,7 @@ struct Update {
   float* gradients = nullptr;  ///< (P)
   double* loss = nullptr;      ///< (1): this process's part of the sum over the batches of their mean losses
   double* loss_sum = nullptr;  ///< (1): grows by it; null: none
-  AdamUpdate adam;             ///< without its rate, norm and scratch; without exp_avg: gradients only
+  AdamUpdate adam;  ///< without its rate, norm, scratch and of_muon; without exp_avg: gradients only
 };
 
 /// Runs updates. Its own arrays are allocated once, and launch() depends on nothing but the contents of arrays, so that
@@ -44,7 +45,7 @@ class UpdateStep {
   AdamUpdate adam_;
   uint8_t* tokens_;            // (B, S)
   int64_t* labels_ = nullptr;  // (B)
-  float* rate_;
+  float *rate_, *momentum_ = nullptr;
 };
 
 /// Computes a batch's nats per image, or its class logits.

@@ -1,0 +1,215 @@
+// Muon (Jordan et al. 2024), as src/ops/cpu/muon.cc has it: Nesterov's momentum, orthogonalised by Newton-Schulz
+// iterations. A block of threads holds a matrix in shared memory: X has the shorter side s as its rows, the longer one
+// l as its columns. An iteration is s^2 (2 l + s) multiply-adds, of which a thread computes patches. Of each entry 12
+// bytes are read and 8 written (16 and 12 with an average).
+
+#include "src/ops/cuda/muon.h"
+
+#include "igpt/ops/muon.h"
+#include "src/ops/cuda/adam_factors.cuh"
+#include "src/ops/cuda/block_sum.cuh"
+#include "src/ops/cuda/dense_tiles.cuh"
+
+namespace igpt::ops::cuda {
+constexpr auto kMuonA = static_cast<float>(muon::kA), kMuonB = static_cast<float>(muon::kB),
+               kMuonC = static_cast<float>(muon::kC);
+
+/// A thread's place among the patches of a product with s rows. A patch has the rows `row`, `row` + groups, ...
+template <int kPatch>
+struct MuonPatch {
+  int groups, lane, other;
+
+  SIMT_DEVICE explicit MuonPatch(int s)
+      : groups(s / kPatch), lane(simt::thread() % groups), other(simt::thread() / groups) {}
+};
+
+/// The block's matrix in the flat buffer, and where its entries are in X.
+struct MuonMatrix {
+  int64_t first;
+  int count, columns, shorter, longer;
+  bool is_tall;
+
+  SIMT_DEVICE explicit MuonMatrix(const BlockMatrices& in) {
+    const ops::Matrix& matrix = in.matrices[simt::block()];
+    first = in.first + int64_t{simt::block_y()} * in.block_count + matrix.offset;
+    const int rows = static_cast<int>(matrix.rows);
+    columns = static_cast<int>(matrix.columns);
+    count = rows * columns;
+    is_tall = rows > columns;
+    shorter = is_tall ? columns : rows;
+    longer = is_tall ? rows : columns;
+  }
+
+  /// Calls function(place, entries, step) for four neighbouring entries in turn: their place in the flat buffer, and
+  /// where they are in X, `step` floats apart. A thread has the same ones every time.
+  template <class Function>
+  SIMT_DEVICE void each(const Tile& x, Function function) const {
+    const int of_row = is_tall ? 1 : x.stride, step = is_tall ? x.stride : 1;
+    for (int i = 4 * simt::thread(); i < count; i += 4 * kSumThreads)
+      function(first + i, x.first + (i / columns * of_row + i % columns * step), step);
+  }
+};
+
+/// X becomes the update by Nesterov's momentum, divided by its norm.
+SIMT_DEVICE void begin_muon(const MuonUpdate& in, const MuonMatrix& matrix, const Tile& x, simt::ptr<double> terms) {
+  const AdamUpdate& adam = in.adam;
+  const float clip = factor(adam, kClip), rest = 1.0f - *in.momentum;
+  float squares = 0.0f;
+  matrix.each(x, [&](int64_t place, simt::ptr<float> entries, int step) {
+    const Four gradient = load_four(adam.gradients + place);
+    Four momentum = load_four(adam.exp_avg + place);
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const float g = gradient.x[c] * clip;
+      momentum.x[c] = fmaf(rest, g - momentum.x[c], momentum.x[c]);
+      const float update = fmaf(rest, g - momentum.x[c], momentum.x[c]);
+      squares = fmaf(update, update, squares);
+      entries[c * step] = update;
+    }
+    store_four(adam.exp_avg + place, momentum);
+  });
+  sum_of_block(terms, squares);
+  simt::sync_threads();
+  const float inverse = 1.0f / (sqrtf(static_cast<float>(terms[0])) + static_cast<float>(muon::kEpsilon));
+  matrix.each(x, [&](int64_t, simt::ptr<float> entries, int step) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) entries[c * step] = entries[c * step] * inverse;
+  });
+  simt::sync_threads();
+}
+
+/// The patch of m m^T of which rows and columns are those of m from `row` and `column` on.
+template <int kPatch>
+SIMT_DEVICE void multiply_rows(const Tile& m, int length, int row, int column, int groups,
+                               float (&sums)[kPatch][kPatch]) {
+#pragma unroll
+  for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+    for (int j = 0; j < kPatch; ++j) sums[i][j] = 0.0f;
+#pragma unroll 2
+  for (int k = 0; k < length; k += 4) {
+    Four left[kPatch], right[kPatch];
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i) {
+      left[i] = load_four(m[row + i * groups] + k);
+      right[i] = load_four(m[column + i * groups] + k);
+    }
+#pragma unroll
+    for (int c = 0; c < 4; ++c)
+#pragma unroll
+      for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+        for (int j = 0; j < kPatch; ++j) sums[i][j] = fmaf(left[i].x[c], right[j].x[c], sums[i][j]);
+  }
+}
+
+/// `a` becomes b A + c A A of A = X X^T. Needs s^2 / kPatch^2 threads.
+template <int kPatch>
+SIMT_DEVICE void make_polynomial(const Tile& a, const Tile& x, int shorter, int longer, const MuonPatch<kPatch>& at) {
+  const bool has_patch = at.other < at.groups;
+  float square[kPatch][kPatch], fourth[kPatch][kPatch];
+  const auto store = [&](auto entry) {
+    if (!has_patch) return;
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+      for (int j = 0; j < kPatch; ++j) a[at.other + i * at.groups][at.lane + j * at.groups] = entry(i, j);
+  };
+  if (has_patch) multiply_rows(x, longer, at.other, at.lane, at.groups, square);
+  store([&](int i, int j) { return square[i][j]; });
+  simt::sync_threads();
+  if (has_patch) multiply_rows(a, shorter, at.other, at.lane, at.groups, fourth);
+  simt::sync_threads();
+  store([&](int i, int j) { return fmaf(kMuonC, fourth[i][j], kMuonB * square[i][j]); });
+  simt::sync_threads();
+}
+
+/// X becomes a X + B X, as many columns at a time as there are threads for patches of four.
+template <int kPatch>
+SIMT_DEVICE void apply_polynomial(const Tile& b, const Tile& x, int shorter, int longer, const MuonPatch<kPatch>& at) {
+  const int fours = kSumThreads / at.groups;
+  for (int first = 0; first < longer; first += 4 * fours) {
+    const int column = first + 4 * at.other;
+    const bool has_patch = at.other < fours && column < longer;
+    Four sums[kPatch];
+    if (has_patch) {
+#pragma unroll
+      for (int i = 0; i < kPatch; ++i) {
+        sums[i] = load_four(x[at.lane + i * at.groups] + column);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sums[i].x[c] *= kMuonA;
+      }
+#pragma unroll 2
+      for (int k = 0; k < shorter; k += 4) {
+        Four left[kPatch], right[4];
+#pragma unroll
+        for (int i = 0; i < kPatch; ++i) left[i] = load_four(b[at.lane + i * at.groups] + k);
+#pragma unroll
+        for (int r = 0; r < 4; ++r) right[r] = load_four(x[k + r] + column);
+#pragma unroll
+        for (int r = 0; r < 4; ++r)
+#pragma unroll
+          for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+            for (int c = 0; c < 4; ++c) sums[i].x[c] = fmaf(left[i].x[r], right[r].x[c], sums[i].x[c]);
+      }
+    }
+    simt::sync_threads();
+    if (!has_patch) continue;
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i) store_four(x[at.lane + i * at.groups] + column, sums[i]);
+  }
+  simt::sync_threads();
+}
+
+/// The weight decay acts only where the update, too, shrinks the weight.
+SIMT_DEVICE void end_muon(const AdamUpdate& in, const MuonMatrix& matrix, const Tile& x) {
+  const float rate = *in.learning_rate, kept = factor(in, kKeep), share = factor(in, kAverageWeight);
+  const float scale = rate * static_cast<float>(muon::kScale) * sqrtf(static_cast<float>(matrix.longer));
+  matrix.each(x, [&](int64_t place, simt::ptr<float> entries, int step) {
+    Four weights = load_four(in.weights + place), average{};
+    if (in.average) average = load_four(in.average + place);
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const float update = entries[c * step], weight = weights.x[c];
+      weights.x[c] = fmaf(-scale, update, update * weight > 0.0f ? weight * kept : weight);
+      average.x[c] = moved_average(average.x[c], weights.x[c], share);
+    }
+    store_four(in.weights + place, weights);
+    if (in.average) store_four(in.average + place, average);
+  });
+}
+
+/// A block for each matrix; patches are of kPatch rows: s^2 is at most kPatch^2 times the number of threads.
+template <int kPatch>
+SIMT_KERNEL(kSumThreads)
+muon_kernel(SIMT_ARGUMENT MuonUpdate in) {
+  const MuonMatrix matrix(in.adam.of_muon);
+  simt::SharedArena arena;
+  const auto terms = arena.take<double>(kSumThreads, "terms");
+  const Tile x(arena, matrix.shorter, matrix.longer, "X"), a(arena, matrix.shorter, matrix.shorter, "A");
+  begin_muon(in, matrix, x, terms);
+  const MuonPatch<kPatch> at(matrix.shorter);
+#pragma unroll 1
+  for (int n = 0; n < muon::kIterations; ++n) {
+    make_polynomial(a, x, matrix.shorter, matrix.longer, at);
+    apply_polynomial(a, x, matrix.shorter, matrix.longer, at);
+  }
+  end_muon(in.adam, matrix, x);
+}
+
+int muon_shared_bytes(int embed) {
+  return kBlockSumBytes + 4 * (tile_floats(embed, 4 * embed) + tile_floats(embed, embed));
+}
+
+const char* muon_update(const MuonUpdate& a, void* stream) {
+  const BlockMatrices& matrices = a.adam.of_muon;
+  const int embed = static_cast<int>(matrices.matrices[0].rows);
+  const simt::Config config{{BlockMatrices::kOfBlock, matrices.blocks}, kSumThreads, muon_shared_bytes(embed), stream};
+  if (!dense_supports(/*tokens=*/1, embed)) return kNoKernel;
+  if (embed <= 16) return simt::launch(config, muon_kernel<1>, a);
+  if (embed <= 32) return simt::launch(config, muon_kernel<2>, a);
+  return simt::launch(config, muon_kernel<4>, a);
+}
+
+}  // namespace igpt::ops::cuda
