@@ -50,23 +50,35 @@ struct MuonMatrix {
   }
 };
 
+/// Loaded before the iterations, which hide how long that takes.
+struct MuonFactors {
+  float clip, rest_of_momentum, scale, kept, share;
+
+  SIMT_DEVICE MuonFactors(const MuonUpdate& in, int longer)
+      : clip(factor(in.adam, kClip)),
+        rest_of_momentum(1.0f - *in.momentum),
+        scale(*in.adam.learning_rate * static_cast<float>(muon::kScale) * sqrtf(static_cast<float>(longer))),
+        kept(factor(in.adam, kKeep)),
+        share(factor(in.adam, kAverageWeight)) {}
+};
+
 /// X becomes the update by Nesterov's momentum, divided by its norm.
-SIMT_DEVICE void begin_muon(const MuonUpdate& in, const MuonMatrix& matrix, const Tile& x, simt::ptr<double> terms) {
-  const AdamUpdate& adam = in.adam;
-  const float clip = factor(adam, kClip), rest = 1.0f - *in.momentum;
+SIMT_DEVICE void begin_muon(const AdamUpdate& in, const MuonFactors& factors, const MuonMatrix& matrix, const Tile& x,
+                            simt::ptr<double> terms) {
+  const float rest = factors.rest_of_momentum;
   float squares = 0.0f;
   matrix.each(x, [&](int64_t place, simt::ptr<float> entries, int step) {
-    const Four gradient = load_four(adam.gradients + place);
-    Four momentum = load_four(adam.exp_avg + place);
+    const Four gradient = load_four(in.gradients + place);
+    Four momentum = load_four(in.exp_avg + place);
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
-      const float g = gradient.x[c] * clip;
+      const float g = gradient.x[c] * factors.clip;
       momentum.x[c] = fmaf(rest, g - momentum.x[c], momentum.x[c]);
       const float update = fmaf(rest, g - momentum.x[c], momentum.x[c]);
       squares = fmaf(update, update, squares);
       entries[c * step] = update;
     }
-    store_four(adam.exp_avg + place, momentum);
+    store_four(in.exp_avg + place, momentum);
   });
   sum_of_block(terms, squares);
   simt::sync_threads();
@@ -163,17 +175,15 @@ SIMT_DEVICE void apply_polynomial(const Tile& b, const Tile& x, int shorter, int
 }
 
 /// The weight decay acts only where the update, too, shrinks the weight.
-SIMT_DEVICE void end_muon(const AdamUpdate& in, const MuonMatrix& matrix, const Tile& x) {
-  const float rate = *in.learning_rate, kept = factor(in, kKeep), share = factor(in, kAverageWeight);
-  const float scale = rate * static_cast<float>(muon::kScale) * sqrtf(static_cast<float>(matrix.longer));
+SIMT_DEVICE void end_muon(const AdamUpdate& in, const MuonFactors& factors, const MuonMatrix& matrix, const Tile& x) {
   matrix.each(x, [&](int64_t place, simt::ptr<float> entries, int step) {
     Four weights = load_four(in.weights + place), average{};
     if (in.average) average = load_four(in.average + place);
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       const float update = entries[c * step], weight = weights.x[c];
-      weights.x[c] = fmaf(-scale, update, update * weight > 0.0f ? weight * kept : weight);
-      average.x[c] = moved_average(average.x[c], weights.x[c], share);
+      weights.x[c] = fmaf(-factors.scale, update, update * weight > 0.0f ? weight * factors.kept : weight);
+      average.x[c] = moved_average(average.x[c], weights.x[c], factors.share);
     }
     store_four(in.weights + place, weights);
     if (in.average) store_four(in.average + place, average);
@@ -188,14 +198,15 @@ muon_kernel(SIMT_ARGUMENT MuonUpdate in) {
   simt::SharedArena arena;
   const auto terms = arena.take<double>(kSumThreads, "terms");
   const Tile x(arena, matrix.shorter, matrix.longer, "X"), a(arena, matrix.shorter, matrix.shorter, "A");
-  begin_muon(in, matrix, x, terms);
+  const MuonFactors factors(in, matrix.longer);
+  begin_muon(in.adam, factors, matrix, x, terms);
   const MuonPatch<kPatch> at(matrix.shorter);
 #pragma unroll 1
   for (int n = 0; n < muon::kIterations; ++n) {
     make_polynomial(a, x, matrix.shorter, matrix.longer, at);
     apply_polynomial(a, x, matrix.shorter, matrix.longer, at);
   }
-  end_muon(in.adam, matrix, x);
+  end_muon(in.adam, factors, matrix, x);
 }
 
 int muon_shared_bytes(int embed) {
