@@ -16,6 +16,7 @@
 #include "igpt/model/causal_attention.h"
 #include "igpt/model/flat_parameters.h"
 #include "igpt/sampling/generate.h"
+#include "igpt/training/flat_optimizer.h"
 #include "src/model/device_attention.h"
 #include "src/ops/cuda/update_step.h"
 
@@ -199,7 +200,8 @@ class ModelCheck {
     scores("nats per image", &backend::Backend::nats_per_image);
     scores("class logits", &backend::Backend::class_logits);
     samples();
-    if (tested_->has_updates()) updates();
+    if (tested_->has_updates()) updates("update", /*muon=*/false);
+    if (tested_->has_muon()) updates("update by Muon", /*muon=*/true);
   }
 
  private:
@@ -264,32 +266,37 @@ class ModelCheck {
         });
   }
 
-  // Whole updates that the device computes by itself, beside what LibTorch's Adam makes of the same gradients.
-  void updates() {
-    constexpr double kRate = 0.01, kDecay = 0.9, kClip = 0.5, kLimit = 1e-4;
+  // Whole updates that the device computes by itself, beside what LibTorch makes of the same gradients.
+  void updates(const char* work, bool muon) {
+    constexpr double kRate = 0.01, kMomentum = 0.9, kDecay = 0.9, kClip = 0.5, kLimit = 1e-4;
     const auto on_device = torch::TensorOptions(table_.device());
-    const Tensor weights = model_->weights(), order = torch::arange(kImages, on_device.dtype(torch::kInt64)),
-                 rates = torch::full({1}, kRate, on_device.dtype(torch::kFloat32));
-    const auto zeros = [&] { return torch::zeros_like(weights); };
-    const Tensor gradients = zeros(), exp_avg = zeros(), exp_avg_sq = zeros(), average = weights.clone(),
-                 steps = torch::zeros({}, on_device.dtype(torch::kFloat32)),
-                 loss = torch::zeros({}, on_device.dtype(torch::kFloat64)), loss_sum = loss.clone();
-    const Tensor next = torch::zeros({2}, on_device.dtype(torch::kInt64));
+    const ops::ParameterTable parameters(model_->shape());
+    training::FlatOptimizer optimizer(model_->weights(), parameters.parameters, {.weight_decay = 0.1},
+                                      muon ? parameters.matrices : std::vector<ops::Matrix>());
+    const training::OptimizerBuffers& buffers = optimizer.buffers();
+    const Tensor order = torch::arange(kImages, on_device.dtype(torch::kInt64)),
+                 rates = torch::full({1}, kRate, on_device.dtype(torch::kFloat32)),
+                 momenta = torch::full_like(rates, kMomentum), average = buffers.weights.clone(),
+                 loss = torch::zeros({}, on_device.dtype(torch::kFloat64)), loss_sum = loss.clone(),
+                 next = torch::zeros({2}, on_device.dtype(torch::kInt64));
     ops::cuda::Update update;
     update.data = {kImages, tokens_.size(1), tokens_.data_ptr<uint8_t>(), labels_.data_ptr<int64_t>()};
     update.plan = {1, order.data_ptr<int64_t>(), rates.data_ptr<float>(), next.data_ptr<int64_t>()};
+    if (muon) update.plan.momenta = momenta.data_ptr<float>();
     update.images = update.batch_size = kImages;
-    update.gradients = gradients.data_ptr<float>();
+    update.gradients = buffers.gradients.data_ptr<float>();
     update.loss = loss.data_ptr<double>();
     update.loss_sum = loss_sum.data_ptr<double>();
-    update.adam.exp_avg = exp_avg.data_ptr<float>();
-    update.adam.exp_avg_sq = exp_avg_sq.data_ptr<float>();
-    update.adam.step = steps.data_ptr<float>();
+    update.adam.exp_avg = buffers.exp_avg.data_ptr<float>();
+    update.adam.exp_avg_sq = buffers.exp_avg_sq.data_ptr<float>();
+    update.adam.step = optimizer.updates().data_ptr<float>();
+    update.adam.weight_decay = 0.1;
     update.adam.largest_norm = kClip;
     update.adam.average = average.data_ptr<float>();
     update.adam.average_decay = kDecay;
-    const auto work = tested_->update(update);
-    const std::vector<Tensor> state{weights, exp_avg, exp_avg_sq, steps, average, loss_sum};
+    const auto work_of_device = tested_->update(update);
+    const std::vector<Tensor> state{buffers.weights,     buffers.exp_avg, buffers.exp_avg_sq,
+                                    optimizer.updates(), average,         loss_sum};
     std::vector<Tensor> start;
     for (const auto& tensor : state) start.push_back(tensor.clone());
     std::vector<Tensor> ours, theirs;
@@ -300,28 +307,24 @@ class ModelCheck {
       results.clear();
       for (const auto& tensor : state) results.push_back(tensor.clone());
     };
+    Tensor gradients;
     bool recorded = false;
     const auto on_its_own = [&] {
-      recorded ? work->repeat() : work->launch();
-      if (!recorded) work->record();
+      recorded ? work_of_device->repeat() : work_of_device->launch();
+      if (!recorded) work_of_device->record();
       recorded = true;
+      gradients = buffers.gradients.clone();
+    };
+    const auto by_libtorch = [&] {
+      const torch::NoGradGuard no_gradients;
+      buffers.gradients.copy_(gradients);
+      optimizer.clip_grad_norm(kClip);
+      optimizer.step(kRate, kMomentum);
+      average.lerp_(buffers.weights, 1 - std::min(kDecay, 2.0 / 11));
+      loss_sum.add_(loss);
     };
     table_.compare(
-        "update", shape_, kLimit, [&] { from_the_start(on_its_own, ours); },
-        [&] {
-          from_the_start(
-              [&] {
-                const torch::NoGradGuard no_gradients;
-                const auto clipped = gradients * (kClip / (gradients.norm() + 1e-6)).clamp_max(1.0);
-                steps.add_(1);
-                at::_fused_adamw_({weights}, {clipped}, {exp_avg}, {exp_avg_sq}, /*max_exp_avg_sqs=*/{}, {steps}, kRate,
-                                  update.adam.beta1, update.adam.beta2, /*weight_decay=*/0.0, update.adam.eps,
-                                  /*amsgrad=*/false, /*maximize=*/false);
-                average.lerp_(weights, 1 - std::min(kDecay, 2.0 / 11));
-                loss_sum.add_(loss);
-              },
-              theirs);
-        },
+        work, shape_, kLimit, [&] { from_the_start(on_its_own, ours); }, [&] { from_the_start(by_libtorch, theirs); },
         [&] {
           constexpr double kRounding = 1e-2;  // of what changed: 1e-6 of a number is below its last digit
           double most = 0;
@@ -332,7 +335,7 @@ class ModelCheck {
           }
           return most;
         });
-    weights.copy_(start[0]);
+    buffers.weights.copy_(start[0]);
   }
 
   Table& table_;

@@ -42,9 +42,9 @@ TEST(Check, FindsRightKernelsRight) {
   const auto found = checked();
   EXPECT_EQ(found.result.kernels, "the device's own kernels");
   EXPECT_EQ(found.result.failed, 0) << ::testing::PrintToString(found.failed);
-  EXPECT_GE(found.result.rows, 14);  // in fp32 and in bf16
+  EXPECT_GE(found.result.rows, 16);  // in fp32 and in bf16
   for (const char* work : {"gradients", "gradients of a classifier", "gradients of both losses", "nats per image",
-                           "class logits", "samples", "update"})
+                           "class logits", "samples", "update", "update by Muon"})
     EXPECT_GE(found.rows.at(work), 2) << work;
 }
 
@@ -85,6 +85,16 @@ INSTANTIATE_TEST_SUITE_P(
                 if (u.adam.exp_avg) simt::address(u.adam.exp_avg_sq)[3] += 1e-4f;
               }),
               "update"},
+        Fault{"MomentumOfMuon", spoiled([](const Update& u) {
+                const auto& first = ops::ParameterTable(u.shape).matrices.front();
+                if (u.plan.momenta) simt::address(u.adam.exp_avg)[first.offset] += 0.001f;
+              }),
+              "update by Muon"},
+        Fault{"WeightOfMuon", spoiled([](const Update& u) {
+                const auto& last = ops::ParameterTable(u.shape).matrices.back();
+                if (u.plan.momenta) simt::address(u.adam.weights)[last.offset] += 0.001f;
+              }),
+              "update by Muon"},
         Fault{"Count", spoiled([](const Update& u) {
                 if (u.adam.step) *simt::address(u.adam.step) += 1;
               }),
