@@ -27,14 +27,15 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.name << "_D" << c.embed;
 }
 
-constexpr int kSteps = 3;
-constexpr float kRates[kSteps] = {0.01f, 0.02f, 0.005f}, kMomenta[kSteps] = {0.85f, 0.9f, 0.95f};
+constexpr int kSteps = 2;
+constexpr float kRates[kSteps] = {0.02f, 0.01f}, kMomenta[kSteps] = {0.85f, 0.95f};
 
-/// Updates of a model of two blocks, by Muon and Adam or by Adam alone.
+/// Updates of a small model, by Muon and Adam or by Adam alone.
 struct Updates {
   Case c;
-  ModelShape shape = c.neighbours > 0 ? testing::plane_shape(3, c.embed, 1, 2, 4, c.neighbours)
-                                      : testing::raster_shape(3, c.embed, 1, 2, 4);
+  int layers = c.embed > 32 ? 1 : 2;
+  ModelShape shape = c.neighbours > 0 ? testing::plane_shape(3, c.embed, 1, layers, 4, c.neighbours)
+                                      : testing::raster_shape(3, c.embed, 1, layers, 4);
   ParameterTable table{shape};
   size_t count = static_cast<size_t>(table.count);
   std::vector<float> start = testing::drawn_weights(shape, 1);
@@ -119,8 +120,8 @@ TEST_P(CudaMuon, MatricesAreWithinTheLimitOfDoublePrecision) {
       largest_average =
           std::max(largest_average, testing::relative_error(updates.part(updates.average.values(), matrix), average));
   }
-  EXPECT_LT(largest, 1e-5);
-  EXPECT_LT(largest_momentum, 1e-6);
+  EXPECT_LT(largest, 6e-6);
+  EXPECT_LT(largest_momentum, 2e-7);
   EXPECT_LT(largest_average, 2e-7);
 }
 

@@ -13,6 +13,7 @@
 namespace igpt::ops::cuda {
 constexpr auto kMuonA = static_cast<float>(muon::kA), kMuonB = static_cast<float>(muon::kB),
                kMuonC = static_cast<float>(muon::kC);
+constexpr int kMuonDepth = 8;  // terms of a patch's sums at a time; divides the sides of all matrices
 
 /// A thread's place among the patches of a product with s rows. A patch has the rows `row`, `row` + groups, ...
 template <int kPatch>
@@ -98,20 +99,23 @@ SIMT_DEVICE void multiply_rows(const Tile& m, int length, int row, int column, i
   for (int i = 0; i < kPatch; ++i)
 #pragma unroll
     for (int j = 0; j < kPatch; ++j) sums[i][j] = 0.0f;
-#pragma unroll 2
-  for (int k = 0; k < length; k += 4) {
-    Four left[kPatch], right[kPatch];
+#pragma unroll 1
+  for (int first = 0; first < length; first += kMuonDepth) {
 #pragma unroll
-    for (int i = 0; i < kPatch; ++i) {
-      left[i] = load_four(m[row + i * groups] + k);
-      right[i] = load_four(m[column + i * groups] + k);
+    for (int k = first; k < first + kMuonDepth; k += 4) {
+      Four left[kPatch], right[kPatch];
+#pragma unroll
+      for (int i = 0; i < kPatch; ++i) {
+        left[i] = load_four(m[row + i * groups] + k);
+        right[i] = load_four(m[column + i * groups] + k);
+      }
+#pragma unroll
+      for (int c = 0; c < 4; ++c)
+#pragma unroll
+        for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+          for (int j = 0; j < kPatch; ++j) sums[i][j] = fmaf(left[i].x[c], right[j].x[c], sums[i][j]);
     }
-#pragma unroll
-    for (int c = 0; c < 4; ++c)
-#pragma unroll
-      for (int i = 0; i < kPatch; ++i)
-#pragma unroll
-        for (int j = 0; j < kPatch; ++j) sums[i][j] = fmaf(left[i].x[c], right[j].x[c], sums[i][j]);
   }
 }
 
@@ -151,19 +155,22 @@ SIMT_DEVICE void apply_polynomial(const Tile& b, const Tile& x, int shorter, int
 #pragma unroll
         for (int c = 0; c < 4; ++c) sums[i].x[c] *= kMuonA;
       }
-#pragma unroll 2
-      for (int k = 0; k < shorter; k += 4) {
-        Four left[kPatch], right[4];
+#pragma unroll 1
+      for (int begin = 0; begin < shorter; begin += kMuonDepth) {
 #pragma unroll
-        for (int i = 0; i < kPatch; ++i) left[i] = load_four(b[at.lane + i * at.groups] + k);
+        for (int k = begin; k < begin + kMuonDepth; k += 4) {
+          Four left[kPatch], right[4];
 #pragma unroll
-        for (int r = 0; r < 4; ++r) right[r] = load_four(x[k + r] + column);
+          for (int i = 0; i < kPatch; ++i) left[i] = load_four(b[at.lane + i * at.groups] + k);
 #pragma unroll
-        for (int r = 0; r < 4; ++r)
+          for (int r = 0; r < 4; ++r) right[r] = load_four(x[k + r] + column);
 #pragma unroll
-          for (int i = 0; i < kPatch; ++i)
+          for (int r = 0; r < 4; ++r)
 #pragma unroll
-            for (int c = 0; c < 4; ++c) sums[i].x[c] = fmaf(left[i].x[r], right[r].x[c], sums[i].x[c]);
+            for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+              for (int c = 0; c < 4; ++c) sums[i].x[c] = fmaf(left[i].x[r], right[r].x[c], sums[i].x[c]);
+        }
       }
     }
     simt::sync_threads();
@@ -217,7 +224,7 @@ const char* muon_update(const MuonUpdate& a, void* stream) {
   const BlockMatrices& matrices = a.adam.of_muon;
   const int embed = static_cast<int>(matrices.matrices[0].rows);
   const simt::Config config{{BlockMatrices::kOfBlock, matrices.blocks}, kSumThreads, muon_shared_bytes(embed), stream};
-  if (!dense_supports(/*tokens=*/1, embed)) return kNoKernel;
+  if (embed < kMuonDepth || embed > 64 || embed % kMuonDepth != 0) return kNoKernel;
   if (embed <= 16) return simt::launch(config, muon_kernel<1>, a);
   if (embed <= 32) return simt::launch(config, muon_kernel<2>, a);
   return simt::launch(config, muon_kernel<4>, a);
