@@ -48,7 +48,6 @@ void TrainCommand::complete() {
   }
   if (!train.resume.empty()) take_settings_of_run();
   options.require("name", "it is the folder of the run, for example --name fmnist_gen");
-  if (train.classify && !options.given("schedule")) train.schedule = "constant";
   if (!options.given("seed")) train.seed = cli::draw_seed();
   train.device = common.device;
   train.threads = common.threads;
@@ -77,10 +76,15 @@ void TrainCommand::take_settings_of_run() {
 // Says what the original does without being told. Its configuration files are known by its names for some options.
 void TrainCommand::note_differences() const {
   if (!options.given("gpus") && !options.given("accumulate_grad_batches")) return;
-  if (!train.classify && !options.given("warmup_steps"))
-    cli::note(common, config + ": the original warms up for 500 steps here; for the same add warmup_steps: 500");
-  if (train.classify && !options.given("generative_weight"))
-    cli::note(common, config + ": the original adds the generative loss here; for the same add generative_weight: 1");
+  std::vector<std::pair<const char*, const char*>> settings{
+      {"optimizer", "adam"}, {"schedule", "constant"}, {"grad_clip", "0"}, {"ema", "0"}, {"embedding_std", "1"}};
+  settings.emplace_back("warmup_steps", train.classify ? "0" : "500");
+  if (train.classify) settings.insert(settings.end(), {{"generative_weight", "1"}, {"patience", "3"}});
+  std::string missing;
+  for (const auto& [name, value] : settings)
+    if (!options.given(name)) missing += (missing.empty() ? "" : ", ") + std::string(name) + ": " + value;
+  if (!missing.empty())
+    cli::note(common, config + ": what it leaves out follows this project's recipe; the original's is " + missing);
 }
 
 // The original's names for a precision become ours, so that a run stores only ours.
@@ -147,7 +151,7 @@ int run_train(TrainCommand& command) {
     json.add("last_step", result.last_step).add("stopped_early", result.stopped_early);
     if (result.stopped_early)
       json.add("stop_reason", "val_acc has not improved for " + std::to_string(result.bad_validations) +
-                                  " validations (--patience " + std::to_string(train.patience) + ")");
+                                  " validations (--patience " + std::to_string(*train.patience) + ")");
     std::printf("%s\n", json.text().c_str());
   } else {
     std::printf("%s: step %lld, %s %.6f\n", result.best_checkpoint.c_str(), static_cast<long long>(result.best_step),

@@ -13,6 +13,7 @@ inline training::TrainOptions tiny_training(const TemporaryFolder& folder, const
   training::TrainOptions options;
   options.name = name;
   options.steps = steps;
+  options.warmup_steps = 0;  // the same where a test changes the number of steps
   options.log_dir = (folder / "logs").string();
   options.data = data;
   options.device = "cpu";

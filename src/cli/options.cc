@@ -167,8 +167,10 @@ void Options::add(const std::string& names, T& field, std::string help, Allowed<
   options_.push_back(std::move(option));
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type.
 #define IGPT_ADD(T) \
   template void Options::add(const std::string&, T&, std::string, Allowed<ElementOf<T>>, const Attributes&)
+// NOLINTEND(bugprone-macro-parentheses)
 IGPT_ADD(bool);
 IGPT_ADD(int64_t);
 IGPT_ADD(double);

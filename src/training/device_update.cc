@@ -48,21 +48,22 @@ DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state
   update.batches = options_.accumulate;
   update.classify = options_.classify;
   update.generative_weight = options_.generative_weight;
-  update.gradients = state_.optimizer->gradients().data_ptr<float>();
+  const FlatOptimizer& optimizer = *state_.optimizer;
+  update.gradients = optimizer.gradients().data_ptr<float>();
   update.loss = state_.loss.data_ptr<double>();
   if (is_whole_) {
     if (has_muon_) update.plan.momenta = momenta_.data_ptr<float>();
     update.loss_sum = state_.loss_sum.data_ptr<double>();
-    update.adam.exp_avg = state_.optimizer->exp_avg().data_ptr<float>();
-    update.adam.exp_avg_sq = state_.optimizer->exp_avg_sq().data_ptr<float>();
-    update.adam.step = state_.optimizer->updates().data_ptr<float>();
+    update.adam.exp_avg = optimizer.buffers().exp_avg.data_ptr<float>();
+    update.adam.exp_avg_sq = optimizer.buffers().exp_avg_sq.data_ptr<float>();
+    update.adam.step = optimizer.updates().data_ptr<float>();
     update.adam.beta1 = options_.beta1;
     update.adam.beta2 = options_.beta2;
     update.adam.weight_decay = options_.weight_decay;
-    update.adam.largest_norm = options_.grad_clip.value_or(0);
+    update.adam.largest_norm = options_.grad_clip;
     if (state_.ema) {
       update.adam.average = state_.ema->weights().data_ptr<float>();
-      update.adam.average_decay = options_.ema;
+      update.adam.average_decay = state_.ema->decay();
     }
   }
   work_ = backend.update(update);
@@ -104,7 +105,7 @@ void DeviceUpdate::compute_gradients(int64_t step) {
 void DeviceUpdate::run(int64_t step) {
   repeat(step);
   if (is_whole_)
-    state_.optimizer->remember_learning_rate(learning_rate(options_, step));
+    state_.optimizer->remember_rates(learning_rate(options_, step), muon_momentum(options_, step));
   else
     apply(step);
 }

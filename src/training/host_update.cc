@@ -33,7 +33,7 @@ void HostUpdate::compute_gradients(int64_t step) {
 
 void HostUpdate::apply(int64_t step) {
   state_.loss_sum += state_.loss;
-  if (options_.grad_clip) state_.optimizer->clip_grad_norm(*options_.grad_clip);
+  if (options_.grad_clip > 0) state_.optimizer->clip_grad_norm(options_.grad_clip);
   state_.optimizer->step(learning_rate(options_, step), muon_momentum(options_, step));
   if (state_.ema) state_.ema->add(state_.optimizer->weights(), step + 1);
 }

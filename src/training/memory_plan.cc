@@ -48,15 +48,9 @@ std::string in_words(int64_t bytes) {
   return text;
 }
 
-// Weights, gradients, moments, and the average. Beside Muon, which has one moment, Adam has two, the places of its
-// parameters, and copies of these and of their gradients.
+// Weights, gradients, two moments, and the average.
 int64_t bytes_of_state(const TrainOptions& options) {
-  const ops::ParameterTable table(shape_of(options.model));
-  const int64_t shared = 2 + (options.ema > 0 ? 1 : 0);
-  if (options.optimizer == "adam") return (shared + 2) * kFloat * table.count;
-  int64_t of_muon = 0;
-  for (const auto& matrix : table.matrices) of_muon += matrix.count();
-  return kFloat * (shared * table.count + of_muon + 6 * (table.count - of_muon));
+  return (4 + (options.ema == 0.0 ? 0 : 1)) * kFloat * ops::ParameterTable(shape_of(options.model)).count;
 }
 
 std::vector<std::pair<std::string, int64_t*>> sizes_of(ImageGPTOptions& model) {

@@ -45,32 +45,29 @@ struct Muon::Workers {
   }
 };
 
-Muon::Muon(const Tensor& weights, const Tensor& gradients, const std::vector<ops::Matrix>& matrices,
-           double weight_decay, ops::Kernels kernels)
-    : weight_decay_(weight_decay), weights_(weights), gradients_(gradients) {
-  int64_t count = 0;
-  for (const auto& matrix : matrices) count += matrix.count();
-  momentum_ = torch::zeros({count}, weights.options());
+Muon::Muon(const OptimizerBuffers& buffers, const std::vector<ops::Matrix>& matrices, double weight_decay,
+           ops::Kernels kernels)
+    : weight_decay_(weight_decay), buffers_(buffers) {
+  const Tensor& weights = buffers.weights;
   const bool fused = kernels == ops::Kernels::fused && weights.is_cpu() && weights.scalar_type() == torch::kFloat32;
-  int64_t place = 0, multiply_adds = 0;
+  int64_t multiply_adds = 0;
   size_t scratch = 0;
   for (const auto& matrix : matrices) {
     if (fused && std::min(matrix.rows, matrix.columns) <= kShort) {
-      short_.push_back({matrix, place});
+      short_.push_back(matrix);
       multiply_adds += ops::cpu::muon_multiply_adds(matrix.rows, matrix.columns);
       scratch = std::max(scratch, ops::cpu::muon_scratch(matrix.rows, matrix.columns));
     } else {
-      const auto view = [&](const Tensor& flat, int64_t offset) {
-        return flat.narrow(0, offset, matrix.count()).view({matrix.rows, matrix.columns});
+      const auto view = [&](const Tensor& flat) {
+        return flat.narrow(0, matrix.offset, matrix.count()).view({matrix.rows, matrix.columns});
       };
-      const auto w = view(weights, matrix.offset);
+      const auto w = view(weights);
       auto group = std::ranges::find_if(groups_, [&](const Group& g) { return g.weights[0].sizes() == w.sizes(); });
       if (group == groups_.end()) group = groups_.insert(group, Group());
       group->weights.push_back(w);
-      group->gradients.push_back(view(gradients, matrix.offset));
-      group->momentum.push_back(view(momentum_, place));
+      group->gradients.push_back(view(buffers.gradients));
+      group->momentum.push_back(view(buffers.exp_avg));
     }
-    place += matrix.count();
   }
   if (!short_.empty())
     workers_ = std::make_shared<Workers>(std::clamp<int64_t>(multiply_adds / kWorthAThread, 1, at::get_num_threads()),
@@ -85,14 +82,14 @@ void Muon::step(double learning_rate, double momentum) {
 
 void Muon::step_by_kernel(double learning_rate, double momentum) {
   const ops::cpu::MuonRates rates{learning_rate, momentum, weight_decay_};
-  const auto* g = gradients_.const_data_ptr<float>();
-  auto *m = momentum_.data_ptr<float>(), *w = weights_.data_ptr<float>();
+  const auto* g = buffers_.gradients.const_data_ptr<float>();
+  auto *m = buffers_.exp_avg.data_ptr<float>(), *w = buffers_.weights.data_ptr<float>();
   std::atomic<size_t> next = 0;
   workers_->threads.run([&](int worker) {
     float* scratch = workers_->scratch[static_cast<size_t>(worker)].data();
     for (size_t i; (i = next++) < short_.size();) {
-      const auto& [matrix, place] = short_[i];
-      workers_->kernel(matrix.rows, matrix.columns, rates, g + matrix.offset, m + place, w + matrix.offset, scratch);
+      const auto& [offset, rows, columns] = short_[i];
+      workers_->kernel(rows, columns, rates, g + offset, m + offset, w + offset, scratch);
     }
   });
 }

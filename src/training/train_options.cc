@@ -14,8 +14,8 @@ void check(const TrainOptions& options) {
       options.resume.empty() && options.pretrained.empty())
     throw UsageError("--neighbours: is for --arch " +
                      in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
-  if (options.warmup_steps > options.steps)
-    throw UsageError("--warmup_steps " + std::to_string(options.warmup_steps) + ": must be at most --steps " +
+  if (options.warmup_steps.value_or(0) > options.steps)
+    throw UsageError("--warmup_steps " + std::to_string(*options.warmup_steps) + ": must be at most --steps " +
                      std::to_string(options.steps));
   if (!images_read(options, options.steps))
     throw UsageError("--steps " + std::to_string(options.steps) + ": reads more images than can be counted");
@@ -24,11 +24,11 @@ void check(const TrainOptions& options) {
                      ": must be less than the images' side, " + std::to_string(options.model.num_pixels));
   if (options.muon_momentum != TrainOptions{}.muon_momentum && options.optimizer != "muon" && options.resume.empty())
     throw UsageError("--muon_momentum: is for --optimizer muon");
-  if (options.patience != TrainOptions{}.patience && !options.classify && options.resume.empty())
+  if (options.patience && !options.classify && options.resume.empty())
     throw UsageError("--patience: is for --classify; a generative training does not stop early");
-  if (options.hold > 0 && options.schedule == "constant" && options.resume.empty())
+  if (options.hold != TrainOptions{}.hold && options.schedule == "constant" && options.resume.empty())
     throw UsageError("--hold: is for --schedule cosine or linear; a constant rate never falls");
-  if (options.generative_weight > 0 && !options.classify)
+  if (options.generative_weight != TrainOptions{}.generative_weight && !options.classify && options.resume.empty())
     throw UsageError("--generative_weight: is for --classify; without it the loss is the generative one anyway");
 }
 

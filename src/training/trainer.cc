@@ -128,7 +128,8 @@ void Trainer::stop_if_asked() {
 
 void Trainer::expect_identical_ranks() {
   if (group_.alone()) return;
-  auto state = optimizer_->buffers();
+  const OptimizerBuffers& buffers = optimizer_->buffers();
+  std::vector<torch::Tensor> state{buffers.weights, buffers.exp_avg, buffers.exp_avg_sq};
   if (ema_) state.push_back(ema_->weights());
   expect_identical(state, step_, group_);
 }

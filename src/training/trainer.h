@@ -42,7 +42,7 @@ class Trainer {
   const ImageGPT& trained() const { return ema_ ? ema_->model() : model_; }
   bool validation_due() const;
   bool checkpoint_due() const { return options_.checkpoint_interval && step_ % *options_.checkpoint_interval == 0; }
-  bool stops_early() const { return options_.classify && progress_.bad_validations >= options_.patience; }
+  bool stops_early() const { return options_.patience && progress_.bad_validations >= *options_.patience; }
   int64_t epoch_of(int64_t step) const { return step * options_.accumulate * options_.batch_size / train_.size(); }
   bool is_better(double score) const;
 

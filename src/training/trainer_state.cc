@@ -6,6 +6,7 @@
 #include "igpt/backend/machine.h"
 #include "igpt/data/split.h"
 #include "igpt/training/restart.h"
+#include "igpt/training/schedule.h"
 #include "src/training/memory_plan.h"
 #include "src/training/notes.h"
 #include "src/training/ranks.h"
@@ -44,7 +45,7 @@ ImageGPT initial_model(const TrainOptions& options, const std::optional<Checkpoi
 }  // namespace
 
 Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
-    : options_(options),
+    : options_(complete(options)),
       hooks_(hooks_of_rank(hooks, options.launch)),
       device_(backend::prepare_device(options.device, threads_of_rank(options), hooks_, options.launch.local_rank)),
       group_(
@@ -72,7 +73,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   model_ = initial_model(options_, start);
   model_->to(device_);
   group_.copy_from_first(model_->weights());
-  if (options_.ema > 0) ema_.emplace(model_, options_.ema);
+  if (*options_.ema > 0) ema_.emplace(model_, *options_.ema);
   const ops::ParameterTable table(model_->shape());
   optimizer_.emplace(
       model_->weights(), table.parameters,

@@ -25,6 +25,10 @@ void expect_weights(const Tensor& actual, const MuonReference& expected, double 
   EXPECT_LT((actual - numbers).abs().max().item<double>(), tolerance) << actual.sizes();
 }
 
+OptimizerBuffers buffers_of(const Tensor& weights, const Tensor& gradients) {
+  return {weights, gradients, torch::zeros_like(weights), torch::zeros_like(weights)};
+}
+
 class MuonKernels : public ::testing::TestWithParam<ops::Kernels> {};
 
 TEST_P(MuonKernels, ThreeUpdatesOfMatricesOfAllShapesEqualTheReference) {
@@ -42,7 +46,7 @@ TEST_P(MuonKernels, ThreeUpdatesOfMatricesOfAllShapesEqualTheReference) {
   };
   std::vector<MuonReference> references;
   for (const auto& matrix : matrices) references.push_back(reference_of(matrix_of(weights, matrix)));
-  Muon muon(weights, gradients, matrices, /*weight_decay=*/0.5, GetParam());
+  Muon muon(buffers_of(weights, gradients), matrices, /*weight_decay=*/0.5, GetParam());
   for (int step = 0; step < 3; ++step) {
     gradients.normal_();
     muon.step(/*learning_rate=*/0.02, /*momentum=*/0.9);
@@ -58,7 +62,7 @@ TEST_P(MuonKernels, ThreeUpdatesOfMatricesOfAllShapesEqualTheReference) {
 
 TEST_P(MuonKernels, GradientsOfZerosChangeNothing) {
   const auto weights = torch::randn({16 * 64}), start = weights.clone(), gradients = torch::zeros({16 * 64});
-  Muon(weights, gradients, {{0, 16, 64}}, /*weight_decay=*/0.5, GetParam()).step(0.02, 0.9);
+  Muon(buffers_of(weights, gradients), {{0, 16, 64}}, /*weight_decay=*/0.5, GetParam()).step(0.02, 0.9);
   EXPECT_TRUE(torch::equal(weights, start));
 }
 
@@ -71,7 +75,7 @@ TEST_P(MuonKernels, UpdatesEqualPyTorchsButForItsRounding) {
   for (size_t i = 0; i < weights.size(); ++i) {
     const auto& [name, start] = weights[i];
     const auto ours = start.to(torch::kFloat32).flatten(), gradient = torch::zeros_like(ours);
-    Muon muon(ours, gradient, {{0, start.size(0), start.size(1)}}, /*weight_decay=*/0, GetParam());
+    Muon muon(buffers_of(ours, gradient), {{0, start.size(0), start.size(1)}}, /*weight_decay=*/0, GetParam());
     for (const auto& of_step : gradients[i].second.unbind()) {
       gradient.copy_(of_step.flatten());
       muon.step(/*learning_rate=*/0.02, /*momentum=*/0.95);

@@ -17,6 +17,8 @@ namespace {
 TEST(Schedule, CosineIsPyTorchsSteppedEveryUpdate) {
   TrainOptions o;
   o.steps = 100;
+  o.schedule = "cosine";
+  o.hold = 0;
   EXPECT_DOUBLE_EQ(learning_rate(o, 0), 0.01);
   EXPECT_DOUBLE_EQ(learning_rate(o, 50), 0.005);
   EXPECT_NEAR(learning_rate(o, 99), 0.01 * 0.5 * (1 + std::cos(M_PI * 0.99)), 1e-15);
@@ -39,6 +41,25 @@ TEST(Schedule, WarmupHoldAndLinearFall) {
   o.schedule = "linear";
   o.hold = 1;
   EXPECT_DOUBLE_EQ(learning_rate(o, 99), 0.01);
+}
+
+TEST(Schedule, WarmupAndAverageFollowFromTheImagesOfAnUpdate) {
+  TrainOptions o;
+  EXPECT_EQ(complete(o).warmup_steps, 100);
+  EXPECT_DOUBLE_EQ(*complete(o).ema, 0.99);
+  o.batch_size = 8;
+  o.accumulate = 2;
+  EXPECT_EQ(complete(o).warmup_steps, 400);
+  EXPECT_DOUBLE_EQ(*complete(o).ema, 0.9975);
+  o.steps = 200;
+  EXPECT_EQ(complete(o).warmup_steps, 10);
+  o.batch_size = 10000;
+  EXPECT_EQ(complete(o).warmup_steps, 0);
+  EXPECT_EQ(complete(o).ema, 0);
+  o.warmup_steps = 7;
+  o.ema = 0.5;
+  EXPECT_EQ(complete(o).warmup_steps, 7);
+  EXPECT_EQ(complete(o).ema, 0.5);
 }
 
 TEST(Schedule, MuonsMomentumRisesDuringThreeWarmups) {
@@ -88,14 +109,15 @@ TEST(FlatOptimizer, ClipsToTheCommonNorm) {
   EXPECT_NEAR(optimizer.gradients()[1].item<double>(), 1 + 3 / std::sqrt(34), 1e-5);
 }
 
-// One body for Adam and AdamW of LibTorch.
+// One body for Adam and AdamW of LibTorch, and for each way in which ours is computed.
 template <class Reference, class ReferenceOptions>
-void expect_equal_updates(const Adam::Options& options, ReferenceOptions reference_options) {
+void expect_equal_updates(const Adam::Options& options, ReferenceOptions reference_options, int64_t rows,
+                          torch::Dtype dtype) {
   torch::manual_seed(2);
-  const auto start = torch::randn({3, 4});
+  const auto start = torch::randn({rows, 4}, dtype);
   const auto ours = start.flatten().clone();
   auto theirs = start.clone().requires_grad_();
-  FlatOptimizer optimizer(ours, {{"weight", {3, 4}, 0}}, options);
+  FlatOptimizer optimizer(ours, {{"weight", {rows, 4}, 0}}, options);
   Reference reference({theirs}, reference_options);
   for (int step = 0; step < 20; ++step) {
     optimizer.zero_grad();
@@ -105,17 +127,27 @@ void expect_equal_updates(const Adam::Options& options, ReferenceOptions referen
     optimizer.step(0.02);
     reference.step();
   }
-  EXPECT_LT((ours.view({3, 4}) - theirs).abs().max().item<double>(), 2e-6);
+  EXPECT_LT((ours.view({rows, 4}) - theirs).abs().max().item<double>(), 2e-6);
 }
 
-TEST(FlatOptimizer, EqualsPyTorchsAdam) {
-  expect_equal_updates<torch::optim::Adam>({}, torch::optim::AdamOptions(0.02));
+using RowsAndType = std::pair<int64_t, torch::Dtype>;
+class AdamOfSize : public ::testing::TestWithParam<RowsAndType> {};
+
+TEST_P(AdamOfSize, EqualsPyTorchs) {
+  const auto [rows, dtype] = GetParam();
+  expect_equal_updates<torch::optim::Adam>({}, torch::optim::AdamOptions(0.02), rows, dtype);
 }
 
-TEST(FlatOptimizer, EqualsPyTorchsAdamWWithDecayAndOtherBetas) {
+TEST_P(AdamOfSize, EqualsPyTorchsAdamWWithDecayAndOtherBetas) {
+  const auto [rows, dtype] = GetParam();
   expect_equal_updates<torch::optim::AdamW>({.beta1 = 0.8, .beta2 = 0.95, .weight_decay = 0.3},
-                                            torch::optim::AdamWOptions(0.02).betas({0.8, 0.95}).weight_decay(0.3));
+                                            torch::optim::AdamWOptions(0.02).betas({0.8, 0.95}).weight_decay(0.3), rows,
+                                            dtype);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sizes, AdamOfSize,
+                         ::testing::Values(RowsAndType{3, torch::kFloat32}, RowsAndType{3, torch::kFloat64},
+                                           RowsAndType{1 << 17, torch::kFloat32}));
 
 TEST(Ema, KeepsLittleOfTheStartAndDecayLater) {
   ImageGPT model(ImageGPTOptions{

@@ -17,6 +17,7 @@ class Ema {
   /// Takes in the weights (P) after update number `update` (1, 2, ...).
   void add(const torch::Tensor& weights, int64_t update);
 
+  double decay() const { return decay_; }
   const ImageGPT& model() const { return model_; }
   const torch::Tensor& weights() const { return weights_; }  ///< (P): the averages, those of model()
 

@@ -20,8 +20,8 @@ class FlatOptimizer {
  public:
   /// `weights` (P) are updated in place: floating, contiguous, with a place for each of `parameters`. Muon takes the
   /// `matrices`; none: Adam takes all. Both have the options' weight decay.
-  FlatOptimizer(torch::Tensor weights, const std::vector<ops::Parameter>& parameters, const Adam::Options& options,
-                const std::vector<ops::Matrix>& matrices = {});
+  FlatOptimizer(const torch::Tensor& weights, const std::vector<ops::Parameter>& parameters,
+                const Adam::Options& options, const std::vector<ops::Matrix>& matrices = {});
 
   void zero_grad();
 
@@ -32,17 +32,17 @@ class FlatOptimizer {
   /// `momentum` is Muon's.
   void step(double learning_rate, double momentum = 0);
 
-  /// An update with this rate has been computed elsewhere, on the buffers below, Adam's among them.
-  void remember_learning_rate(double learning_rate);
+  /// An update with these has been computed elsewhere, on the buffers below.
+  void remember_rates(double learning_rate, double momentum);
 
-  const torch::Tensor& weights() const { return weights_; }      ///< (P): all parameters
-  const torch::Tensor& gradients() const { return gradients_; }  ///< (P): all of them
-  const Adam& adam() const { return adam_; }
-  std::vector<torch::Tensor> buffers() const;  ///< weights and moments: what equal ranks have equal
+  const OptimizerBuffers& buffers() const { return buffers_; }
+  const torch::Tensor& weights() const { return buffers_.weights; }      ///< (P): all parameters
+  const torch::Tensor& gradients() const { return buffers_.gradients; }  ///< (P): all of them
+  const torch::Tensor& updates() const { return adam_.updates(); }       ///< float scalar: how many there were
 
   /// (P + kMessage): the gradients, and behind them a message between the ranks that the same reduction carries.
   const torch::Tensor& reduced() const { return reduced_; }
-  torch::Tensor message() const { return reduced_.narrow(0, gradients_.numel(), kMessage); }  ///< (kMessage)
+  torch::Tensor message() const { return reduced_.narrow(0, weights().numel(), kMessage); }  ///< (kMessage)
   static constexpr int64_t kMessage = 8;
 
   OptimizerState state() const;                  ///< copies on the CPU
@@ -51,10 +51,13 @@ class FlatOptimizer {
   void load_weights(const std::vector<torch::Tensor>& weights);
 
  private:
-  std::vector<ops::Parameter> parameters_, of_muon_, of_adam_;  // all; those that each updates
-  torch::Tensor weights_;                                       // (P)
-  torch::Tensor reduced_;                                       // (P + kMessage)
-  torch::Tensor gradients_;                                     // (P), of reduced_
+  const std::vector<ops::Parameter>& of_muon() const { return muon_and_adam_.first; }
+  const std::vector<ops::Parameter>& of_adam() const { return muon_and_adam_.second; }
+
+  std::vector<ops::Parameter> parameters_;
+  std::pair<std::vector<ops::Parameter>, std::vector<ops::Parameter>> muon_and_adam_;  // what each of them updates
+  torch::Tensor reduced_;                                                              // (P + kMessage)
+  OptimizerBuffers buffers_;                                                           // the gradients in reduced_
   Adam adam_;
   std::optional<Muon> muon_;
   double learning_rate_ = 0, initial_learning_rate_ = 0, momentum_ = 0;

@@ -4,6 +4,9 @@
 
 namespace igpt::training {
 
+/// The options with what they leave open: --warmup_steps and --ema, which follow from the images of an update.
+TrainOptions complete(TrainOptions options);
+
 /// The learning rate of update `step` (0, 1, ..., steps - 1): rises linearly over warmup_steps, stays until hold *
 /// steps, then falls to zero at `steps` as the schedule says (cosine: Loshchilov and Hutter 2017, equation 5, without
 /// restarts).

@@ -37,16 +37,18 @@ struct TrainOptions {
   bool classify = false;
   ImageGPTOptions model;
   int64_t steps = 25000, batch_size = 64, accumulate = 1;
-  std::string optimizer = "adam";
+  std::string optimizer = "muon";
   double learning_rate = 0.01;
-  std::string schedule = "cosine";
-  double hold = 0;
-  int64_t warmup_steps = 0;
-  std::optional<double> grad_clip;
-  double muon_momentum = 0.95, beta1 = 0.9, beta2 = 0.999, weight_decay = 0, ema = 0.99, embedding_std = 0.1;
+  std::string schedule = "linear";
+  double hold = 0.5;
+  std::optional<int64_t> warmup_steps;
+  double grad_clip = 1;  ///< 0: none
+  double muon_momentum = 0.95, beta1 = 0.9, beta2 = 0.999, weight_decay = 0;
+  std::optional<double> ema;
+  double embedding_std = 0.1;
   Augmentation augment;
-  double generative_weight = 0;
-  int64_t patience = 3;
+  double generative_weight = 0.2;  ///< of a classifier's training
+  std::optional<int64_t> patience;
   std::optional<int64_t> val_interval, checkpoint_interval;
   int64_t sample_grid = 5;
   std::string precision = "fp32", activation_checkpointing = "auto";
@@ -85,19 +87,19 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("optimizer", o.optimizer, "what updates the matrices of the blocks; everything else is updated by Adam",
         kTraining, one_of({"adam", "muon"}));
   visit("learning_rate", o.learning_rate, "peak rate of the optimizer", kTraining, greater_than(0));
-  visit("schedule", o.schedule, "how the rate falls; a classifier's stays constant unless this is given", kTraining,
-        one_of({"cosine", "linear", "constant"}));
+  visit("schedule", o.schedule, "how the rate falls", kTraining, one_of({"cosine", "linear", "constant"}));
   visit("hold", o.hold, "share of the steps before the rate falls", kTraining, within(0, 1));
-  visit("warmup_steps", o.warmup_steps, "steps in which the rate rises from zero", kTraining, at_least(0));
-  visit("grad_clip", o.grad_clip, "largest norm of all gradients together", with_default("off"), greater_than(0));
+  visit("warmup_steps", o.warmup_steps, "steps in which the rate rises from zero",
+        with_default("those of 6,400 images, at most a twentieth of --steps"), at_least(0));
+  visit("grad_clip", o.grad_clip, "largest norm of all gradients together; 0: any", kTraining, not_negative());
   visit("muon_momentum", o.muon_momentum, "momentum of Muon, to which it rises from 0.85 in 3 x --warmup_steps steps",
         kTraining, strictly_between(0, 1));
   visit("beta1", o.beta1, "decay of Adam's first moment", kTraining, half_open(0, 1));
   visit("beta2", o.beta2, "decay of Adam's second moment", kTraining, half_open(0, 1));
   visit("weight_decay", o.weight_decay,
         "weight decay of AdamW; Muon's acts only where an update, too, shrinks the weight", kTraining, not_negative());
-  visit("ema", o.ema, "decay of the weights' moving average, which is validated and saved; 0: none", kTraining,
-        half_open(0, 1));
+  visit("ema", o.ema, "decay of the weights' moving average, which is validated and saved; 0: none",
+        with_default("averages over 6,400 images: 0.99 with batches of 64"), half_open(0, 1));
   visit("embedding_std", o.embedding_std, "standard deviation of the embeddings' initial values", kTraining,
         greater_than(0));
   visit("augment_shift", o.augment.shift, "shift training images at random by up to this many pixels", kTraining,
@@ -105,8 +107,8 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("augment_flip", o.augment.flip, "mirror half of the training images, left to right", kTraining);
   visit("generative_weight", o.generative_weight, "weight of the generative loss in a classifier's", kTraining,
         not_negative());
-  visit("patience", o.patience, "validations without a better val_acc before a classifier stops", kFreeOnResume,
-        at_least(1));
+  visit("patience", o.patience, "validations without a better val_acc before a classifier stops",
+        Attributes{.group = "Training", .free_on_resume = true, .shown_default = "no limit"}, at_least(1));
   visit("val_interval", o.val_interval, "steps between validations", with_default("an epoch"), at_least(1));
   visit("checkpoint_interval", o.checkpoint_interval, "steps between writes of last.ckpt",
         with_default("each validation"), at_least(1));
