@@ -86,12 +86,12 @@ INSTANTIATE_TEST_SUITE_P(
               }),
               "update"},
         Fault{"MomentumOfMuon", spoiled([](const Update& u) {
-                const auto& first = ops::ParameterTable(u.shape).matrices.front();
+                const auto first = ops::ParameterTable(u.shape).matrices.front();
                 if (u.plan.momenta) simt::address(u.adam.exp_avg)[first.offset] += 0.001f;
               }),
               "update by Muon"},
         Fault{"WeightOfMuon", spoiled([](const Update& u) {
-                const auto& last = ops::ParameterTable(u.shape).matrices.back();
+                const auto last = ops::ParameterTable(u.shape).matrices.back();
                 if (u.plan.momenta) simt::address(u.adam.weights)[last.offset] += 0.001f;
               }),
               "update by Muon"},

@@ -126,14 +126,14 @@ INSTANTIATE_TEST_SUITE_P(
                       Variant{"Accumulated", [](TrainOptions& o) { o.accumulate = 3, o.batch_size = 2; }},
                       Variant{"ClippedWithDecay",
                               [](TrainOptions& o) {
-                                o.grad_clip = 0.1, o.weight_decay = 0.1, o.beta1 = 0.8, o.beta2 = 0.95;
-                                o.warmup_steps = 2;
-                              }},
-                      Variant{"Muon", [](TrainOptions& o) { o.optimizer = "muon"; }},
-                      Variant{"MuonClippedWithDecay",
-                              [](TrainOptions& o) {
-                                o.optimizer = "muon", o.grad_clip = 0.1, o.weight_decay = 0.1, o.muon_momentum = 0.9;
+                                o.grad_clip = 0.1, o.weight_decay = 0.1, o.muon_momentum = 0.9;
                                 o.warmup_steps = 1;
+                              }},
+                      Variant{"Adam", [](TrainOptions& o) { o.optimizer = "adam"; }},
+                      Variant{"AdamClippedWithDecay",
+                              [](TrainOptions& o) {
+                                o.optimizer = "adam", o.grad_clip = 0.1, o.weight_decay = 0.1, o.beta1 = 0.8;
+                                o.beta2 = 0.95, o.warmup_steps = 2;
                               }},
                       Variant{"Augmented", [](TrainOptions& o) { o.augment = {.shift = 1, .flip = true}; }},
                       Variant{"Shifted", [](TrainOptions& o) { o.augment.shift = 2, o.accumulate = 2; }},
