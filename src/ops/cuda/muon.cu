@@ -15,15 +15,6 @@ constexpr auto kMuonA = static_cast<float>(muon::kA), kMuonB = static_cast<float
                kMuonC = static_cast<float>(muon::kC);
 constexpr int kMuonDepth = 8;  // terms of a patch's sums at a time; divides the sides of all matrices
 
-/// A thread's place among the patches of a product with s rows. A patch has the rows `row`, `row` + groups, ...
-template <int kPatch>
-struct MuonPatch {
-  int groups, lane, other;
-
-  SIMT_DEVICE explicit MuonPatch(int s)
-      : groups(s / kPatch), lane(simt::thread() % groups), other(simt::thread() / groups) {}
-};
-
 /// The block's matrix in the flat buffer, and where its entries are in X.
 struct MuonMatrix {
   int64_t first;
@@ -91,95 +82,103 @@ SIMT_DEVICE void begin_muon(const AdamUpdate& in, const MuonFactors& factors, co
   simt::sync_threads();
 }
 
-/// The patch of m m^T of which rows and columns are those of m from `row` and `column` on.
+/// The iterations. Of a product with s rows a thread has a patch of kPatch rows, `groups` apart.
 template <int kPatch>
-SIMT_DEVICE void multiply_rows(const Tile& m, int length, int row, int column, int groups,
-                               float (&sums)[kPatch][kPatch]) {
-#pragma unroll
-  for (int i = 0; i < kPatch; ++i)
-#pragma unroll
-    for (int j = 0; j < kPatch; ++j) sums[i][j] = 0.0f;
-#pragma unroll 1
-  for (int first = 0; first < length; first += kMuonDepth) {
-#pragma unroll
-    for (int k = first; k < first + kMuonDepth; k += 4) {
-      Four left[kPatch], right[kPatch];
-#pragma unroll
-      for (int i = 0; i < kPatch; ++i) {
-        left[i] = load_four(m[row + i * groups] + k);
-        right[i] = load_four(m[column + i * groups] + k);
-      }
-#pragma unroll
-      for (int c = 0; c < 4; ++c)
-#pragma unroll
-        for (int i = 0; i < kPatch; ++i)
-#pragma unroll
-          for (int j = 0; j < kPatch; ++j) sums[i][j] = fmaf(left[i].x[c], right[j].x[c], sums[i][j]);
-    }
-  }
-}
+struct NewtonSchulz {
+  const Tile &x, &a;  // X (s, l), A (s, s)
+  int shorter, longer;
+  int groups = shorter / kPatch, lane = simt::thread() % groups, other = simt::thread() / groups;
 
-/// `a` becomes b A + c A A of A = X X^T. Needs s^2 / kPatch^2 threads.
-template <int kPatch>
-SIMT_DEVICE void make_polynomial(const Tile& a, const Tile& x, int shorter, int longer, const MuonPatch<kPatch>& at) {
-  const bool has_patch = at.other < at.groups;
-  float square[kPatch][kPatch], fourth[kPatch][kPatch];
-  const auto store = [&](auto entry) {
-    if (!has_patch) return;
+  /// The patch of m m^T that has the rows from `other` on and the columns from `lane` on.
+  SIMT_DEVICE void multiply_rows(const Tile& m, int length, float (&sums)[kPatch][kPatch]) const {
 #pragma unroll
     for (int i = 0; i < kPatch; ++i)
 #pragma unroll
-      for (int j = 0; j < kPatch; ++j) a[at.other + i * at.groups][at.lane + j * at.groups] = entry(i, j);
-  };
-  if (has_patch) multiply_rows(x, longer, at.other, at.lane, at.groups, square);
-  store([&](int i, int j) { return square[i][j]; });
-  simt::sync_threads();
-  if (has_patch) multiply_rows(a, shorter, at.other, at.lane, at.groups, fourth);
-  simt::sync_threads();
-  store([&](int i, int j) { return fmaf(kMuonC, fourth[i][j], kMuonB * square[i][j]); });
-  simt::sync_threads();
-}
-
-/// X becomes a X + B X, as many columns at a time as there are threads for patches of four.
-template <int kPatch>
-SIMT_DEVICE void apply_polynomial(const Tile& b, const Tile& x, int shorter, int longer, const MuonPatch<kPatch>& at) {
-  const int fours = kSumThreads / at.groups;
-  for (int first = 0; first < longer; first += 4 * fours) {
-    const int column = first + 4 * at.other;
-    const bool has_patch = at.other < fours && column < longer;
-    Four sums[kPatch];
-    if (has_patch) {
-#pragma unroll
-      for (int i = 0; i < kPatch; ++i) {
-        sums[i] = load_four(x[at.lane + i * at.groups] + column);
-#pragma unroll
-        for (int c = 0; c < 4; ++c) sums[i].x[c] *= kMuonA;
-      }
+      for (int j = 0; j < kPatch; ++j) sums[i][j] = 0.0f;
 #pragma unroll 1
-      for (int begin = 0; begin < shorter; begin += kMuonDepth) {
+    for (int first = 0; first < length; first += kMuonDepth) {
 #pragma unroll
-        for (int k = begin; k < begin + kMuonDepth; k += 4) {
-          Four left[kPatch], right[4];
+      for (int k = first; k < first + kMuonDepth; k += 4) {
+        Four left[kPatch], right[kPatch];
 #pragma unroll
-          for (int i = 0; i < kPatch; ++i) left[i] = load_four(b[at.lane + i * at.groups] + k);
-#pragma unroll
-          for (int r = 0; r < 4; ++r) right[r] = load_four(x[k + r] + column);
-#pragma unroll
-          for (int r = 0; r < 4; ++r)
-#pragma unroll
-            for (int i = 0; i < kPatch; ++i)
-#pragma unroll
-              for (int c = 0; c < 4; ++c) sums[i].x[c] = fmaf(left[i].x[r], right[r].x[c], sums[i].x[c]);
+        for (int i = 0; i < kPatch; ++i) {
+          left[i] = load_four(m[other + i * groups] + k);
+          right[i] = load_four(m[lane + i * groups] + k);
         }
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+#pragma unroll
+          for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+            for (int j = 0; j < kPatch; ++j) sums[i][j] = fmaf(left[i].x[c], right[j].x[c], sums[i][j]);
       }
     }
-    simt::sync_threads();
-    if (!has_patch) continue;
-#pragma unroll
-    for (int i = 0; i < kPatch; ++i) store_four(x[at.lane + i * at.groups] + column, sums[i]);
   }
-  simt::sync_threads();
-}
+
+  /// `a` becomes b A + c A A of A = X X^T.
+  SIMT_DEVICE void make_polynomial() const {
+    const bool has_patch = other < groups;
+    float square[kPatch][kPatch], fourth[kPatch][kPatch];
+    const auto store = [&](auto entry) {
+      if (!has_patch) return;
+#pragma unroll
+      for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+        for (int j = 0; j < kPatch; ++j) a[other + i * groups][lane + j * groups] = entry(i, j);
+    };
+    if (has_patch) multiply_rows(x, longer, square);
+    store([&](int i, int j) { return square[i][j]; });
+    simt::sync_threads();
+    if (has_patch) multiply_rows(a, shorter, fourth);
+    simt::sync_threads();
+    store([&](int i, int j) { return fmaf(kMuonC, fourth[i][j], kMuonB * square[i][j]); });
+    simt::sync_threads();
+  }
+
+  /// X becomes a X + B X, B being what `a` has become, as many columns at a time as there are threads for fours of
+  /// them.
+  SIMT_DEVICE void apply_polynomial() const {
+    const int fours = kSumThreads / groups;
+    for (int first = 0; first < longer; first += 4 * fours) {
+      const int column = first + 4 * other;
+      const bool has_patch = other < fours && column < longer;
+      Four sums[kPatch];
+      if (has_patch) multiply_columns(column, sums);
+      simt::sync_threads();
+      if (!has_patch) continue;
+#pragma unroll
+      for (int i = 0; i < kPatch; ++i) store_four(x[lane + i * groups] + column, sums[i]);
+    }
+    simt::sync_threads();
+  }
+
+  /// Four columns of that, in the rows from `lane` on.
+  SIMT_DEVICE void multiply_columns(int column, Four (&sums)[kPatch]) const {
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i) {
+      sums[i] = load_four(x[lane + i * groups] + column);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) sums[i].x[c] *= kMuonA;
+    }
+#pragma unroll 1
+    for (int first = 0; first < shorter; first += kMuonDepth) {
+#pragma unroll
+      for (int k = first; k < first + kMuonDepth; k += 4) {
+        Four left[kPatch], right[4];
+#pragma unroll
+        for (int i = 0; i < kPatch; ++i) left[i] = load_four(a[lane + i * groups] + k);
+#pragma unroll
+        for (int r = 0; r < 4; ++r) right[r] = load_four(x[k + r] + column);
+#pragma unroll
+        for (int r = 0; r < 4; ++r)
+#pragma unroll
+          for (int i = 0; i < kPatch; ++i)
+#pragma unroll
+            for (int c = 0; c < 4; ++c) sums[i].x[c] = fmaf(left[i].x[r], right[r].x[c], sums[i].x[c]);
+      }
+    }
+  }
+};
 
 /// The weight decay acts only where the update, too, shrinks the weight.
 SIMT_DEVICE void end_muon(const AdamUpdate& in, const MuonFactors& factors, const MuonMatrix& matrix, const Tile& x) {
@@ -197,7 +196,7 @@ SIMT_DEVICE void end_muon(const AdamUpdate& in, const MuonFactors& factors, cons
   });
 }
 
-/// A block for each matrix; patches are of kPatch rows: s^2 is at most kPatch^2 times the number of threads.
+/// A block for each matrix. s^2 is at most kPatch^2 times the number of threads.
 template <int kPatch>
 SIMT_KERNEL(kSumThreads)
 muon_kernel(SIMT_ARGUMENT MuonUpdate in) {
@@ -207,11 +206,11 @@ muon_kernel(SIMT_ARGUMENT MuonUpdate in) {
   const Tile x(arena, matrix.shorter, matrix.longer, "X"), a(arena, matrix.shorter, matrix.shorter, "A");
   const MuonFactors factors(in, matrix.longer);
   begin_muon(in.adam, factors, matrix, x, terms);
-  const MuonPatch<kPatch> at(matrix.shorter);
+  const NewtonSchulz<kPatch> iteration{x, a, matrix.shorter, matrix.longer};
 #pragma unroll 1
   for (int n = 0; n < muon::kIterations; ++n) {
-    make_polynomial(a, x, matrix.shorter, matrix.longer, at);
-    apply_polynomial(a, x, matrix.shorter, matrix.longer, at);
+    iteration.make_polynomial();
+    iteration.apply_polynomial();
   }
   end_muon(in.adam, factors, matrix, x);
 }
