@@ -9,6 +9,7 @@ with 1 when a mutant was missed, or when a mutation no longer fits the source. N
 """
 import argparse
 import concurrent.futures
+import glob
 import os
 import re
 import shutil
@@ -300,6 +301,8 @@ def build_common(folder):
     """What no mutant changes: the tests, the emulator and sound kernels. `folder` becomes the sources as they are now."""
     for part in (CUDA, "tests/simt", "include"):
         shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
+    for header in glob.glob(os.path.join(ROOT, "tests/*.h")):
+        shutil.copy(header, os.path.join(folder, "tests"))
     for source in EMULATOR + sorted(set(sum(TESTS.values(), []))):
         compile_object(os.path.join("tests/simt", source), os.path.join(folder, source + ".o"), folder)
     for source in BESIDE:
