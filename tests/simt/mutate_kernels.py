@@ -344,7 +344,8 @@ def outcome(mutant, common):
     _, name, text = mutant
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(os.path.join(common, CUDA), os.path.join(folder, CUDA))
-        os.symlink(os.path.join(common, "tests"), os.path.join(folder, "tests"))
+        for part in ("tests", "include"):
+            os.symlink(os.path.join(common, part), os.path.join(folder, part))
         with open(os.path.join(folder, CUDA, name), "w") as file:
             file.write(text)
         broken = [kernel for kernel in TESTS if includes(kernel, name)]
