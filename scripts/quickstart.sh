@@ -8,7 +8,7 @@ scripts/build.sh release
 bin=build/release/bin
 
 "$bin/prepare_data" --fashion
-result=$("$bin/run" train --name quickstart --steps 1000 --json "$@")
+result=$("$bin/run" train --config scripts/configs/quickstart.yaml --json "$@")
 checkpoint=$(printf '%s' "$result" | python3 -c 'import json, sys; print(json.load(sys.stdin)["best_checkpoint"])')
 "$bin/sample" "$checkpoint"
 "$bin/gif" "$checkpoint"

@@ -380,7 +380,7 @@ TEST_F(Run, ResumeTakesItsNewStepsFromAConfigurationFile) {
 }
 
 TEST_F(Run, ResumedWithMoreStepsTellsThatTheRateRises) {
-  ASSERT_EQ(train({"--name", "run", "--steps", "4", "--schedule", "linear"}).exit_code, 0);
+  ASSERT_EQ(train({"--name", "run", "--steps", "4", "--hold", "0"}).exit_code, 0);
   const auto longer = run({"train", "--resume", checkpoint("run"), "--steps", "8", "--threads", "1"});
   EXPECT_THAT(longer.err, HasSubstr("--steps 8, before 4: the learning rate goes on at 0.005, not at 0,"));
   const auto done = run({"train", "--resume", checkpoint("run"), "--threads", "1"});

@@ -140,7 +140,7 @@ TEST_F(Parallel, ClassifiersStopAfterTheSameValidation) {
 }
 
 TEST_F(Parallel, ResumedWithMoreRanksAndWithLess) {
-  const Arguments constant{"--schedule", "constant"};
+  const Arguments constant{"--schedule", "constant", "--warmup_steps", "0"};  // whatever the number of steps
   expect_success(1, training("one", constant));
   auto begin = training("parts", constant);
   *std::find(begin.begin(), begin.end(), "30") = "10";
@@ -329,7 +329,7 @@ TEST_F(Parallel, SignalsToAWholeTorchrunJobSave) {
 
 TEST_F(Parallel, OtherOptionsOrImagesOnARankAreRefusedByAll) {
   const Arguments command = training("other", {"-q"});
-  for (const auto& ending : Ranks(2, command, folder_.path(), {}, {{1, {{"--grad_clip", "1"}, folder_.path()}}}).wait())
+  for (const auto& ending : Ranks(2, command, folder_.path(), {}, {{1, {{"--grad_clip", "2"}, folder_.path()}}}).wait())
     expect_one_line(ending, 2, "rank 1: started with other options than rank 0");
   testing::write_tiny_dataset(folder_ / "elsewhere/data", 70);
   for (const auto& ending : Ranks(3, command, folder_.path(), {}, {{2, {{}, folder_ / "elsewhere"}}}).wait())
