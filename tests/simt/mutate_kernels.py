@@ -195,7 +195,7 @@ MUTATIONS = [
     ("muon.cu", "+ static_cast<float>(muon::kEpsilon)", ""),
     ("muon.cu", "kMuonB * square[i][j]", "square[i][j]"),
     ("muon.cu", "fmaf(kMuonC, fourth[i][j]", "fmaf(kMuonB, fourth[i][j]"),
-    ("muon.cu", "sums[i].x[c] *= kMuonA;", ""),
+    ("muon.cu", "sums[i].x[c] *= kMuonA;", "sums[i].x[c] *= 1.0f;"),
     ("muon.cu", "other < fours && column < longer", "column < longer"),
     ("muon.cu", "other < fours && column < longer", "other < fours"),
     ("muon.cu", "n < muon::kIterations", "n < muon::kIterations - 1"),
