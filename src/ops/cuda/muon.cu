@@ -196,9 +196,9 @@ SIMT_DEVICE void end_muon(const AdamUpdate& in, const MuonFactors& factors, cons
   });
 }
 
-/// A block for each matrix. s^2 is at most kPatch^2 times the number of threads.
+/// A block for each matrix, with the registers of a whole SM. s^2 is at most kPatch^2 times the number of threads.
 template <int kPatch>
-SIMT_KERNEL(kSumThreads)
+SIMT_KERNEL(kSumThreads, 1)
 muon_kernel(SIMT_ARGUMENT MuonUpdate in) {
   const MuonMatrix matrix(in.adam.of_muon);
   simt::SharedArena arena;
