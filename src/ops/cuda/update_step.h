@@ -23,7 +23,7 @@ struct Update {
   float* gradients = nullptr;  ///< (P)
   double* loss = nullptr;      ///< (1): this process's part of the sum over the batches of their mean losses
   double* loss_sum = nullptr;  ///< (1): grows by it; null: none
-  AdamUpdate adam;  ///< without its rate, norm, scratch and of_muon; without exp_avg: gradients only
+  AdamUpdate adam;             ///< without its rate, norm, scratch and of_muon; without exp_avg: gradients only
 };
 
 /// Runs updates. Its own arrays are allocated once, and launch() depends on nothing but the contents of arrays, so that
