@@ -29,7 +29,7 @@ std::unique_ptr<DeviceUpdate> DeviceUpdate::make(const TrainOptions& options, co
 DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state, backend::Backend& backend)
     : HostUpdate(options, state, backend),
       has_muon_(options.optimizer == "muon"),
-      is_whole_(options.launch.size == 1 && (!has_muon_ || backend.has_muon())) {
+      is_whole_(options.launch.size == 1 && (has_muon_ ? backend.has_muon() : options.optimizer == "adam")) {
   const auto on_device = torch::TensorOptions(state.loss.device());
   state_.images = {state.images.tokens.contiguous(), state.images.labels.contiguous()};
   planned_images_ = torch::zeros({kPlanned, options_.accumulate, place_of_batch(options_, 0, 0).size},
