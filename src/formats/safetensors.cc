@@ -32,7 +32,7 @@ struct Format {
 };
 
 // In the order in which tensors lie in a file of the reference.
-constexpr Format formats[] = {
+constexpr Format known_formats[] = {
     {"U64", 64, DType::uint64},
     {"I64", 64, DType::int64},
     {"F64", 64, DType::float64},
@@ -58,13 +58,13 @@ constexpr Format formats[] = {
 };
 
 const Format* find_format(std::string_view name) {
-  const auto* found = std::ranges::find(formats, name, &Format::name);
-  return found == std::end(formats) ? nullptr : found;
+  const auto* found = std::ranges::find(known_formats, name, &Format::name);
+  return found == std::end(known_formats) ? nullptr : found;
 }
 
 const Format* format_of(DType dtype) {
-  const auto* found = std::ranges::find(formats, std::optional(dtype), &Format::dtype);
-  return found == std::end(formats) ? nullptr : found;
+  const auto* found = std::ranges::find(known_formats, std::optional(dtype), &Format::dtype);
+  return found == std::end(known_formats) ? nullptr : found;
 }
 
 // "F32 [2, 3]"

@@ -398,6 +398,18 @@ TEST(SafetensorsFile, IsReadAsItWasWritten) {
   EXPECT_EQ((reader.find("wide")->offset) % 8, 0u);
 }
 
+TEST(SafetensorsFile, HasAHeaderOfTheFewestBytesThatAreAMultipleOfEight) {
+  const TemporaryFolder folder;
+  const auto path = folder / "x.safetensors";
+  for (size_t i = 1; i <= 8; ++i) {
+    write_safetensors(path, {{std::string(i, 'n'), stored(DType::uint8, {0}, "")}});
+    const std::string bytes = read_bytes(path);
+    EXPECT_EQ(bytes.size() % 8, 0u);
+    EXPECT_LT(bytes.size() - bytes.rfind('}'), 9u) << bytes;
+    EXPECT_EQ(SafetensorsReader(path).tensors().size(), 1u);
+  }
+}
+
 TEST(SafetensorsFile, WritingRefusesWhatWouldNotBeRead) {
   const TemporaryFolder folder;
   const auto path = folder / "x.safetensors";
