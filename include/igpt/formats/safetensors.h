@@ -54,9 +54,10 @@ class SafetensorsReader {
 /// Whether a file begins as one of this format does: to tell it from a checkpoint of torch.save.
 bool is_safetensors(const InputFile& file);
 
-/// Writes the bytes that the reference writes, atomically: {"format": "pt"}, which transformers demands, then
-/// `metadata`, and the tensors with the widest dtypes first. The tensors must be contiguous. Throws InputError on those
-/// that the format or SafetensorsReader does not allow, igpt::Error when the file cannot be written.
+/// Writes a file as the reference does, atomically: `metadata`, sorted, with {"format": "pt"}, which transformers
+/// demands, unless it has another format, then the tensors, those of the widest dtypes first. They must be contiguous.
+/// Throws InputError on those that the format or SafetensorsReader does not allow, igpt::Error when the file cannot be
+/// written.
 void write_safetensors(const std::filesystem::path& target,
                        const std::vector<std::pair<std::string, StoredTensor>>& tensors,
                        std::map<std::string, std::string> metadata = {});
