@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 formats=${1:-all}
 seconds=${2:-60}
 folder=${3:-build/fuzz/campaign}
-[ "$formats" != all ] || formats="pickle zip torch_file npy gzip idx yaml"
+[ "$formats" != all ] || formats="pickle zip torch_file safetensors json npy gzip idx yaml"
 
 if ! command -v clang++ >/dev/null; then
   as_root=()
@@ -23,6 +23,7 @@ seeds=build/fuzz/seeds
 rm -rf "$seeds"
 python3 tests/hostile/make_hostile_corpus.py "$seeds"
 cp tests/golden/checkpoints/*.pt "$seeds/torch_file"
+cp tests/golden/safetensors/*.safetensors "$seeds/safetensors"
 cp -r "$seeds/dataset" "$seeds/yaml"
 
 failed=0

@@ -13,7 +13,6 @@
 #include <system_error>
 #include <thread>
 
-#include "igpt/cli/json.h"
 #include "igpt/cli/signals.h"
 #include "igpt/error.h"
 #include "igpt/stop_signals.h"
@@ -255,22 +254,6 @@ TEST(Printable, KeepsTextAndEscapesControlCharacters) {
   EXPECT_EQ(single_line("Größe 5\t\n\x01"), "Größe 5\\t\\n\\x01");
   EXPECT_EQ(single_line("a\xC2\x9B!"), "a\\xc2\x9B!");
   EXPECT_EQ(single_line(std::string_view("\0", 1)), "\\x00");
-}
-
-TEST(Json, EveryKindOfMember) {
-  JsonObject object;
-  object.add("name", "a\"b\\\n\xC3\xA9\xFF").add("n", 3).add("x", 0.1).add("nan", std::nan("")).add("ok", true);
-  object.add("indices", std::vector<int64_t>{3, 17}).add("none", std::vector<int64_t>{});
-  EXPECT_EQ(object.text(),
-            "{\"name\": \"a\\\"b\\\\\\u000a\xC3\xA9\xEF\xBF\xBD\", \"n\": 3, \"x\": 0.1, \"nan\": null, \"ok\": true, "
-            "\"indices\": [3, 17], \"none\": []}");
-  EXPECT_EQ(JsonObject().text(), "{}");
-  EXPECT_EQ(
-      JsonObject().add("a", "\xED\xA0\x80\xC0\x80").text(), "{\"a\": \"" + [] {
-        std::string five;
-        for (int i = 0; i < 5; ++i) five += "\xEF\xBF\xBD";
-        return five;
-      }() + "\"}");
 }
 
 }  // namespace

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Writes files that attack the readers into FOLDER/KIND/VERDICT/NAME, together with some good ones from which fuzzers
-start. The kinds are pickle, zip, torch_file, checkpoint, npy, idx, gzip, yaml (configurations), dataset (dataset.yaml) and
-large. The verdict is what a program does with the file: `read` or `refused`. Always writes the same bytes, and needs only
+start. The kinds are pickle, zip, torch_file, checkpoint, safetensors, json, npy, idx, gzip, yaml (configurations), dataset
+(dataset.yaml) and large. The verdict is what a program does with the file: `read` or `refused`. Always writes the same bytes, and needs only
 the standard library.
 
     tests/hostile/make_hostile_corpus.py FOLDER
 """
 
 import dataclasses
+import json
 import pathlib
 import shutil
 import struct
@@ -527,6 +528,146 @@ def torch_files():
         yield f"not_a_checkpoint_{name}", content
 
 
+# safetensors
+
+
+def compact(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def safetensors(header, data=b"", length=None):
+    header = header if isinstance(header, bytes) else (header if isinstance(header, str) else compact(header)).encode()
+    return field(len(header) if length is None else length, 8) + header + data
+
+
+def entry(dtype="F32", shape=(4,), begin=0, end=16, **more):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end], **more}
+
+
+def twice(name, first, second):
+    """A header in which a key is there twice."""
+    return "{" + f'"{name}":{compact(first)},"{name}":{compact(second)}' + "}"
+
+
+def safetensors_files():
+    data = struct.pack("<16f", *(i / 16 for i in range(16)))
+    model = {"__metadata__": {"format": "pt"}, "b": entry(shape=(2, 4), begin=0, end=32), "a": entry("F16", (16,), 32, 64)}
+    yield "good", safetensors(model, data)
+    yield "header_alone", compact(model)  # the fuzz target puts the rest around it
+    yield "good_padded", safetensors(compact(model) + " " * 5, data)
+    yield "good_nothing", safetensors({})
+    yield "good_number_and_empty", safetensors({"a": entry(shape=(), end=4), "b": entry(shape=(0, 3), begin=4, end=4)}, data[:4])
+    yield "good_all_dtypes", safetensors({dtype: entry(dtype, (8,), 8 * i, 8 * i + 8) for i, dtype in enumerate(
+        ("U8", "I8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"))}, data)
+    yield "good_sub_bytes", safetensors({"a": entry("F4", (8,), 0, 4), "b": entry("F6_E2M3", (4,), 4, 7), "c": entry("F6_E3M2", (4,), 7, 10)}, data[:10])
+    yield "good_nan", safetensors({"a": entry()}, struct.pack("<4f", *[float("nan")] * 4))
+    yield "good_not_aligned", safetensors({"a": entry("U8", (1,), 0, 1), "b": entry("F64", (1,), 1, 9)}, data[:9])
+    for name, length in {**LENGTHS, "10e8": 100_000_000, "10e8_and_1": 100_000_001, "1": 1}.items():
+        yield f"header_length_{name}", safetensors(model, data, length)
+        yield f"size_{name}", safetensors({"a": entry(shape=(length,))}, data[:16])
+        yield f"size_{name}_squared", safetensors({"a": entry(shape=(length, length, 5))}, data[:16])
+        yield f"size_hidden_{name}", safetensors({"a": entry(shape=(0, length, length, length, length), end=1)}, data[:1])
+        yield f"begin_{name}", safetensors({"a": entry(begin=length if length else 4)}, data[:16])
+        yield f"end_{name}", safetensors({"a": entry(end=length)}, data[:16])
+        yield f"both_{name}", safetensors({"a": entry(begin=length, end=length)}, data[:16])
+    yield "size_2e48", safetensors({"a": entry(shape=(1 << 48, 0), end=0)})
+    yield "sizes_wrap_to_4", safetensors({"a": entry(shape=(1 << 32, 1 << 32, 4))}, data[:16])
+    yield "sizes_zero_hides_overflow", safetensors({"a": entry(shape=(0, (1 << 48) - 1, (1 << 48) - 1), end=0)})
+    yield "dimensions_65", safetensors({"a": entry(shape=[1] * 64 + [4])}, data[:16])
+    yield "dimensions_10e6", safetensors({"a": entry(shape=[1] * MILLION)}, data[:16])
+    for dtype in ("", "f32", "float32", "F128", "F32 ", "F32\0", "O", "F" * MILLION):
+        yield f"dtype_{dtype.strip()[:8].encode().hex()}_{len(dtype)}", safetensors({"a": entry(dtype)}, data[:16])
+    yield "dtype_a_list", safetensors({"a": entry(["F32"])}, data[:16])
+    yield "half_a_byte", safetensors({"a": entry("F4", (3,), 0, 1)}, data[:1])
+    yield "size_of_another_dtype", safetensors({"a": entry("F64")}, data[:16])
+    yield "end_before_begin", safetensors({"a": entry(begin=16, end=0)}, data[:16])
+    yield "offsets_missing", safetensors({"a": {"dtype": "F32", "shape": [4]}}, data[:16])
+    yield "offsets_three", safetensors({"a": {**entry(), "data_offsets": [0, 16, 16]}}, data[:16])
+    yield "offsets_real", safetensors({"a": {**entry(), "data_offsets": [0, 16.0]}}, data[:16])
+    yield "offsets_text", safetensors({"a": {**entry(), "data_offsets": ["0", "16"]}}, data[:16])
+    yield "offsets_null", safetensors({"a": {**entry(), "data_offsets": None}}, data[:16])
+    yield "tensor_a_number", safetensors({"a": 1}, data)
+    yield "tensor_null", safetensors({"a": None})
+    yield "key_unknown", safetensors({"a": entry(url="http://example.com")}, data[:16])
+    yield "key_twice", safetensors(twice("a", entry(), entry()), data[:16])
+    yield "key_twice_with_other_offsets", safetensors(twice("a", entry(), entry(begin=16, end=32)), data[:32])
+    yield "key_twice_escaped", safetensors('{"a":%s,"\\u0061":%s}' % (compact(entry()), compact(entry(begin=16, end=32))), data[:32])
+    yield "key_twice_inside", safetensors('{"a":{"dtype":"F32","shape":[4],"shape":[4],"data_offsets":[0,16]}}', data[:16])
+    yield "metadata_twice", safetensors(twice("__metadata__", {"format": "pt"}, {"format": "tf"}))
+    yield "metadata_key_twice", safetensors('{"__metadata__":{"format":"pt","format":"tf"}}')
+    yield "metadata_of_numbers", safetensors({"__metadata__": {"step": 1}})
+    yield "metadata_nested", safetensors({"__metadata__": {"a": {"b": "c"}}})
+    yield "metadata_a_tensor", safetensors({"__metadata__": entry()}, data[:16])
+    yield "metadata_null", safetensors({"__metadata__": None})
+    yield "metadata_10e6", safetensors({"__metadata__": {str(i): "" for i in range(300_000)}})
+    yield "overlap", safetensors({"a": entry(), "b": entry(begin=8, end=24)}, data[:24])
+    yield "overlap_same", safetensors({"a": entry(), "b": entry()}, data[:16])
+    yield "overlap_empty_inside", safetensors({"a": entry(), "b": entry(shape=(0,), begin=8, end=8)}, data[:16])
+    yield "hole_in_front", safetensors({"a": entry(begin=4, end=20)}, data[:20])
+    yield "hole_between", safetensors({"a": entry(), "b": entry(begin=20, end=36)}, data[:36])
+    yield "hole_behind", safetensors({"a": entry()}, data[:17])
+    yield "data_missing", safetensors(model, data[:-1])
+    yield "data_none", safetensors(model)
+    yield "data_of_no_tensor", safetensors({}, data)
+    yield "second_file_behind", safetensors(model, data) * 2
+    yield "zip_behind", safetensors(model, data) + archive([Entry(b"x/data.pkl", pickled({}))])
+    yield "space_in_front", safetensors(" " + compact(model), data)
+    yield "newline_behind", safetensors(compact(model) + "\n", data)
+    yield "zero_behind", safetensors(compact(model) + "\0", data)
+    yield "zero_and_more_behind", safetensors(compact(model) + "\0}", data)
+    yield "two_objects", safetensors(compact(model) * 2, data)
+    yield "byte_order_mark", safetensors("\ufeff" + compact(model), data)
+    yield "utf16", safetensors(compact(model).encode("utf-16-le"), data)
+    yield "list", safetensors([model], data)
+    yield "not_utf8", safetensors(b'{"\xff":%s}' % compact(entry()).encode(), data[:16])
+    yield "overlong_utf8", safetensors(b'{"\xc0\x80":%s}' % compact(entry()).encode(), data[:16])
+    yield "surrogate", safetensors('{"\\ud800":%s}' % compact(entry()), data[:16])
+    yield "name_long", safetensors({"n" * MILLION: entry()}, data[:16])
+    yield "name_control_characters", safetensors({"\n\x1b[2J": entry(end=12)}, data[:16])
+    yield "tensors_10e6", safetensors({str(i): {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(101_000)})
+    yield "nested", safetensors('{"a":' + "[" * MILLION)
+    yield "nested_objects", safetensors('{"a":' * 200_000 + "}" * 200_000)
+    yield "spaces", safetensors("{" + " " * MILLION)
+    for size in range(18):
+        yield f"cut_at_{size}", safetensors(model, data)[:size]
+
+
+# JSON
+
+
+def jsons():
+    yield "good_config", json.dumps({
+        "activation_function": "quick_gelu", "architectures": ["ImageGPTForCausalImageModeling"], "layer_norm_epsilon": 1e-5, "model_type": "imagegpt", "n_embd": 512,
+        "n_head": 8, "n_inner": None, "n_layer": 24, "n_positions": 1024, "reorder_and_upcast_attn": False, "scale_attn_weights": True, "vocab_size": 513}, indent=2)
+    yield "good_preprocessor", json.dumps({"clusters": [[i / 8 - 1, 0.5, -1] for i in range(16)], "do_normalize": True, "resample": 2, "size": {"height": 32, "width": 32}})
+    yield "good_escapes", '{"\\u0061\\n\\ud83d\\ude00": "\\/\\b\\f\\t", "é": "\u00e9"}'
+    yield "good_numbers", "[0, -0, -1, 1e5, 1E-5, 0.1, 9223372036854775807, -9223372036854775808, 18446744073709551616, 5e-324]"
+    yield "good_scalar", " 1 "
+    yield "good_byte_order_mark", "\ufeff{}"
+    for name, opening in {"lists": "[", "objects": '{"a":', "mixed": '[{"a":'}.items():
+        yield f"nested_{name}", opening * MILLION
+    yield "nested_closed", "[" * 1000 + "]" * 1000
+    yield "key_twice", '{"a": 1, "a": 2}'
+    yield "key_twice_escaped", '{"a": 1, "\\u0061": 2}'
+    yield "key_twice_deep", '[{"b": {"a": 1, "c": 2, "a": 1}}]'
+    yield "keys_10e5", compact({str(i): 0 for i in range(250_000)})
+    yield "key_long", compact({"k" * MILLION: 1})
+    yield "values_10e6", "[" + "0," * MILLION + "0]"
+    yield "lists_10e6", "[" + "[]," * MILLION + "0]"
+    yield "text_long", '"' + "x" * (5 * MILLION) + '"'
+    yield "number_long", "[" + "1" * (4 * MILLION) + "]"
+    yield "number_too_large", "[1e999]"
+    for name, content in {"empty": "", "comma": "[1,]", "comma_object": '{"a": 1,}', "comment": "// a\n1", "single_quotes": "{'a': 1}", "python": "{'a': None, 'b': True}",
+                          "nan": "[NaN]", "infinity": "[-Infinity]", "plus": "[+1]", "octal": "[01]", "hexadecimal": "[0x10]", "point": "[.5]", "cut_text": '["abc',
+                          "cut_escape": '["\\u00', "cut_word": "[tru", "lines": '{"a": 1}\n{"a": 2}', "newline_in_text": '["\n"]', "surrogate": '["\\ud800"]',
+                          "surrogates_swapped": '["\\ude00\\ud83d"]', "zero_behind": "{}\0", "zero_and_more_behind": "{}\0{}"}.items():
+        yield f"not_json_{name}", content
+    yield "not_utf8", b'["\xff\xfe"]'
+    yield "overlong_utf8", b'["\xc0\x80"]'
+    yield "utf16", '{"a": 1}'.encode("utf-16-le")
+    yield "binary", bytes(range(256)) * 16
+
+
 # Arrays
 
 
@@ -788,6 +929,7 @@ def large(folder):
     good = Checkpoint()
     starts = {"zeros.ckpt": b"", "zip.ckpt": b"PK\3\4", "zip_cut.ckpt": good.zip(), "legacy.ckpt": b"\x80\2", "legacy_zeros_behind.ckpt": good.legacy(),
               "legacy_cut.ckpt": good.legacy()[:3000], "zeros.npy": b"", "npy_lies.npy": npy(npy_header()),
+              "header_of_zeros.safetensors": field(100_000_000, 8) + b"{", "data_of_zeros.safetensors": safetensors({"a": entry()}),
               "zeros.yaml": b"", "zeros.gz": b"\x1f\x8b\x08"}
     for name, start in starts.items():
         with open(folder / name, "wb") as file:
@@ -829,7 +971,8 @@ def main():
         sys.exit(__doc__)
     root = pathlib.Path(sys.argv[1])
     storages = [Entry(b"x/data.pkl", pickled(Tensor("0", 8, [8]))), Entry(b"x/byteorder", b"little"), Entry(b"x/data/0", bytes(32))]
-    kinds = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "checkpoint": checkpoints(), "npy": npys(), "idx": idxs(), "gzip": gzips(),
+    kinds = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "checkpoint": checkpoints(),
+             "safetensors": safetensors_files(), "json": jsons(), "npy": npys(), "idx": idxs(), "gzip": gzips(),
              "yaml": yamls(), "dataset": dataset_yamls()}
     for kind, files in kinds.items():
         shutil.rmtree(root / kind, ignore_errors=True)  # an older version may have given other verdicts

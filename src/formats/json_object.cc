@@ -1,8 +1,8 @@
-#include "igpt/cli/json.h"
+#include "igpt/formats/json_object.h"
 
 #include <cmath>
 
-namespace igpt::cli {
+namespace igpt::formats {
 namespace {
 
 // Length of the UTF-8 sequence at the start of `text` (RFC 3629, section 4); 0 where there is none.
@@ -19,7 +19,18 @@ size_t utf8_length(std::string_view text) {
   return overlong || surrogate || beyond ? 0 : length;
 }
 
-std::string quoted(std::string_view text) {
+}  // namespace
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string json_quoted(std::string_view text) {
   static constexpr char digits[] = "0123456789abcdef";
   std::string json = "\"";
   while (!text.empty()) {
@@ -39,15 +50,13 @@ std::string quoted(std::string_view text) {
   return json + '"';
 }
 
-}  // namespace
-
 JsonObject& JsonObject::append(std::string_view key, std::string_view json) {
-  members_ += (members_.empty() ? "" : ", ") + quoted(key) + ": " + std::string(json);
+  members_ += (members_.empty() ? "" : ", ") + json_quoted(key) + ": " + std::string(json);
   return *this;
 }
 
 JsonObject& JsonObject::add(std::string_view key, const FieldValue& value) {
-  if (const auto* text = std::get_if<std::string>(&value)) return append(key, quoted(*text));
+  if (const auto* text = std::get_if<std::string>(&value)) return append(key, json_quoted(*text));
   const auto* number = std::get_if<double>(&value);
   const bool is_null = value.index() == 0 || (number && !std::isfinite(*number));
   return append(key, is_null ? "null" : to_text(value));
@@ -59,4 +68,4 @@ JsonObject& JsonObject::add(std::string_view key, const std::vector<int64_t>& va
   return append(key, json + "]");
 }
 
-}  // namespace igpt::cli
+}  // namespace igpt::formats
