@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "igpt/data/dataset_folder.h"
+#include "igpt/data/image_source.h"
 #include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -250,6 +251,7 @@ class RawFiles {
 struct Part {
   std::vector<int64_t> shape;
   std::span<uint8_t> values;
+  std::span<const int64_t> labels = {};  // instead of values
 };
 
 Part parse(std::string& bytes, const std::string& name) {
@@ -266,6 +268,25 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
     throw InputError(name + ": has a label outside its " + std::to_string(classes) + " classes");
 }
 
+// (n, 3) RGB pixels -> (n) greys, in the same memory: the luma of ITU-R BT.601 in fixed point, as Pillow computes it.
+void to_grey(std::span<uint8_t> pixels) {
+  for (size_t i = 0; i < pixels.size() / 3; ++i) {
+    const uint32_t red = pixels[3 * i], green = pixels[3 * i + 1], blue = pixels[3 * i + 2];
+    pixels[i] = static_cast<uint8_t>((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16);
+  }
+}
+
+// Images and labels of a source; the images (N, h, w, C) become those of the palette's channels, (N, h, w) or (N, h, w,
+// 3).
+std::array<Part, 2> parts_of(RawImages::Part& part, int64_t side, int64_t channels, const Palette& palette) {
+  const auto count = std::ssize(part.labels);
+  if (channels == 3 && palette.channels == 1) {
+    to_grey(part.pixels);
+    part.pixels.resize(part.pixels.size() / 3);
+  }
+  return {Part{{count, side, side}, part.pixels}, Part{{count}, {}, part.labels}};
+}
+
 // Writes an .npy file and returns its SHA-256. Stops early, with neither complete, once `stopped` is set.
 std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part,
                          const std::atomic<bool>& stopped) {
@@ -276,14 +297,22 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
     hash.update(bytes);
     file.write(bytes);
   };
-  write(formats::npy_header(dtype == "int64" ? formats::DType::int64 : formats::DType::uint8, part.shape));
+  const bool many_classes = std::ranges::any_of(part.labels, [](int64_t label) { return label > UINT8_MAX; });
+  const bool is_wide = dtype == "int64" || many_classes;
+  write(formats::npy_header(is_wide ? formats::DType::int64 : formats::DType::uint8, part.shape));
+  const std::vector<uint8_t> narrow(part.labels.begin(), part.labels.end());  // labels that fit
+  std::span<const uint8_t> rest = part.values;
+  if (many_classes)
+    write({reinterpret_cast<const char*>(part.labels.data()), part.labels.size_bytes()});
+  else if (!part.labels.empty())
+    rest = narrow;
   std::vector<int64_t> wide;
-  for (std::span<const uint8_t> rest = part.values; !rest.empty() && !stopped;) {
+  while (!rest.empty() && !stopped) {
     const auto chunk = rest.first(std::min(kChunk, rest.size()));
     rest = rest.subspan(chunk.size());
     wide.assign(chunk.begin(), chunk.end());
-    write(dtype == "int64" ? std::string_view(reinterpret_cast<const char*>(wide.data()), 8 * wide.size())
-                           : std::string_view(reinterpret_cast<const char*>(chunk.data()), chunk.size()));
+    write(is_wide ? std::string_view(reinterpret_cast<const char*>(wide.data()), 8 * wide.size())
+                  : std::string_view(reinterpret_cast<const char*>(chunk.data()), chunk.size()));
   }
   file.publish();
   return hash.hex();
@@ -315,7 +344,7 @@ DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options
     throw UsageError("--dtype " + options.dtype + ": must be auto or int64");
   if (is_url(options.source) && !options.source.starts_with("http://") && !options.source.starts_with("https://"))
     throw UsageError("--source " + options.source + ": must be a folder or an http or https URL");
-  if (options.palette.channels != 1)
+  if (options.palette.channels != 1 && dataset.format == DatasetFormat::kIdx)
     throw InputError(options.palette_file + ": its palette is RGB, and the images of " + dataset.title +
                      " are grey; take a checkpoint with grey centroids");
   DatasetInfo info;
@@ -323,7 +352,8 @@ DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options
   info.palette = options.palette;
   info.dtype = options.dtype == "auto" ? "uint8" : options.dtype;  // a palette has at most 256 colours
   info.classes = dataset.classes;
-  for (const RawFile& file : dataset.files) info.raw.push_back({file.name, file.sha256});
+  if (dataset.format == DatasetFormat::kIdx)
+    for (const RawFile& file : dataset.files) info.raw.push_back({file.name, file.sha256});
   info.made_by = options.made_by;
   return info;
 }
@@ -361,7 +391,10 @@ std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, c
 }
 
 PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& options) {
+  const auto source = open_image_source(dataset, options);  // null: IDX files
   DatasetInfo info = describe(dataset, options);
+  if (source) info.dataset = source->name(), info.classes = source->classes();
+  if (source && !options.force && fs::exists(options.data_dir / "dataset.yaml")) info.raw = source->sums();
   if (!options.force)
     if (auto files = find_ready(info, options)) return {true, *std::move(files)};
   expect_replaceable(options.data_dir);
@@ -369,13 +402,31 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   // An exception from it, such as Interrupted, leaves the old set in place.
   const WaitCallback waiting = waiting_of(options);
   waiting();
-  std::array<std::string, 4> raw = RawFiles(dataset, options).read();
-  waiting();
+  std::array<std::string, 4> raw;
+  RawImages images;
   std::array<Part, 4> parts;
-  for (size_t i = 0; i < parts.size(); ++i) parts[i] = parse(raw[i], dataset.files[i].name);
-  check(parts[0], parts[1], dataset.classes.size(), dataset.title + "'s training set");
-  check(parts[2], parts[3], dataset.classes.size(), dataset.title + "'s test set");
-  for (const size_t images : {0, 2}) encode(options.palette, parts[images].values, parts[images].values);
+  if (source) {
+    images = source->read();
+    info.raw = source->sums();
+    if (options.palette.channels > images.channels)
+      throw InputError(options.palette_file +
+                       ": its palette is RGB, and the images are grey; take a checkpoint with grey centroids");
+    for (const size_t i : {0, 2}) {
+      auto [x, y] = parts_of(i == 0 ? images.train : images.test, images.side, images.channels, options.palette);
+      parts[i] = x, parts[i + 1] = y;
+    }
+  } else {
+    raw = RawFiles(dataset, options).read();
+    for (size_t i = 0; i < parts.size(); ++i) parts[i] = parse(raw[i], dataset.files[i].name);
+    check(parts[0], parts[1], dataset.classes.size(), dataset.title + "'s training set");
+    check(parts[2], parts[3], dataset.classes.size(), dataset.title + "'s test set");
+  }
+  waiting();
+  for (const size_t i : {0, 2}) {
+    const auto tokens = parts[i].values.first(parts[i].values.size() / static_cast<size_t>(options.palette.channels));
+    encode(options.palette, parts[i].values, tokens);
+    parts[i].values = tokens;
+  }
   info.image_size = parts[0].shape[1];
 
   DatasetWriter writer(options.data_dir, waiting, options.note);

@@ -78,15 +78,4 @@ Image square_of(const Image& image, int64_t side) {
   return square;
 }
 
-Image to_grey(const Image& image) {
-  if (image.channels == 1) return image;
-  Image grey{image.height, image.width, 1, {}};
-  grey.pixels.reserve(image.pixels.size() / 3);
-  for (size_t i = 0; i + 2 < image.pixels.size(); i += 3) {
-    const uint32_t red = image.pixels[i], green = image.pixels[i + 1], blue = image.pixels[i + 2];
-    grey.pixels.push_back(static_cast<uint8_t>((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16));
-  }
-  return grey;
-}
-
 }  // namespace igpt::formats

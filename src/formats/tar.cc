@@ -22,7 +22,7 @@ namespace {
 constexpr size_t kChunk = size_t{64} << 10;
 
 bool leads_outside(std::string_view name) {
-  if (name.empty() || name.starts_with('/')) return true;
+  if (name.starts_with('/')) return true;
   for (size_t begin = 0; begin <= name.size();) {
     const size_t end = std::min(name.find('/', begin), name.size());
     if (name.substr(begin, end - begin) == "..") return true;
@@ -57,6 +57,7 @@ class TarReader::Archive {
       const char* path = archive_entry_pathname(entry);
       if (!path) path = archive_entry_pathname_utf8(entry);
       const std::string name = path ? path : "";
+      if (name.empty()) refuse("has an entry without a name; copy or download it again");
       if (leads_outside(name))
         refuse("names a file outside of itself, " + printable(name) + "; it is not to be trusted, take another one");
       const int64_t size = archive_entry_size(entry);

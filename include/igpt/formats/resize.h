@@ -11,8 +11,4 @@ namespace igpt::formats {
 /// that it covers, with exact fractional weights, rounded half up: the same on every machine.
 Image square_of(const Image& image, int64_t side);
 
-/// The luma of RGB pixels, (299 R + 587 G + 114 B) / 1000 (ITU-R BT.601) in fixed point as Pillow has it; a grey keeps
-/// its value. (h, w, 3) -> (h, w, 1)
-Image to_grey(const Image& image);
-
 }  // namespace igpt::formats
