@@ -32,6 +32,7 @@ constexpr int64_t kManyPixels = int64_t{1} << 24;  // pictures above are decoded
 constexpr int64_t kTestShare = 10;
 constexpr int64_t kSplitStream = 0;
 constexpr size_t kChannels = 3;
+constexpr size_t kClassNames = size_t{32} << 10;  // bytes
 
 struct Picture {
   fs::path path;
@@ -59,6 +60,18 @@ std::vector<std::string> names_in(const fs::path& folder, bool folders) {
   return names;
 }
 
+// Whether the folder has a training and a test set of its own. `train` and `test` may be classes, too.
+bool is_split(const fs::path& root) {
+  const auto holds_classes = [&](const char* name) {
+    return fs::is_directory(root / name) && !names_in(root / name, /*folders=*/true).empty();
+  };
+  const bool train = holds_classes("train"), test = holds_classes("test");
+  if (train != test)
+    throw InputError(root.string() + ": has classes in " + (train ? "train" : "test") + " but not in " +
+                     (train ? "test" : "train") + "; --source takes a folder with both, or one of classes alone");
+  return train;
+}
+
 class ImageFolder : public ImageSource {
  public:
   ImageFolder(const DatasetSource& dataset, const PrepareOptions& options) : options_(options), root_(options.source) {
@@ -66,19 +79,17 @@ class ImageFolder : public ImageSource {
       throw UsageError("--dataset " + dataset.name + ": needs --source, the folder of the pictures");
     if (!fs::is_directory(root_))
       throw InputError(options.source + ": no such folder; --source takes the folder of the pictures");
-    const bool split = fs::is_directory(root_ / "train") && fs::is_directory(root_ / "test");
+    const bool split = is_split(root_);
     find(split ? root_ / "train" : root_, /*test=*/false);
     if (split)
       find(root_ / "test", /*test=*/true);
     else
       split_by_seed();
+    check_class_names();
     if (left_out_ > 0) note(std::to_string(left_out_) + " files that end neither in .png nor in .jpg are left out");
   }
 
-  std::string name() const override {
-    const fs::path folder = fs::weakly_canonical(root_);
-    return "folder " + formats::printable(folder.filename().string());
-  }
+  std::string name() const override { return "folder " + formats::printable(fs::canonical(root_).filename().string()); }
 
   std::vector<std::string> classes() const override { return classes_; }
 
@@ -144,6 +155,16 @@ class ImageFolder : public ImageSource {
         throw InputError((folder / name).string() + ": holds no .png or .jpg files; each folder in " + folder.string() +
                          " is a class with its pictures");
     }
+  }
+
+  // They have to fit into dataset.yaml.
+  void check_class_names() const {
+    size_t bytes = 0;
+    for (const std::string& name : classes_) bytes += name.size() + 4;
+    if (bytes > kClassNames)
+      throw InputError(root_.string() + ": the names of its " + std::to_string(classes_.size()) + " classes take " +
+                       std::to_string(bytes) + " bytes, at most " + std::to_string(kClassNames) +
+                       " are supported; take fewer classes or shorter names");
   }
 
   void split_by_seed() {

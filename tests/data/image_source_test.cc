@@ -311,6 +311,11 @@ TEST_F(ImageFolder, FoldersThatCannotBeOneAreRefused) {
   put_some();
   put_grey("test/bird/x.png", 1);
   EXPECT_THAT(refused(), HasSubstr("bird: is a class that the training set does not have"));
+  fs::remove_all(folder_ / "source/test");
+  EXPECT_THAT(refused(), HasSubstr("source: has classes in train but not in test"));
+  fs::remove_all(folder_ / "source");
+  for (int i = 0; i < 200; ++i) put_grey(std::string(196, 'c') + std::to_string(1000 + i) + "/x.png", 1);
+  EXPECT_THAT(refused(), HasSubstr("the names of its 200 classes take 40800 bytes, at most 32768"));
   options_.source.clear();
   EXPECT_THAT([&] { open(); }, ThrowsMessage<UsageError>(HasSubstr("needs --source")));
 }
