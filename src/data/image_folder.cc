@@ -209,9 +209,11 @@ class ImageFolder : public ImageSource {
     const auto stop = [&] { next = pictures_.size(); };
     try {
       start(threads, worker, working);
-      while (working > 0) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      while (true) {
+        const bool finished = working == 0;
         if (options_.progress) options_.progress("pictures", done, total);
+        if (finished) break;
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
       }
     } catch (...) {
       stop();
