@@ -11,17 +11,6 @@
 
 namespace igpt::data {
 
-/// Images and labels before they are quantized.
-struct RawImages {
-  struct Part {
-    std::vector<uint8_t> pixels;  ///< (N, side, side, channels)
-    std::vector<int64_t> labels;  ///< (N)
-  };
-  int64_t side = 0;
-  int64_t channels = 1;  ///< 1 grey, 3 RGB
-  Part train, test;
-};
-
 /// Where a dataset's images come from that is not made of IDX files.
 class ImageSource {
  public:

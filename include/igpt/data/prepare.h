@@ -44,6 +44,17 @@ struct PrepareResult {
   std::vector<PreparedFile> files;  ///< train_x.npy, train_y.npy, test_x.npy, test_y.npy
 };
 
+/// Images and labels before they are quantized.
+struct RawImages {
+  struct Part {
+    std::vector<uint8_t> pixels;  ///< (N, side, side, channels)
+    std::vector<int64_t> labels;  ///< (N)
+  };
+  int64_t side = 0;
+  int64_t channels = 1;  ///< 1 grey, 3 RGB
+  Part train, test;
+};
+
 /// Writes a dataset to `data_dir` as {train,test}_{x,y}.npy with dataset.yaml: finds its IDX files, checks their
 /// SHA-256, quantizes the images to tokens and replaces the set as a whole. x (N, h, w), y (N). The IDX files come from
 /// data_dir/raw/NAME, else from the distribution's folders, else from the mirrors, which fill data_dir/raw/NAME; or
