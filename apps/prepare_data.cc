@@ -30,12 +30,18 @@ int prepare_data(int argc, char** argv) {
   bool fashion = false;
   std::string dataset_name = "mnist", data_dir = prepare.data_dir.string(), palette = "grey";
 
-  cli::Options options("prepare_data", "Downloads MNIST or Fashion-MNIST and turns its images into palette indices.",
+  cli::Options options("prepare_data",
+                       "Turns the images of MNIST, Fashion-MNIST, CIFAR-10 or a folder into palette indices.",
                        "prepare_data --fashion");
   options.group("Dataset");
   options.add("fashion", fashion, "Fashion-MNIST; the same as --dataset fashion");
   options.add("dataset", dataset_name, "which dataset", one_of(data::dataset_names()));
-  options.add("source", prepare.source, "folder with its IDX files, plain or .gz, or the URL of a mirror");
+  options.add(
+      "source", prepare.source,
+      "folder with its files (IDX files, plain or .gz), its archive, or the URL of a mirror; of --dataset folder "
+      "the pictures: {train,test}/CLASS/*.png or CLASS/*.jpg");
+  options.add("num_pixels", prepare.num_pixels, "side to which the pictures of a folder are resized", between(1, 1024));
+  options.add("seed", prepare.seed, "chooses the tenth of CLASS/*.png that becomes the test set", any_seed());
   options.group("Output");
   options.add("palette", palette, "grey (16 levels), or a checkpoint whose palette the images get");
   options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy");
@@ -49,6 +55,8 @@ int prepare_data(int argc, char** argv) {
   if (palette.empty()) throw UsageError("--palette: is empty; give grey, or the path of a checkpoint");
   if (data_dir.empty()) throw UsageError("--data_dir: is empty; give the name of a folder");
   const data::DatasetSource& dataset = data::find_dataset(fashion ? "fashion" : dataset_name);
+  if (dataset.format != data::DatasetFormat::kFolder && options.given("num_pixels"))
+    throw UsageError("--num_pixels: the images of " + dataset.title + " keep their size; leave it out");
   cli::Terminal terminal("kB", common);
   const Hooks hooks = terminal.hooks();
   const std::string version = cli::version_text();

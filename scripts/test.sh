@@ -13,7 +13,7 @@ layers=(formats data cli kernels)
 sanitize() {
   local all=$1 layer targets=()
   for layer in "${layers[@]}"; do targets+=("${layer}_test"); done
-  for layer in pickle zip torch_file safetensors json npy idx gzip yaml; do targets+=("${layer}_fuzz"); done
+  for layer in pickle zip torch_file safetensors json npy idx gzip image tar yaml; do targets+=("${layer}_fuzz"); done
   scripts/setup.sh clang-tidy
   cmake --preset asan --log-level=WARNING
   cmake --preset tsan --log-level=WARNING

@@ -52,6 +52,15 @@ const std::vector<DatasetSource>& known_datasets() {
        .folders = {"/usr/share/datasets/fashion-mnist"},
        .classes = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
                    "Ankle boot"}},
+      {.name = "cifar10",
+       .title = "CIFAR-10",
+       .mirrors = {"https://www.cs.toronto.edu/~kriz"},
+       .classes = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"},
+       .format = DatasetFormat::kCifar10,
+       .archive = {"cifar-10-binary.tar.gz", 170'052'171,
+                   "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+       .images_per_file = 10'000},
+      {.name = "folder", .title = "The set of pictures", .format = DatasetFormat::kFolder},
   };
   return datasets;
 }
@@ -77,7 +86,8 @@ std::string shell_quoted(const std::string& word) {
 
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,
                                  const std::string& checkpoint) {
-  if (!lookup(dataset)) return "";
+  const DatasetSource* known = lookup(dataset);
+  if (!known || known->format == DatasetFormat::kFolder) return "";
   std::string command = "prepare_data";
   if (dataset != "mnist") command += " --" + std::string(dataset == "fashion" ? "fashion" : "dataset " + dataset);
   if (!checkpoint.empty()) command += " --palette " + shell_quoted(checkpoint);

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "igpt/data/dataset_folder.h"
+#include "igpt/data/image_source.h"
 #include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -246,10 +247,11 @@ class RawFiles {
   fs::path folder_;
 };
 
-// Images or labels, inside the bytes of their IDX file.
+// Images or labels, inside the bytes of their source.
 struct Part {
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  // without the channels of images
   std::span<uint8_t> values;
+  std::span<const int64_t> labels = {};  // instead of values
 };
 
 Part parse(std::string& bytes, const std::string& name) {
@@ -266,6 +268,29 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
     throw InputError(name + ": has a label outside its " + std::to_string(classes) + " classes");
 }
 
+// (n, 3) RGB pixels -> (n) greys, in the same memory: the luma of ITU-R BT.601 in fixed point, as Pillow computes it.
+std::span<uint8_t> to_grey(std::span<uint8_t> pixels) {
+  for (size_t i = 0; i < pixels.size() / 3; ++i) {
+    const uint32_t red = pixels[3 * i], green = pixels[3 * i + 1], blue = pixels[3 * i + 2];
+    pixels[i] = static_cast<uint8_t>((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16);
+  }
+  return pixels.first(pixels.size() / 3);
+}
+
+// Makes tokens of the pixels of parts 0 and 2, in the same memory.
+void quantize(std::array<Part, 4>& parts, int64_t channels, const PrepareOptions& options) {
+  const Palette& palette = options.palette;
+  if (palette.channels > channels)
+    throw InputError(options.palette_file +
+                     ": its palette is RGB, and the images are grey; take a checkpoint with grey centroids");
+  for (const size_t i : {0, 2}) {
+    if (channels > palette.channels) parts[i].values = to_grey(parts[i].values);
+    const auto tokens = parts[i].values.first(parts[i].values.size() / static_cast<size_t>(palette.channels));
+    encode(palette, parts[i].values, tokens);
+    parts[i].values = tokens;
+  }
+}
+
 // Writes an .npy file and returns its SHA-256. Stops early, with neither complete, once `stopped` is set.
 std::string write_tokens(const fs::path& path, const std::string& dtype, const Part& part,
                          const std::atomic<bool>& stopped) {
@@ -276,14 +301,22 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
     hash.update(bytes);
     file.write(bytes);
   };
-  write(formats::npy_header(dtype == "int64" ? formats::DType::int64 : formats::DType::uint8, part.shape));
+  const bool many_classes = std::ranges::any_of(part.labels, [](int64_t label) { return label > UINT8_MAX; });
+  const bool is_wide = dtype == "int64" || many_classes;
+  write(formats::npy_header(is_wide ? formats::DType::int64 : formats::DType::uint8, part.shape));
+  const std::vector<uint8_t> narrow(part.labels.begin(), part.labels.end());  // labels that fit
+  std::span<const uint8_t> rest = part.values;
+  if (many_classes)
+    write({reinterpret_cast<const char*>(part.labels.data()), part.labels.size_bytes()});
+  else if (!part.labels.empty())
+    rest = narrow;
   std::vector<int64_t> wide;
-  for (std::span<const uint8_t> rest = part.values; !rest.empty() && !stopped;) {
+  while (!rest.empty() && !stopped) {
     const auto chunk = rest.first(std::min(kChunk, rest.size()));
     rest = rest.subspan(chunk.size());
     wide.assign(chunk.begin(), chunk.end());
-    write(dtype == "int64" ? std::string_view(reinterpret_cast<const char*>(wide.data()), 8 * wide.size())
-                           : std::string_view(reinterpret_cast<const char*>(chunk.data()), chunk.size()));
+    write(is_wide ? std::string_view(reinterpret_cast<const char*>(wide.data()), 8 * wide.size())
+                  : std::string_view(reinterpret_cast<const char*>(chunk.data()), chunk.size()));
   }
   file.publish();
   return hash.hex();
@@ -310,22 +343,29 @@ void write_all(const fs::path& folder, const std::array<Part, 4>& parts, Dataset
   }
 }
 
-DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options) {
+void check(const PrepareOptions& options) {
   if (options.dtype != "auto" && options.dtype != "int64")
     throw UsageError("--dtype " + options.dtype + ": must be auto or int64");
   if (is_url(options.source) && !options.source.starts_with("http://") && !options.source.starts_with("https://"))
     throw UsageError("--source " + options.source + ": must be a folder or an http or https URL");
+}
+
+DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options) {
   if (options.palette.channels != 1)
     throw InputError(options.palette_file + ": its palette is RGB, and the images of " + dataset.title +
                      " are grey; take a checkpoint with grey centroids");
   DatasetInfo info;
   info.dataset = dataset.name;
-  info.palette = options.palette;
-  info.dtype = options.dtype == "auto" ? "uint8" : options.dtype;  // a palette has at most 256 colours
   info.classes = dataset.classes;
   for (const RawFile& file : dataset.files) info.raw.push_back({file.name, file.sha256});
-  info.made_by = options.made_by;
   return info;
+}
+
+// What the options, and not the images, say of the set.
+void add_options(DatasetInfo& info, const PrepareOptions& options) {
+  info.palette = options.palette;
+  info.dtype = options.dtype == "auto" ? "uint8" : options.dtype;  // a palette has at most 256 colours
+  info.made_by = options.made_by;
 }
 
 std::vector<PreparedFile> list_files(const fs::path& folder) {
@@ -360,24 +400,13 @@ std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, c
   }
 }
 
-PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& options) {
-  DatasetInfo info = describe(dataset, options);
-  if (!options.force)
-    if (auto files = find_ready(info, options)) return {true, *std::move(files)};
-  expect_replaceable(options.data_dir);
-
+// Quantizes the images, which are RGB or grey, and puts the set in place.
+PrepareResult write_set(DatasetInfo info, std::array<Part, 4> parts, int64_t channels, const PrepareOptions& options) {
   // An exception from it, such as Interrupted, leaves the old set in place.
   const WaitCallback waiting = waiting_of(options);
   waiting();
-  std::array<std::string, 4> raw = RawFiles(dataset, options).read();
-  waiting();
-  std::array<Part, 4> parts;
-  for (size_t i = 0; i < parts.size(); ++i) parts[i] = parse(raw[i], dataset.files[i].name);
-  check(parts[0], parts[1], dataset.classes.size(), dataset.title + "'s training set");
-  check(parts[2], parts[3], dataset.classes.size(), dataset.title + "'s test set");
-  for (const size_t images : {0, 2}) encode(options.palette, parts[images].values, parts[images].values);
+  quantize(parts, channels, options);
   info.image_size = parts[0].shape[1];
-
   DatasetWriter writer(options.data_dir, waiting, options.note);
   write_all(writer.incoming(), parts, info, waiting);
   formats::write_atomically(writer.incoming() / "dataset.yaml", to_yaml(info));
@@ -386,11 +415,53 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   return {false, list_files(options.data_dir)};
 }
 
+PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& options) {
+  check(options);
+  DatasetInfo info = describe(dataset, options);
+  add_options(info, options);
+  if (!options.force)
+    if (auto files = find_ready(info, options)) return {true, *std::move(files)};
+  expect_replaceable(options.data_dir);
+  waiting_of(options)();
+  std::array<std::string, 4> raw = RawFiles(dataset, options).read();
+  waiting_of(options)();
+  std::array<Part, 4> parts;
+  for (size_t i = 0; i < parts.size(); ++i) parts[i] = parse(raw[i], dataset.files[i].name);
+  check(parts[0], parts[1], dataset.classes.size(), dataset.title + "'s training set");
+  check(parts[2], parts[3], dataset.classes.size(), dataset.title + "'s test set");
+  return write_set(std::move(info), std::move(parts), /*channels=*/1, options);
+}
+
+// Of a dataset that is not made of IDX files. Its images are read only where its files are not there already.
+PrepareResult find_or_make(ImageSource& source, const PrepareOptions& options) {
+  check(options);
+  DatasetInfo info;
+  info.dataset = source.name();
+  info.classes = source.classes();
+  add_options(info, options);
+  if (!options.force && fs::exists(options.data_dir / "dataset.yaml")) {
+    info.raw = source.sums();
+    if (auto files = find_ready(info, options)) return {true, *std::move(files)};
+  }
+  expect_replaceable(options.data_dir);
+  RawImages images = source.read();
+  info.raw = source.sums();
+  std::array<Part, 4> parts;
+  for (const size_t i : {0, 2}) {
+    RawImages::Part& part = i == 0 ? images.train : images.test;
+    const auto count = std::ssize(part.labels);
+    parts[i] = {{count, images.side, images.side}, part.pixels};
+    parts[i + 1] = {{count}, {}, part.labels};
+  }
+  return write_set(std::move(info), std::move(parts), images.channels, options);
+}
+
 }  // namespace
 
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options) {
   try {
     const Sha256 started_early;  // while there is memory for OpenSSL
+    if (const auto source = open_image_source(dataset, options)) return find_or_make(*source, options);
     return find_or_make(dataset, options);
   } catch (const fs::filesystem_error& error) {
     throw Error(error.path1().string() + ": " + error.code().message() + "; check that you may read and write there");

@@ -65,8 +65,14 @@ data::Split read_images(const CompletionOptions& options, const Checkpoint& chec
 
 // The images at `indices`, (E, h, w).
 Tensor select(const data::Split& split, const std::vector<int64_t>& indices, int64_t side) {
-  const auto all = std::visit([](const auto& tokens) { return torch::tensor(tokens); }, split.tokens);
-  return all.view({-1, side, side}).index_select(0, torch::tensor(indices));
+  return std::visit(
+      [&](const auto& tokens) {
+        using T = typename std::decay_t<decltype(tokens)>::value_type;
+        const auto all = torch::from_blob(const_cast<T*>(tokens.data()), {split.count, side, side},
+                                          torch::CppTypeToScalarType<T>::value);  // (N, h, w), the split's memory
+        return all.index_select(0, torch::tensor(indices));
+      },
+      split.tokens);
 }
 
 // Sample k of test image i has a stream of its own, whatever else is drawn.

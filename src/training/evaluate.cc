@@ -17,7 +17,7 @@ namespace {
 
 TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& checkpoint, bool classify,
                            const Hooks& hooks) {
-  const auto split = data::read_split(
+  auto split = data::read_split(
       options.test_x, classify ? options.test_y : "",
       expected_images(checkpoint, options.checkpoint, "give it images of that size with --test_x"),
       [&] { throw_if_stopped(hooks); }, hooks.note);

@@ -119,7 +119,7 @@ void check_images(const TrainOptions& options, const Checkpoint& start, const da
   if (!start.dataset.empty() && start.dataset != dataset)
     difference = "was trained on " + data::title_of(start.dataset) + ", and " + train_x + " holds " +
                  (dataset.empty() ? "other images" : data::title_of(dataset));
-  else if (!split.labels.empty())
+  else if (options.classify)
     difference = "was trained on other images or labels than those of " + train_x + " and " + options.data.train_y;
   const auto expected = expected_images(start, options.resume, /*other_size_cure=*/"");
   const auto command = data::prepare_command(expected, start.dataset, train_x);

@@ -58,7 +58,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   const auto restarted = continue_restarted_run(options_, group_, hooks_);
   const auto start = starting_checkpoint(options_);
   expect_model_fits(options_, backend::most_memory(device_));
-  const auto split = read_training_split(options_, start, hooks_);
+  auto split = read_training_split(options_, start, hooks_);
   hyper_parameters_ = settings_of(options_);
   dataset_ = dataset_of(split);
   if (dataset_.empty() && !options_.resume.empty()) dataset_ = start->dataset;  // of the same images

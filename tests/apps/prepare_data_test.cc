@@ -7,6 +7,7 @@
 #include "data/http_server.h"
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/sha256.h"
+#include "picture_files.h"
 #include "process.h"
 #include "sanitized.h"
 #include "temporary_folder.h"
@@ -43,8 +44,9 @@ TEST(PrepareData, HelpAndVersionAreResults) {
   for (const char* option : {"--help", "-h"}) {
     const Ending help = prepare_data(folder, {option});
     EXPECT_EQ(help.exit_code, 0);
-    EXPECT_THAT(help.out, AllOf(HasSubstr("--fashion"), HasSubstr("--data_dir"), HasSubstr("--dtype"),
-                                HasSubstr("--source"), HasSubstr("--force"), HasSubstr("mnist or fashion")));
+    EXPECT_THAT(help.out,
+                AllOf(HasSubstr("--fashion"), HasSubstr("--data_dir"), HasSubstr("--dtype"), HasSubstr("--source"),
+                      HasSubstr("--force"), HasSubstr("mnist, fashion, cifar10 or folder")));
     EXPECT_THAT(help.err, IsEmpty());
   }
   EXPECT_THAT(prepare_data(folder, {"--version"}).out, HasSubstr("igpt "));
@@ -55,7 +57,9 @@ TEST(PrepareData, UsageErrorsAreOneLineAndExit2) {
   TemporaryFolder folder;
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"--fashoin"}, "--fashion"},
-      {{"--dataset", "cifar"}, "mnist or fashion"},
+      {{"--dataset", "cifar"}, "mnist, fashion, cifar10 or folder"},
+      {{"--dataset", "folder"}, "needs --source"},
+      {{"--num_pixels", "32"}, "the images of MNIST keep their size"},
       {{"--dtype", "float32"}, "auto or int64"},
       {{"--source", "ftp://host/x"}, "a folder or an http or https URL"},
       {{"--fashion", "--dataset", "mnist"}, "give one of the two"},
@@ -105,6 +109,34 @@ TEST(PrepareData, FashionFromTheDistributionsPackage) {
   EXPECT_EQ(fs::last_write_time(folder / "data/train_x.npy"), written);
   EXPECT_EQ(prepare_data(folder, {"--fashion", "--force"}).exit_code, 0);
   EXPECT_NE(fs::last_write_time(folder / "data/train_x.npy"), written);
+}
+
+TEST(PrepareData, PicturesOfAFolderAndWhatCannotBeRead) {
+  TemporaryFolder folder;
+  for (const char* name : {"cat", "dog"}) fs::create_directories(folder / "pictures" / name);
+  for (int64_t i = 0; i < 120; ++i)
+    igpt::testing::write_bytes(
+        folder / "pictures" / (i % 2 ? "cat" : "dog") / (std::to_string(i) + (i % 3 ? ".png" : ".jpeg")),
+        i % 3 ? igpt::testing::as_png(igpt::testing::colourful(20 + i, 30, 3))
+              : igpt::testing::as_jpeg(igpt::testing::colourful(40, 20 + i, 1)));
+  igpt::testing::write_bytes(folder / "pictures/cat/bad.png", "not a picture");
+  const std::vector<std::string> arguments = {"--dataset",    "folder", "--source", "pictures",
+                                              "--num_pixels", "16",     "--seed",   "3"};
+  const Ending first = prepare_data(folder, arguments);
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.out,
+              AllOf(HasSubstr("The set of pictures is in data\n"),
+                    HasSubstr("data/train_x.npy  uint8  108 x 16 x 16\n"), HasSubstr("data/test_y.npy  uint8  12\n")));
+  EXPECT_THAT(first.err, AllOf(HasSubstr("reading 121 pictures of 2 classes from pictures"),
+                               HasSubstr("left out: pictures/cat/bad.png: is neither a PNG nor a JPEG")));
+  EXPECT_THAT(data::read_dataset_info(folder / "data")->classes, ::testing::ElementsAre("cat", "dog"));
+  EXPECT_THAT(prepare_data(folder, arguments).out, HasSubstr("The set of pictures is already in data\n"));
+  igpt::testing::write_bytes(folder / "pictures/cat/worse.png", "");
+  const Ending refused = prepare_data(folder, {"--dataset", "folder", "--source", "pictures", "-q"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("pictures: 2 of 122 pictures cannot be read, more than 1 %"));
+  EXPECT_TRUE(is_one_line(refused.err)) << refused.err;
+  EXPECT_THAT(prepare_data(folder, arguments).err, HasSubstr("2 of 122"));  // data/ is that of other pictures
 }
 
 TEST(PrepareData, MnistFromAFolder) {

@@ -18,13 +18,17 @@ TEST(Sha256, OfTheStandard) {  // FIPS 180-4's examples
 }
 
 TEST(Datasets, EveryFileHasANameASizeAndASum) {
-  EXPECT_THAT(dataset_names(), ::testing::ElementsAre("mnist", "fashion"));
+  EXPECT_THAT(dataset_names(), ::testing::ElementsAre("mnist", "fashion", "cifar10", "folder"));
   for (const std::string& name : dataset_names()) {
     const DatasetSource& dataset = find_dataset(name);
     EXPECT_EQ(dataset.name, name);
+    EXPECT_FALSE(dataset.title.empty());
+    if (dataset.format == DatasetFormat::kFolder) continue;
     EXPECT_FALSE(dataset.mirrors.empty());
     EXPECT_EQ(dataset.classes.size(), 10u);
-    for (const RawFile& file : dataset.files) {
+    const bool is_idx = dataset.format == DatasetFormat::kIdx;
+    const auto files = is_idx ? std::vector(dataset.files.begin(), dataset.files.end()) : std::vector{dataset.archive};
+    for (const RawFile& file : files) {
       EXPECT_EQ(file.sha256.size(), 64u);
       EXPECT_EQ(file.sha256.find_first_not_of("0123456789abcdef"), std::string::npos);
       EXPECT_GT(file.size, 0u);
@@ -34,13 +38,15 @@ TEST(Datasets, EveryFileHasANameASizeAndASum) {
 
 TEST(Datasets, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   EXPECT_THAT([] { find_dataset("cifar"); },
-              ::testing::ThrowsMessage<UsageError>(::testing::HasSubstr("known are mnist, fashion")));
+              ::testing::ThrowsMessage<UsageError>(::testing::HasSubstr("known are mnist, fashion, cifar10, folder")));
 }
 
 TEST(Datasets, CommandsAreWrittenForAShell) {
   EXPECT_EQ(prepare_data_command("mnist", "data"), "prepare_data");
   EXPECT_EQ(prepare_data_command("fashion", "elsewhere", "a.ckpt"),
             "prepare_data --fashion --palette a.ckpt --data_dir elsewhere");
+  EXPECT_EQ(prepare_data_command("cifar10", "data"), "prepare_data --dataset cifar10");
+  EXPECT_EQ(prepare_data_command("folder", "data"), "");  // of which folder?
   EXPECT_EQ(prepare_data_command("mine", "data"), "");
   EXPECT_EQ(shell_quoted("a b's"), "'a b'\\''s'");
   EXPECT_EQ(shell_quoted(""), "''");

@@ -280,7 +280,7 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
   o.batch_size = 5;
   o.accumulate = 2;
   o.augment = {.shift = 1, .flip = true};
-  const auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
+  auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
   torch::manual_seed(1);
   ImageGPT model(o.model);
   FlatOptimizer optimizer(model->weights(), ops::ParameterTable(model->shape()).parameters, {});

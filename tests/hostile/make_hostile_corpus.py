@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Writes files that attack the readers into FOLDER/KIND/VERDICT/NAME, together with some good ones from which fuzzers
-start. The kinds are pickle, zip, torch_file, checkpoint, safetensors, json, npy, idx, gzip, yaml (configurations), dataset
+start. The kinds are pickle, zip, torch_file, checkpoint, safetensors, json, npy, idx, gzip, image, tar, yaml (configurations), dataset
 (dataset.yaml) and large. The verdict is what a program does with the file: `read` or `refused`. Always writes the same bytes, and needs only
 the standard library.
 
     tests/hostile/make_hostile_corpus.py FOLDER
 """
 
+import base64
 import dataclasses
+import gzip
+import io
 import json
 import pathlib
 import shutil
 import struct
 import sys
+import tarfile
 import zlib
 
 MILLION = 1_000_000
@@ -813,6 +817,138 @@ def gzips():
         yield f"cut_at_{size}", good[:size]
 
 
+# Pictures
+
+GREY_JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeX"
+    "BkeFxlZ2P/wAALCAAQABABAREA/8QAFgABAQEAAAAAAAAAAAAAAAAABAMH/8QAIBAAAQMCBwAAAAAAAAAAAAAAAgABAwQRBRIiQVFSwf/aAAgB"
+    "AQAAPwDP1enpZJ3uzZR7P4mU+HgFil1lxsmr/9k=")
+PROGRESSIVE_JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeX"
+    "BkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2P/wgARCAAQ"
+    "ABADAREAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAAAwIF/8QAFwEAAwEAAAAAAAAAAAAAAAAAAQIDAP/aAAwDAQACEAMQAAABxqyYrZZ13/"
+    "/EABcQAAMBAAAAAAAAAAAAAAAAAAABAhH/2gAIAQEAAQUCUmCkUn//xAAZEQACAwEAAAAAAAAAAAAAAAAAAQIREjH/2gAIAQMBAT8BchKzNdHI"
+    "/8QAGBEBAQEBAQAAAAAAAAAAAAAAEQAxAQL/2gAIAQIBAT8BXLnkkly//8QAFBABAAAAAAAAAAAAAAAAAAAAIP/aAAgBAQAGPwIf/8QAGRAAAg"
+    "MBAAAAAAAAAAAAAAAAABEBIVFh/9oACAEBAAE/IdbIYZ01s//aAAwDAQACAAMAAAAQn8//xAAXEQEBAQEAAAAAAAAAAAAAAAABAEEh/9oACAED"
+    "AQE/EFyWA6i5f//EABgRAAMBAQAAAAAAAAAAAAAAAAABESEx/9oACAECAQE/EKaBHQ0TCmg//8QAGRAAAgMBAAAAAAAAAAAAAAAAAAERIVFB/9"
+    "oACAEBAAE/EFK7s4PDmhKWCld2cP/Z")
+CMYK_JPEG = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAC/9sAQwAQCwwODAoQDg0OEhEQExgoGhgWFhgxIyUdKDozPTw5Mzg3QEhcTkBEV0U3OFBtUVdfYmdoZz5NcXlwZH"
+    "hcZWdj/9sAQwEREhIYFRgvGhovY0I4QmNjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2Nj/8AAFAgAEAAQ"
+    "BAERAAIRAQMRAQQRAP/EABcAAAMBAAAAAAAAAAAAAAAAAAECAwb/xAAoEAABAwEGBQUAAAAAAAAAAAABAhEhAAMEBRIxQSJRgZHBJGFxsfD/xA"
+    "AUAQEAAAAAAAAAAAAAAAAAAAAA/8QAIBEAAQMEAgMAAAAAAAAAAAAA8AABITFBUcERcWGh0f/aAA4EAQACEQMRBAAAPwDSrvY45BGozKf6/Gkt"
+    "UPTeU7C72oyzSLply5RKWIKUO4OkK7gdTQVezLEh5DAJneaQYKZq8Jx8NNZpdEXZOV2SQOJJJKwRvI2n5UYEVUYIpyTetS8WbeaATdA0pDG0gI"
+    "9LmKHDrtXg9OevOlOBKIi8gF3mzfzQN6Swd5TIx5KVAm6kgHa1Yt26ew0r/9k=")
+
+
+def png_chunk(kind, content=b"", length=None, crc=None):
+    sum_of_both = zlib.crc32(kind + content) if crc is None else crc
+    return struct.pack(">I", len(content) if length is None else length) + kind + content + struct.pack(">I", sum_of_both)
+
+
+def png(width, height, depth=8, colour=0, rows=b"", before=b"", interlaced=0, header=None):
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced) if header is None else header
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + before + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND")
+
+
+def images():
+    rows = b"".join(b"\0" + bytes(range(8 * y, 8 * y + 8)) for y in range(8))
+    good = png(8, 8, rows=rows)
+    palette = png_chunk(b"PLTE", bytes(range(48)))
+    yield "good_grey", good
+    yield "good_rgb", png(4, 2, colour=2, rows=(b"\0" + bytes(range(12))) * 2)
+    yield "good_16_bits", png(2, 2, 16, 6, (b"\0" + bytes(range(16))) * 2)
+    yield "good_one_bit", png(8, 2, 1, 0, b"\0\x55" * 2)
+    yield "good_palette", png(8, 2, 4, 3, b"\0\x01\x23\x45\x67" * 2, palette + png_chunk(b"tRNS", b"\0\x80"))
+    yield "good_interlaced", png(3, 2, rows=b"\0\x0a\0\x1e\0\x14\0\x28\x32\x3c", interlaced=1)
+    yield "good_gamma", png(8, 8, rows=rows, before=png_chunk(b"gAMA", struct.pack(">I", 100_000)))
+    yield "good_ancillary_crc", png(8, 8, rows=rows, before=png_chunk(b"tEXt", b"a\0b", crc=1))
+    yield "good_jpeg", GREY_JPEG
+    yield "good_jpeg_progressive", PROGRESSIVE_JPEG
+    exif = b"Exif\0\0II*\0\x08\0\0\0"
+    for name, content in {"turned": exif + b"\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0", "entries_65535": exif + b"\xff\xff",
+                          "outside": b"Exif\0\0MM\0*\xff\xff\xff\xff", "empty": b"Exif\0\0"}.items():
+        yield f"good_jpeg_exif_{name}", GREY_JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + GREY_JPEG[2:]
+    yield "jpeg_cmyk", CMYK_JPEG
+    frame = GREY_JPEG.index(b"\xff\xc0") + 5
+    frames = {"0": (0, 0), "60000": (60_000, 60_000), "65535": (65_535, 65_535), "8000": (8000, 8000), "other": (24, 16)}
+    for name, (height, width) in frames.items():
+        yield f"jpeg_size_{name}", GREY_JPEG[:frame] + struct.pack(">HH", height, width) + GREY_JPEG[frame + 4:]
+    yield "jpeg_scans_10e4", PROGRESSIVE_JPEG[:-2] + PROGRESSIVE_JPEG[PROGRESSIVE_JPEG.rindex(b"\xff\xda"):-2] * 10_000 + b"\xff\xd9"
+    sizes = {"0": (0, 0), "0_wide": (8, 0), "60000": (60_000, 60_000), "2e31": ((1 << 31) - 1,) * 2, "2e32": ((1 << 32) - 1,) * 2, "8000": (8000, 8000)}
+    for name, (width, height) in sizes.items():
+        yield f"png_size_{name}", png(width, height, 16, 6, rows)
+    yield "png_bomb_1_gib", png(30_000, 30_000, 8, 2, bytes(100 << 20))
+    yield "png_rows_too_few", png(8, 8, rows=rows[:-1])
+    yield "png_depth_3", png(8, 8, 3, 0, rows)
+    yield "png_colour_5", png(8, 8, 8, 5, rows)
+    yield "png_palette_missing", png(8, 8, 8, 3, rows)
+    yield "png_palette_index", png(8, 8, 8, 3, rows, png_chunk(b"PLTE", b"abcd"))
+    yield "png_header_short", png(8, 8, rows=rows, header=b"\0\0\0\x08")
+    yield "png_header_twice", png(8, 8, rows=rows, before=good[8:33])
+    yield "png_filter_9", png(1, 1, rows=b"\x09\0")
+    yield "png_crc_of_header", good[:29] + b"\0\0\0\0" + good[33:]
+    yield "png_crc_of_pixels", good[:-16] + b"\0\0\0\0" + good[-12:]
+    yield "png_without_end", good[:-12]
+    yield "png_unknown_critical", png(8, 8, rows=rows, before=png_chunk(b"ABCD"))
+    for name, length in LENGTHS.items():
+        yield f"png_chunk_length_{name}", png(8, 8, rows=rows, before=png_chunk(b"tEXt", b"a\0b", length=length % (1 << 32)))
+    for name, content in {"empty": b"", "gif": b"GIF89a" + bytes(100), "html": b"<html>", "signature": good[:8], "jpeg_start": b"\xff\xd8\xff"}.items():
+        yield f"not_a_picture_{name}", content
+    for kind, content in {"png": good, "jpeg": GREY_JPEG, "progressive": PROGRESSIVE_JPEG}.items():
+        for size in range(1, len(content) - 2):
+            yield f"cut_at_{size}_{kind}", content[:size]
+
+
+# Tar archives
+
+
+def tar(*entries, file_format=tarfile.USTAR_FORMAT):
+    """Of (name, content) or (name, type, link)."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=file_format) as archive_of_tar:
+        for name, *rest in entries:
+            info = tarfile.TarInfo(name)
+            if isinstance(rest[0], bytes) and len(rest) == 1:
+                info.size = len(rest[0])
+                archive_of_tar.addfile(info, io.BytesIO(rest[0]))
+            else:
+                info.type, info.linkname = rest
+                archive_of_tar.addfile(info)
+    return output.getvalue()
+
+
+def tars():
+    good = tar(("a/b.bin", bytes(700)), ("c", b"text"))
+    yield "good", good
+    yield "good_gzip", gzip.compress(good, mtime=0)
+    yield "good_pax", tar(("ü" * 100, b"x"), file_format=tarfile.PAX_FORMAT)
+    yield "good_gnu", tar(("n" * 300, b"x"), file_format=tarfile.GNU_FORMAT)
+    yield "good_links", tar(("link", tarfile.SYMTYPE, "../../x"), ("hard", tarfile.LNKTYPE, "/etc/passwd"), ("device", tarfile.CHRTYPE, ""), ("folder", tarfile.DIRTYPE, ""))
+    for name, path in {"parent": "../x", "inner": "a/../../x", "absolute": "/x", "dots": ".."}.items():
+        yield f"outside_{name}", tar((path, b"x"))
+    yield "bomb_of_zeros", gzip.compress(tar(("a", bytes(16 << 20))), mtime=0)
+    for name, size in {"most": b"77777777777", "no_number": b"99999999999", "negative": b"\xff" * 11, "base_256": b"\x80" + b"\x7f" * 10}.items():
+        header = bytearray(good[:512])
+        header[124:135] = size
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        yield f"size_{name}", bytes(header) + good[512:]
+    yield "wrong_sum", good[:148] + b"0000000\0" + good[156:]
+    yield "pax_length", good.replace(b"a/b.bin", b"x/b.bin").replace(b"\x000\0", b"\0x\0", 1)
+    for kind in (b"x", b"L", b"K", b"g"):
+        info = tarfile.TarInfo("h")
+        info.type, info.size = kind, 8
+        yield f"headers_of_headers_{kind.decode()}", (info.tobuf(tarfile.USTAR_FORMAT) + b"8 a=bcd\n".ljust(512, b"\0")) * 1000 + good
+    yield "entries_10e4", gzip.compress(good[1536:2560] * 10_000, mtime=0)
+    for size in (1, 100, 511, 513, 1000, 1300):
+        yield f"cut_at_{size}", good[:size]
+    for size in (1, 10, 20, 60):
+        yield f"cut_gzip_at_{size}", gzip.compress(good, mtime=0)[:size]
+    for name, content in {"empty": b"", "zip": b"PK\3\4" + bytes(100), "cpio": b"070701" + bytes(200), "text": b"text" * 200}.items():
+        yield f"not_a_tar_{name}", content
+
+
 # YAML
 
 DATASET = """dataset: fashion
@@ -950,6 +1086,7 @@ def large(folder):
 READ = {
     "torch_file": {"container_name_ÿþ"},  # of an entry that nobody looks for
     "npy": {"pixels_bool"},
+    "tar": {"bomb_of_zeros", "entries_10e4"},  # the limits are the reader's
     "yaml": {"empty", "value_control_characters"},  # of a value that the command line replaces
     "dataset": {"sums_outside"} | {f"encoded_{encoding}" for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")},
 }
@@ -973,6 +1110,7 @@ def main():
     storages = [Entry(b"x/data.pkl", pickled(Tensor("0", 8, [8]))), Entry(b"x/byteorder", b"little"), Entry(b"x/data/0", bytes(32))]
     kinds = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "checkpoint": checkpoints(),
              "safetensors": safetensors_files(), "json": jsons(), "npy": npys(), "idx": idxs(), "gzip": gzips(),
+             "image": images(), "tar": tars(),
              "yaml": yamls(), "dataset": dataset_yamls()}
     for kind, files in kinds.items():
         shutil.rmtree(root / kind, ignore_errors=True)  # an older version may have given other verdicts

@@ -87,6 +87,14 @@ Command as_gzip(const fs::path& file, const TemporaryFolder& folder) {
   return as_source(file, folder, ".gz");
 }
 
+// One of two pictures, which are too few to do without one.
+Command as_picture(const fs::path& file, const TemporaryFolder& folder) {
+  for (const char* name : {"a", "b"}) fs::create_directories(folder / "pictures" / name);
+  fs::create_symlink(file, folder / "pictures/a/x.png");
+  fs::create_symlink(corpus / "image/read/good_rgb", folder / "pictures/b/x.png");
+  return {{program("prepare_data"), "--dataset", "folder", "--source", "pictures", "-q"}, "pictures/a/x.png"};
+}
+
 struct Case {
   fs::path file;
   MakeCommand command;
@@ -191,6 +199,7 @@ IGPT_HOSTILE(Safetensors, cases("safetensors", as_safetensors, "torch_file/read/
 IGPT_HOSTILE(Images, cases("npy", as_images, "npy/read/good_uint8"));
 IGPT_HOSTILE(Idx, cases("idx", as_idx, "idx/read/good_images"));
 IGPT_HOSTILE(Gzip, cases("gzip", as_gzip, "gzip/read/good"));
+IGPT_HOSTILE(Picture, cases("image", as_picture, "image/read/good_rgb"));
 IGPT_HOSTILE(Configuration, cases("yaml", as_configuration, "yaml/read/good_comments"));
 IGPT_HOSTILE(Dataset, cases("dataset", as_dataset_yaml, "dataset/read/good_dataset"));
 

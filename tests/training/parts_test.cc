@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "igpt/data/shuffle.h"
 #include "igpt/model/flat_parameters.h"
 #include "igpt/training/augment.h"
 #include "igpt/training/ema.h"
@@ -87,14 +88,40 @@ TEST(BatchOrder, EachEpochReadsEveryImageOnceWithoutAGap) {
 }
 
 TEST(Split, TakesATenthForValidationByTheSeedAlone) {
-  TokenDataset dataset{torch::arange(100, torch::kInt64).to(torch::kUInt8).unsqueeze(1), torch::arange(100)};
-  const auto [train, validation] = split_for_validation(dataset, 1);
+  const auto dataset = [] {
+    return TokenDataset{torch::arange(100, torch::kInt64).to(torch::kUInt8).unsqueeze(1), torch::arange(100)};
+  };
+  const auto [train, validation] = split_for_validation(dataset(), 1);
   EXPECT_EQ(train.size(), 90);
   EXPECT_EQ(validation.size(), 10);
   const auto [sorted, order] = torch::cat({train.labels, validation.labels}).sort();
   EXPECT_TRUE(torch::equal(sorted, torch::arange(100)));
   EXPECT_TRUE(torch::equal(train.tokens.squeeze(1).to(torch::kInt64), train.labels));  // images keep their labels
-  EXPECT_FALSE(torch::equal(split_for_validation(dataset, 2).second.labels, validation.labels));
+  EXPECT_FALSE(torch::equal(split_for_validation(dataset(), 2).second.labels, validation.labels));
+}
+
+// The order of the data set that the seeds of older runs gave.
+TEST(Split, IsThePermutationOfTheSeedWithoutACopy) {
+  for (const int64_t size : {2, 3, 10, 1000}) {
+    const auto values = torch::arange(2 * size, torch::kInt16).view({size, 2});
+    const TokenDataset dataset{values.clone(), torch::arange(size)};
+    const void* const memory = dataset.tokens.data_ptr();
+    const auto [train, validation] = split_for_validation(dataset, 7);
+    const auto order = torch::tensor(data::shuffled_indices(size, 7, /*stream=*/-1), torch::kInt64);
+    EXPECT_TRUE(torch::equal(torch::cat({train.tokens, validation.tokens}), values.index_select(0, order))) << size;
+    EXPECT_TRUE(torch::equal(torch::cat({train.labels, validation.labels}), order)) << size;
+    EXPECT_EQ(train.tokens.data_ptr(), memory);
+    EXPECT_TRUE(train.tokens.is_contiguous() && validation.tokens.is_contiguous());
+  }
+}
+
+TEST(Split, IsTakenOverFromTheFileWithoutACopy) {
+  data::Split split{.count = 2, .num_pixels = 1, .tokens = std::vector<int16_t>{300, 4}, .labels = {7, 8}};
+  const void* const memory = std::get<std::vector<int16_t>>(split.tokens).data();
+  const auto dataset = make_token_dataset(split);
+  EXPECT_EQ(dataset.tokens.data_ptr(), memory);
+  EXPECT_TRUE(torch::equal(dataset.tokens, torch::tensor({{300}, {4}}, torch::kInt16)));
+  EXPECT_TRUE(torch::equal(dataset.labels, torch::tensor({7, 8}, torch::kInt64)));
 }
 
 TEST(FlatOptimizer, ClipsToTheCommonNorm) {

@@ -293,7 +293,7 @@ TEST_F(Train, GenerativeShareKeepsAClassifierGenerative) {
   const auto nats = [&](double weight) {
     o.generative_weight = weight;
     const auto checkpoint = read_checkpoint(train(o, {}).last_checkpoint);
-    const auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
+    auto split = data::read_split(o.data.train_x, o.data.train_y, {.num_vocab = 4, .num_pixels = 4});
     return score(make_model(checkpoint), make_token_dataset(split), {}).loss;
   };
   EXPECT_LT(nats(1), nats(0) - 0.2);

@@ -13,9 +13,13 @@ namespace igpt::data {
 
 struct PrepareOptions {
   std::filesystem::path data_dir = "data";
-  std::string source;          ///< folder with the IDX files, plain or .gz, or URL of a mirror; empty: see prepare
+  /// Folder with the IDX files, plain or .gz, or URL of a mirror; of CIFAR-10 its archive or a folder with that or with
+  /// its .bin files, or a URL; the folder of pictures. Empty: see prepare.
+  std::string source;
   std::string dtype = "auto";  ///< "auto": the smallest integer type that holds the tokens; or "int64"
   bool force = false;          ///< write the files again even if they exist
+  int64_t num_pixels = 28;     ///< a side, to which pictures of a folder are resized
+  int64_t seed = 0;            ///< chooses the pictures of a folder that become the test set
   Palette palette = Palette::grey(16);
   std::string palette_file;                             ///< the checkpoint that holds the palette, for messages
   std::vector<DatasetSource> known = known_datasets();  ///< datasets whose files are recognised in messages
@@ -40,10 +44,22 @@ struct PrepareResult {
   std::vector<PreparedFile> files;  ///< train_x.npy, train_y.npy, test_x.npy, test_y.npy
 };
 
+/// Images and labels before they are quantized.
+struct RawImages {
+  struct Part {
+    std::vector<uint8_t> pixels;  ///< (N, side, side, channels)
+    std::vector<int64_t> labels;  ///< (N)
+  };
+  int64_t side = 0;
+  int64_t channels = 1;  ///< 1 grey, 3 RGB
+  Part train, test;
+};
+
 /// Writes a dataset to `data_dir` as {train,test}_{x,y}.npy with dataset.yaml: finds its IDX files, checks their
 /// SHA-256, quantizes the images to tokens and replaces the set as a whole. x (N, h, w), y (N). The IDX files come from
 /// data_dir/raw/NAME, else from the distribution's folders, else from the mirrors, which fill data_dir/raw/NAME; or
 /// only from `source`, if given. Each may be plain or .gz, have a dot before `idx`, and lie in a folder of its name.
+/// CIFAR-10 and folders of pictures are read as image_source.h says; colours become greys where the palette is grey.
 /// Throws igpt::Error, igpt::InputError or igpt::UsageError; data_dir then holds what it held before.
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options);
 

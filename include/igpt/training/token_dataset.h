@@ -21,9 +21,11 @@ struct TokenDataset {
   TokenDataset to(const torch::Device& device) const;
 };
 
-TokenDataset make_token_dataset(const data::Split& split);
+/// The images and labels of a split: they are taken out of it, so that no image is in memory twice.
+TokenDataset make_token_dataset(data::Split& split);
 
-/// A random 90/10 split: which images train, which validate. Depends on the seed and the number of images alone.
+/// A random 90/10 split: which images train, which validate. Depends on the seed and the number of images alone. Brings
+/// the images of `dataset`, contiguous and on the CPU, into another order; both parts lie in its memory.
 std::pair<TokenDataset, TokenDataset> split_for_validation(const TokenDataset& dataset, int64_t seed);
 
 /// The order in which a training reads its images: each epoch a new permutation, one after the other without a gap, so
