@@ -18,7 +18,7 @@
 namespace igpt::data {
 namespace {
 
-constexpr int kRounds = 40, kForgettingRounds = 30;  // mini-batches; of them those that halve the weight of the older
+constexpr int kRounds = 24, kForgettingRounds = 16;  // mini-batches; of them those that halve the weight of the older
 constexpr int64_t kSmallestBatch = int64_t{1} << 18, kLargestBatch = int64_t{1} << 20, kPixelsOfAColour = 512;
 constexpr int64_t kSmallestStart = int64_t{1} << 15, kLargestStart = int64_t{1} << 17, kStartPixelsOfAColour = 64;
 constexpr double kStartDistances = 1 << 29;  // that the trials of the start may take
@@ -76,13 +76,10 @@ class KMeans {
  private:
   const uint8_t* pixel(int64_t i) const { return pixels_.data() + static_cast<size_t>(i) * channels_; }
 
-  void expect_enough_colours() {
+  void expect_enough_colours() const {
     ColourSet colours(static_cast<int64_t>(channels_));
     int64_t found = 0;
-    for (int64_t i = 0; i < count_; ++i) {
-      if (found < vocab_) found += colours.insert(pixel(i));
-      if (channels_ == 3) cells_.insert(pixel(i));
-    }
+    for (int64_t i = 0; i < count_ && found < vocab_; ++i) found += colours.insert(pixel(i));
     if (found < vocab_)
       throw InputError("a palette of " + std::to_string(vocab_) + " colours is not possible: the images have " +
                        std::to_string(found) + (channels_ == 1 ? " different greys" : " different colours") +
@@ -202,7 +199,9 @@ class KMeans {
     const auto batch = draw_pixels(std::clamp(vocab_ * kPixelsOfAColour, kSmallestBatch, kLargestBatch));
     const auto n = static_cast<int64_t>(batch.size() / channels_);
     const auto values = std::vector<float>(centres_.begin(), centres_.end());
-    const NearestColour nearest(values, static_cast<int64_t>(channels_), /*unit=*/1, threads_, &cells_);
+    PixelCounts pixels;
+    if (channels_ == 3) pixels.add(batch);
+    const NearestColour nearest(values, static_cast<int64_t>(channels_), /*unit=*/1, pixels, threads_);
     std::vector<int64_t> sums(centres_.size()), counts(static_cast<size_t>(vocab_));
     std::vector<uint16_t> tokens(static_cast<size_t>(n));
     std::mutex mutex;
@@ -279,7 +278,6 @@ class KMeans {
   int threads_;
   const std::function<void()>& waiting_;
   std::mt19937_64 random_;
-  PixelCells cells_;
   std::vector<double> centres_;  // (V, channels)
   std::vector<double> weights_;  // (V) pixels that have moved a centre, the older ones less
 };

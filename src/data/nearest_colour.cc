@@ -9,8 +9,8 @@
 namespace igpt::data {
 namespace {
 
-constexpr size_t kFew = 6;         // colours that are rather compared than divided
-constexpr size_t kFewPixels = 24;  // the same for a cell of 4 x 4 x 4 pixels, of which most are never asked for
+constexpr size_t kFew = 6;      // colours that are rather compared than divided
+constexpr int64_t kMany = 128;  // pixels for which a cell is divided: that takes about as long as their comparisons
 // In units of a byte, more than the rounding of a^2 - 2 a b + b^2 (sums up to 2^19 of 24 bits).
 constexpr float kSlack = 0.5f;
 
@@ -19,12 +19,25 @@ constexpr float kSlack = 0.5f;
 // The pixels from `low` to `low` + `side` - 1 in each channel.
 struct NearestColour::Box {
   int low[3], side;
-  size_t level, place;  // of PixelCells
+  size_t level, place;  // of PixelCounts
 };
 
-NearestColour::NearestColour(std::span<const float> colours, int64_t channels, float unit, int threads,
-                             const PixelCells* cells)
-    : channels_(channels), unit_(unit), cells_(cells) {
+void PixelCounts::add(std::span<const uint8_t> pixels) {
+  for (size_t i = 0; i + 3 <= pixels.size(); i += 3) {
+    size_t place = 0;  // two bits of each channel for each level
+    for (int shift = 6; shift >= 2; shift -= 2)
+      for (size_t c = 0; c < 3; ++c) place = place << 2 | static_cast<size_t>(pixels[i + c] >> shift & 3);
+    ++counts_[2][place];
+  }
+  for (const size_t level : {1, 0}) {
+    std::ranges::fill(counts_[level], 0);
+    for (size_t k = 0; k < counts_[level + 1].size(); ++k) counts_[level][k >> 6] += counts_[level + 1][k];
+  }
+}
+
+NearestColour::NearestColour(std::span<const float> colours, int64_t channels, float unit, const PixelCounts& pixels,
+                             int threads)
+    : channels_(channels), unit_(unit) {
   for (size_t byte = 0; byte < 256; ++byte)
     values_[byte] = unit == 1 ? static_cast<float>(byte) : static_cast<float>(byte) / 255;
   const size_t count = colours.size() / static_cast<size_t>(channels);
@@ -36,13 +49,13 @@ NearestColour::NearestColour(std::span<const float> colours, int64_t channels, f
     }
     colours_.push_back(colour);
   }
-  std::vector<uint16_t> all(count);
-  std::iota(all.begin(), all.end(), uint16_t{0});
+  all_.resize(count);
+  std::iota(all_.begin(), all_.end(), uint16_t{0});
   if (channels == 1) {
     for (size_t byte = 0; byte < 256; ++byte) {
       const float a[3] = {values_[byte], 0, 0};
       int64_t least = INT64_MAX;
-      for (const uint16_t k : all) least = std::min(least, key(a, a[0] * a[0], k));
+      for (const uint16_t k : all_) least = std::min(least, key(a, a[0] * a[0], k));
       greys_[byte] = static_cast<uint16_t>(least);
     }
     return;
@@ -51,10 +64,9 @@ NearestColour::NearestColour(std::span<const float> colours, int64_t channels, f
     for (auto k = static_cast<int>(begin); k < end; ++k) {
       Tree& tree = trees_[static_cast<size_t>(k)];
       tree.cells.resize(1);
-      build(tree, 0, {{(k >> 4) * 64, (k >> 2 & 3) * 64, (k & 3) * 64}, 64, 0, static_cast<size_t>(k)}, all);
+      build(tree, 0, {{(k >> 4) * 64, (k >> 2 & 3) * 64, (k & 3) * 64}, 64, 0, static_cast<size_t>(k)}, all_, pixels);
     }
   });
-  cells_ = nullptr;
 }
 
 // The colours that may be the nearest of a pixel in the box: those that are somewhere in it not further than every
@@ -81,13 +93,15 @@ std::vector<uint16_t> NearestColour::of_box(const Box& box, std::span<const uint
   return found;
 }
 
-void NearestColour::build(Tree& tree, size_t cell, const Box& box, std::span<const uint16_t> candidates) const {
-  if (cells_ && box.level < 3 && !cells_->has(box.level, box.place)) {
-    tree.cells[cell] = {0, 1};  // never asked for
+void NearestColour::build(Tree& tree, size_t cell, const Box& box, std::span<const uint16_t> candidates,
+                          const PixelCounts& pixels) const {
+  const int64_t count = box.side == 1 ? 1 : pixels.of(box.level, box.place);
+  if (count == 0) {
+    tree.cells[cell] = {0, kAll};
     return;
   }
   const auto found = of_box(box, candidates);
-  if (found.size() <= kFew || box.side == 1 || (box.side == 4 && found.size() <= kFewPixels)) {
+  if (found.size() <= kFew || count < kMany || box.side == 1) {
     tree.cells[cell] = {static_cast<uint32_t>(tree.colours.size()), static_cast<uint32_t>(found.size())};
     tree.colours.insert(tree.colours.end(), found.begin(), found.end());
     return;
@@ -111,7 +125,7 @@ void NearestColour::build(Tree& tree, size_t cell, const Box& box, std::span<con
         k = k << 2 | static_cast<size_t>(2 * place[c] + within[c]);
       }
       part.place = box.place << 6 | k;
-      build(tree, first + k, part, of_eighth);
+      build(tree, first + k, part, of_eighth, pixels);
     }
   }
 }

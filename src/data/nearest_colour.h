@@ -9,42 +9,34 @@
 
 namespace igpt::data {
 
-/// Some of the 4 x 4 x 4 cells of the cube of all RGB pixels.
-class PixelCells {
+/// How many RGB pixels lie in each cell of the cube of all of them.
+class PixelCounts {
  public:
-  void insert(const uint8_t* pixel) {
-    const size_t place = path(pixel);
-    for (size_t level = 0; level < 3; ++level) present_[level][place >> 6 * (2 - level)] = 1;
-  }
-  /// Whether there is one inside the cell of 64, 16 or 4 pixels a side (level 0, 1 or 2).
-  bool has(size_t level, size_t place) const { return present_[level][place] != 0; }
+  /// Adds pixels (n, 3).
+  void add(std::span<const uint8_t> pixels);
+
+  /// The number in a cell of 64, 16 or 4 pixels a side (level 0, 1 or 2).
+  int64_t of(size_t level, size_t place) const { return counts_[level][place]; }
 
  private:
-  // Two bits of each channel for each level.
-  static size_t path(const uint8_t* pixel) {
-    size_t place = 0;
-    for (int shift = 6; shift >= 2; shift -= 2)
-      for (int c = 0; c < 3; ++c) place = place << 2 | static_cast<size_t>(pixel[c] >> shift & 3);
-    return place;
-  }
-
-  std::array<std::vector<uint8_t>, 3> present_ = {std::vector<uint8_t>(1 << 6), std::vector<uint8_t>(1 << 12),
-                                                  std::vector<uint8_t>(1 << 18)};
+  std::array<std::vector<int64_t>, 3> counts_ = {std::vector<int64_t>(1 << 6), std::vector<int64_t>(1 << 12),
+                                                 std::vector<int64_t>(1 << 18)};
 };
 
 /// Finds the nearest of at most 65,536 colours, the first of several, exactly as the comparison with every one of them
 /// does: distances are a^2 - 2 a b + b^2 in single precision, which is exact where the colours are bytes.
 ///
-/// The cube of all RGB pixels is divided into 4 x 4 x 4 cells, and a cell again where more than a few colours may be
-/// the nearest of one of its pixels; a pixel is then compared with the colours of its cell. That takes 4 bytes for each
-/// comparison that is left, and 10 to 20 ns for a pixel of a photograph, whether there are 512 colours or 32,768.
+/// The cube of all RGB pixels is divided into cells of 64 pixels a side, and a cell into those of 16, 4 and 1 where
+/// that is worth its while: where more than a few colours may be the nearest of one of its pixels, and many pixels are
+/// asked for. A pixel is then compared with the colours of its cell, which takes 10 to 60 ns whether there are 512
+/// colours or 32,768.
 class NearestColour {
  public:
   /// `colours` (V, channels) are multiples of a byte's unit: 1, or 1/255 for colours from 0 to 1. Takes `threads`
-  /// threads for the work; the result does not depend on their number. With `cells`, only RGB pixels in one of these
-  /// may be asked for, which saves most of the work.
-  NearestColour(std::span<const float> colours, int64_t channels, float unit, int threads = 1,
-                const PixelCells* cells = nullptr);
+  /// threads for the work; the result does not depend on their number. `pixels` are those that will be asked for,
+  /// about; they decide on the time that it takes, not on what is found.
+  NearestColour(std::span<const float> colours, int64_t channels, float unit, const PixelCounts& pixels,
+                int threads = 1);
 
   /// The index of the colour nearest to the `channels` bytes at `pixel`.
   uint32_t operator()(const uint8_t* pixel) const {
@@ -56,6 +48,7 @@ class NearestColour {
     const Tree& tree = trees_[child(6)];
     const Cell* cell = &tree.cells[0];
     for (int shift = 4; cell->count == 0; shift -= 2) cell = &tree.cells[cell->first + child(shift)];
+    if (cell->count == kAll) return nearest(pixel, all_);
     return nearest(pixel, std::span(tree.colours).subspan(cell->first, cell->count));
   }
 
@@ -68,6 +61,7 @@ class NearestColour {
   struct Cell {
     uint32_t first = 0, count = 0;
   };
+  static constexpr uint32_t kAll = UINT32_MAX;  // the count of a cell that nobody was going to ask for
   // A cell of 64 x 64 x 64 pixels with its parts.
   struct Tree {
     std::vector<Cell> cells;
@@ -89,16 +83,17 @@ class NearestColour {
     const auto bits = std::bit_cast<int32_t>(distance);  // of numbers below 0, which rounding makes, in reverse order
     return int64_t{bits ^ (bits >> 31 & INT32_MAX)} * 65536 + k;
   }
-  void build(Tree& tree, size_t cell, const Box& box, std::span<const uint16_t> candidates) const;
+  void build(Tree& tree, size_t cell, const Box& box, std::span<const uint16_t> candidates,
+             const PixelCounts& pixels) const;
   std::vector<uint16_t> of_box(const Box& box, std::span<const uint16_t> candidates) const;
 
   int64_t channels_;
   float unit_;
   std::vector<Colour> colours_;
+  std::vector<uint16_t> all_;      // 0, 1, ..., V - 1
   std::array<float, 256> values_;  // of the bytes, in the unit of the colours
   std::array<uint16_t, 256> greys_ = {};
   std::array<Tree, 64> trees_;
-  const PixelCells* cells_;  // only while it is made
 };
 
 }  // namespace igpt::data

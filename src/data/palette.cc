@@ -53,15 +53,18 @@ Palette Palette::of_centroids(std::vector<float> centroids, int64_t channels) {
   return palette;
 }
 
-PixelEncoder::PixelEncoder(const Palette& palette, int threads) {
+PixelEncoder::PixelEncoder(const Palette& palette, const std::vector<std::span<const uint8_t>>& pixels, int threads) {
   check(palette);
   channels_ = palette.channels;
   size_ = palette.size();
   original_ = channels_ == 1 && size_ == 16 && palette == Palette::grey(16);
+  PixelCounts counts;
+  if (channels_ == 3)
+    for (const auto& some : pixels) counts.add(some);
   const std::vector<float> bytes(palette.colours.begin(), palette.colours.end());
   nearest_ = palette.centroids.empty()
-                 ? std::make_unique<NearestColour>(bytes, channels_, /*unit=*/1.0f, threads)
-                 : std::make_unique<NearestColour>(palette.centroids, channels_, /*unit=*/1.0f / 255, threads);
+                 ? std::make_unique<NearestColour>(bytes, channels_, /*unit=*/1.0f, counts, threads)
+                 : std::make_unique<NearestColour>(palette.centroids, channels_, /*unit=*/1.0f / 255, counts, threads);
 }
 
 PixelEncoder::~PixelEncoder() = default;
@@ -90,16 +93,11 @@ void PixelEncoder::encode(std::span<const uint8_t> pixels, std::span<uint16_t> t
 }
 
 void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens) {
-  PixelEncoder(palette).encode(pixels, tokens);
+  PixelEncoder(palette, {pixels}).encode(pixels, tokens);
 }
 
-void to_grey(std::span<const uint8_t> pixels, std::span<uint8_t> greys) {
-  if (pixels.size() != 3 * greys.size())
-    throw InputError(std::to_string(pixels.size()) + " bytes are not " + std::to_string(greys.size()) + " RGB pixels");
-  for (size_t i = 0; i < greys.size(); ++i) {
-    const uint8_t* rgb = pixels.data() + 3 * i;
-    greys[i] = static_cast<uint8_t>((299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2] + 500) / 1000);
-  }
+void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint16_t> tokens) {
+  PixelEncoder(palette, {pixels}).encode(pixels, tokens);
 }
 
 }  // namespace igpt::data

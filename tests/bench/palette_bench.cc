@@ -24,7 +24,7 @@ std::vector<uint8_t> photograph(size_t count) {
 // One thread. Before, with a comparison with each colour: 512 colours 0.6 us a pixel.
 void encode_pixels(benchmark::State& state) {
   const auto pixels = photograph(1 << 20);
-  const PixelEncoder encoder(cluster(pixels, 3, {.num_vocab = state.range(0)}));
+  const PixelEncoder encoder(cluster(pixels, 3, {.num_vocab = state.range(0)}), {pixels});
   std::vector<uint16_t> tokens(pixels.size() / 3);
   for (auto _ : state) {
     encoder.encode(pixels, tokens);
@@ -37,8 +37,9 @@ BENCHMARK(encode_pixels)->Arg(16)->Arg(512)->Arg(4096)->Arg(32768)->Unit(benchma
 
 // The search structure, on one thread.
 void prepare_search(benchmark::State& state) {
-  const Palette palette = cluster(photograph(1 << 20), 3, {.num_vocab = state.range(0)});
-  for (auto _ : state) benchmark::DoNotOptimize(PixelEncoder(palette));
+  const auto pixels = photograph(1 << 20);
+  const Palette palette = cluster(pixels, 3, {.num_vocab = state.range(0)});
+  for (auto _ : state) benchmark::DoNotOptimize(PixelEncoder(palette, {pixels}));
 }
 BENCHMARK(prepare_search)->Arg(512)->Arg(32768)->Unit(benchmark::kMillisecond);
 

@@ -27,7 +27,7 @@ void quantize(char** arguments, int threads) {
   std::printf("cluster %.3f s\n", seconds_since(start));
   start = std::chrono::steady_clock::now();
   std::vector<uint16_t> tokens(pixels.values.size() / static_cast<size_t>(palette.channels));
-  data::PixelEncoder(palette, threads).encode(pixels.values, tokens);
+  data::PixelEncoder(palette, {pixels.values}, threads).encode(pixels.values, tokens);
   std::printf("encode %.3f s\n", seconds_since(start));
   formats::write_npy(arguments[4], {palette.size(), palette.channels}, palette.colours);
   formats::write_npy(arguments[5], {static_cast<int64_t>(tokens.size())},

@@ -35,7 +35,7 @@ std::vector<uint8_t> clustered(int64_t channels, int clusters, size_t count, dou
 double inertia(const std::vector<uint8_t>& pixels, const Palette& palette) {
   const auto channels = static_cast<size_t>(palette.channels);
   std::vector<uint16_t> tokens(pixels.size() / channels);
-  PixelEncoder(palette).encode(pixels, tokens);
+  encode(palette, pixels, tokens);
   double sum = 0;
   for (size_t i = 0; i < pixels.size(); ++i)
     sum += std::pow(pixels[i] - palette.colours[tokens[i / channels] * channels + i % channels], 2);

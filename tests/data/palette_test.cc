@@ -157,10 +157,13 @@ TEST_P(NearestColourOf, IsTheFirstThatBruteForceFinds) {
   const auto near = random_bytes(600 * static_cast<size_t>(channels), 4, std::min(256, spread + 16));
   pixels.insert(pixels.end(), near.begin(), near.end());
   const auto expected = brute_force(palette, pixels);
-  for (const int threads : {1, 3}) {
+  // Prepared for nothing, for a few of the pixels, and for so many that all cells are divided.
+  auto many = near;
+  for (int k = 0; k < 7; ++k) many.insert(many.end(), many.begin(), many.end());
+  for (const auto& some : {std::vector<uint8_t>(), near, many}) {
     std::vector<uint16_t> tokens(expected.size());
-    PixelEncoder(palette, threads).encode(pixels, tokens);
-    EXPECT_EQ(tokens, expected) << threads << " threads";
+    PixelEncoder(palette, {some}, /*threads=*/2).encode(pixels, tokens);
+    EXPECT_EQ(tokens, expected) << "prepared for " << some.size() << " bytes";
   }
 }
 
@@ -177,22 +180,15 @@ TEST(PixelEncoder, TokensAreOneByteOrTwo) {
   const auto pixels = random_bytes(300, 7);
   std::vector<uint8_t> bytes(100);
   std::vector<uint16_t> words(100);
-  PixelEncoder(few).encode(pixels, bytes);
-  PixelEncoder(few).encode(pixels, words);
+  encode(few, pixels, bytes);
+  encode(few, pixels, words);
   EXPECT_TRUE(std::ranges::equal(bytes, words));
-  PixelEncoder(many).encode(pixels, words);
-  EXPECT_THROW(PixelEncoder(many).encode(pixels, bytes), InputError);
+  encode(many, pixels, words);
+  EXPECT_THROW(encode(many, pixels, bytes), InputError);
   std::vector<uint8_t> in_place = pixels;
-  PixelEncoder(few).encode(in_place, std::span(in_place).first(100));
+  encode(few, in_place, std::span(in_place).first(100));
   in_place.resize(100);
   EXPECT_EQ(in_place, bytes);
-}
-
-TEST(ToGrey, IsTheBrightnessOfBt601) {
-  std::vector<uint8_t> greys(5);
-  to_grey(std::vector<uint8_t>{255, 255, 255, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255}, greys);
-  EXPECT_THAT(greys, ElementsAre(255, 0, 76, 150, 29));
-  EXPECT_THROW(to_grey(std::vector<uint8_t>(4), greys), InputError);
 }
 
 TEST(Palette, TokensMayReplaceTheirPixels) {

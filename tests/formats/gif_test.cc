@@ -168,7 +168,7 @@ TEST(Gif, RefusesImpossibleOptionsAndFrames) {
     EXPECT_THROW(with([&](GifOptions& o) { o.height = side; }), InputError);
   }
   EXPECT_THROW(with([](GifOptions& o) { o.palette.clear(); }), InputError);
-  EXPECT_THROW(with([](GifOptions& o) { o.palette.resize(257); }), InputError);
+  EXPECT_THROW(with([](GifOptions& o) { o.palette.resize(65537); }), InputError);
   EXPECT_THROW(with([](GifOptions& o) { o.channels = 3; }), InputError);
   EXPECT_THROW(with([](GifOptions& o) { o.channels = 0; }), InputError);
   for (const double fps : {0.0, -1.0, 50.1, 60.0, 1e-300, std::numeric_limits<double>::quiet_NaN(),

@@ -37,13 +37,14 @@ class NearestColour;
 /// byte / 255, and distances a^2 - 2 a b + b^2 in single precision.
 class PixelEncoder {
  public:
-  /// Throws igpt::InputError unless the palette has 1 to kLargestVocab grey or RGB colours. Takes `threads` threads
-  /// while it prepares the search.
-  explicit PixelEncoder(const Palette& palette, int threads = 1);
+  /// `pixels`, each (n, C), are those that will be encoded, about: the search is prepared for them, in `threads`
+  /// threads. Others are encoded as well, but more slowly. Throws igpt::InputError unless the palette has 1 to
+  /// kLargestVocab grey or RGB colours.
+  PixelEncoder(const Palette& palette, const std::vector<std::span<const uint8_t>>& pixels, int threads = 1);
   ~PixelEncoder();
 
-  /// `pixels` (n, C) -> `tokens` (n), which may begin at the same byte. Throws igpt::InputError when the sizes do not
-  /// match or the palette has colours whose index does not fit a token.
+  /// `pixels` (n, C) -> `tokens` (n), which may begin at the same byte unless they are longer. Throws igpt::InputError
+  /// when the sizes do not match or the palette has colours whose index does not fit a token.
   void encode(std::span<const uint8_t> pixels, std::span<uint8_t> tokens) const;
   void encode(std::span<const uint8_t> pixels, std::span<uint16_t> tokens) const;
 
@@ -56,11 +57,8 @@ class PixelEncoder {
   std::unique_ptr<const NearestColour> nearest_;
 };
 
-/// The same for pixels that are all there at once. The palette has at most 256 colours.
+/// The same for pixels that are all there at once.
 void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens);
-
-/// The brightness of RGB pixels as ITU-R BT.601 has it, rounded: `pixels` (n, 3) -> `greys` (n), which may begin at the
-/// same byte.
-void to_grey(std::span<const uint8_t> pixels, std::span<uint8_t> greys);
+void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint16_t> tokens);
 
 }  // namespace igpt::data
