@@ -1,6 +1,7 @@
 #include "igpt/sampling/animation.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <span>
 #include <string>
@@ -58,12 +59,14 @@ Tensor reduced(const Tensor& tokens, const Tensor& palette, int64_t downsample, 
     return indices;
   const auto pixels = pixels_of(indices, palette).contiguous();  // (N, h, w, C)
   const std::span shown(pixels.const_data_ptr<uint8_t>(), static_cast<size_t>(pixels.numel()));
-  std::set<std::vector<uint8_t>> different;  // a palette may have a colour twice
-  for (auto pixel = shown.begin(); pixel != shown.end(); pixel += gif.channels)
-    different.insert({pixel, pixel + gif.channels});
+  const auto channels = static_cast<size_t>(gif.channels);
+  std::set<std::array<uint8_t, 3>> different;  // a palette may have a colour twice
+  for (size_t i = 0; i < shown.size(); i += channels)
+    different.insert({shown[i], shown[i + channels / 2], shown[i + channels - 1]});
   data::Palette few{gif.channels, {}};
   if (std::ssize(different) < most_colours)
-    for (const auto& colour : different) few.colours.insert(few.colours.end(), colour.begin(), colour.end());
+    for (const auto& colour : different)
+      few.colours.insert(few.colours.end(), colour.begin(), colour.begin() + gif.channels);
   else
     few = data::cluster(shown, gif.channels, {.num_vocab = most_colours - 1});
   gif.palette = few.colours;
