@@ -252,8 +252,9 @@ class RawFiles {
 struct Part {
   std::vector<int64_t> shape;  // without the channels of images
   std::span<uint8_t> values;
-  std::span<const int64_t> labels = {};  // instead of values
-  int value_size = 1;                    // bytes of a token
+  std::span<const int64_t> labels = {};    // instead of values
+  int value_size = 1;                      // bytes of a token
+  std::vector<uint16_t> wide_tokens = {};  // what `values` are, where the pixels' memory is too small for tokens
 };
 
 Part parse(std::string& bytes, const std::string& name) {
@@ -318,8 +319,11 @@ void quantize(std::array<Part, 4>& parts, int64_t channels, const std::string& t
       encoder.encode(parts[i].values, tokens);
       parts[i].values = tokens;
     } else {
-      encoder.encode(parts[i].values, std::span(reinterpret_cast<uint16_t*>(parts[i].values.data()), count));
-      parts[i].values = parts[i].values.first(2 * count);
+      // Two bytes for three of RGB, but for one of grey: centroids may lie between the bytes.
+      if (channels == 1) parts[i].wide_tokens.resize(count);
+      auto* tokens = channels == 1 ? parts[i].wide_tokens.data() : reinterpret_cast<uint16_t*>(parts[i].values.data());
+      encoder.encode(parts[i].values, std::span(tokens, count));
+      parts[i].values = {reinterpret_cast<uint8_t*>(tokens), 2 * count};
       parts[i].value_size = 2;
     }
   }

@@ -343,6 +343,22 @@ TEST_F(Prepare, KMeansOfGreyImagesFindsGreys) {
   EXPECT_FALSE(prepare(fake_).already_there);
 }
 
+// Centroids may lie between the bytes, so that there may be more greys than bytes.
+TEST_F(Prepare, MoreThan256GreysTakeTwoBytes) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  std::vector<float> centroids;
+  for (int k = 0; k < 600; ++k) centroids.push_back(static_cast<float>(k) / 599);
+  options_.palette = Palette::of_centroids(centroids, 1);
+  EXPECT_EQ(prepare(fake_).files[0].dtype, "uint16");
+  const auto tokens = formats::read_npy<int16_t>(options_.data_dir / "test_x.npy");
+  const auto images = formats::parse_idx(fake_.raw[2], "");
+  ASSERT_EQ(tokens.values.size(), images.values.size());
+  for (size_t i = 0; i < tokens.values.size(); ++i)
+    ASSERT_NEAR(tokens.values[i], images.values[i] / 255.0 * 599, 0.51) << i;
+  EXPECT_TRUE(prepare(fake_).already_there);
+}
+
 TEST_F(Prepare, TooFewColoursChangeNothing) {
   RawImages images = colour_images();
   prepare_images({}, images, options_);
