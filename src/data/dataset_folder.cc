@@ -148,7 +148,8 @@ std::vector<T> read_values(const YAML::Node& node, const std::vector<std::string
 
 bool is_whole(const Palette& palette) try {
   if (palette.channels != 1 && palette.channels != 3) return false;
-  if (palette.size() > kLargestVocab || palette.colours.size() % static_cast<size_t>(palette.channels) != 0)
+  if (palette.size() < 1 || palette.size() > kLargestVocab ||
+      palette.colours.size() % static_cast<size_t>(palette.channels) != 0)
     return false;
   return palette.centroids.empty() ||
          Palette::of_centroids(palette.centroids, palette.channels).colours == palette.colours;
