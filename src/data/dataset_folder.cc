@@ -12,6 +12,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <type_traits>
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -28,7 +29,10 @@ constexpr const char* kLock = ".lock";
 constexpr const char* kIncoming = ".incoming";
 constexpr const char* kReady = ".ready";
 constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
-constexpr uint64_t kMaximumYaml = uint64_t{64} << 10;  // yaml-cpp takes some hundred times that in memory
+constexpr uint64_t kMaximumYaml = uint64_t{64} << 10;   // yaml-cpp takes some hundred times that in memory
+constexpr uint64_t kMaximumBinary = uint64_t{1} << 20;  // of a file with a large palette
+constexpr int64_t kMostListed = 256;                    // colours that are written as numbers
+constexpr const char* kBinary = "!!binary \"";
 
 [[noreturn]] void fail(const fs::path& path, const std::string& action, int error) {
   throw Error(path.string() + ": cannot " + action + ": " + std::strerror(error) +
@@ -94,8 +98,59 @@ void roll_forward(const fs::path& folder, std::map<std::string, formats::AtomicF
   formats::flush_folder(folder);
 }
 
+template <class T>
+void emit_values(YAML::Emitter& yaml, const char* key, const std::vector<T>& values, bool as_binary) {
+  yaml << YAML::Key << key << YAML::Value;
+  if (as_binary)  // base64, little-endian
+    yaml << YAML::Binary(reinterpret_cast<const unsigned char*>(values.data()), values.size() * sizeof(T));
+  else if constexpr (std::is_same_v<T, uint8_t>)
+    yaml << YAML::Flow << std::vector<int>(values.begin(), values.end());
+  else
+    yaml << YAML::Flow << values;
+}
+
+// Takes the values of !!binary out of the text and leaves the numbers of their places, so that yaml-cpp has only little
+// to read.
+std::vector<std::string> take_binaries(std::string& text) {
+  std::vector<std::string> binaries;
+  std::string rest;
+  size_t place = 0;
+  for (size_t tag; (tag = text.find(kBinary, place)) != text.npos;) {
+    const size_t begin = tag + std::strlen(kBinary), end = text.find('"', begin);
+    if (end == text.npos) break;
+    rest += text.substr(place, begin - place) + std::to_string(binaries.size());
+    binaries.push_back(text.substr(begin, end - begin));
+    place = end;
+  }
+  text = rest + text.substr(place);
+  return binaries;
+}
+
+// Numbers from a list or from !!binary.
+template <class T>
+std::vector<T> read_values(const YAML::Node& node, const std::vector<std::string>& binaries) {
+  if (!node.IsScalar()) {
+    if constexpr (std::is_same_v<T, float>) return node.as<std::vector<float>>();
+    std::vector<T> values;
+    for (const int value : node.as<std::vector<int>>()) {
+      if (value < 0 || value > UINT8_MAX) throw YAML::Exception(node.Mark(), "a colour is not a byte");
+      values.push_back(static_cast<T>(value));
+    }
+    return values;
+  }
+  const auto place = node.as<size_t>();
+  if (place >= binaries.size()) throw YAML::Exception(node.Mark(), "neither a list nor !!binary");
+  const auto bytes = YAML::DecodeBase64(binaries[place]);
+  std::vector<T> values(bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
 bool is_whole(const Palette& palette) try {
   if (palette.channels != 1 && palette.channels != 3) return false;
+  if (palette.size() < 1 || palette.size() > kLargestVocab ||
+      palette.colours.size() % static_cast<size_t>(palette.channels) != 0)
+    return false;
   return palette.centroids.empty() ||
          Palette::of_centroids(palette.centroids, palette.channels).colours == palette.colours;
 } catch (const InputError&) {
@@ -205,7 +260,7 @@ std::string to_yaml(const DatasetInfo& info) {
     for (const DatasetInfo::File& file : list) yaml << YAML::Key << file.name << YAML::Value << file.sha256;
     yaml << YAML::EndMap;
   };
-  std::vector<int> colours(info.palette.colours.begin(), info.palette.colours.end());
+  const bool as_binary = info.palette.size() > kMostListed;
   YAML::Emitter yaml;
   yaml << YAML::BeginMap;
   yaml << YAML::Key << "dataset" << YAML::Value << info.dataset;
@@ -214,9 +269,9 @@ std::string to_yaml(const DatasetInfo& info) {
   yaml << YAML::Key << "classes" << YAML::Value << YAML::Flow << info.classes;
   yaml << YAML::Key << "palette" << YAML::Value << YAML::BeginMap;
   yaml << YAML::Key << "channels" << YAML::Value << info.palette.channels;
-  yaml << YAML::Key << "colours" << YAML::Value << YAML::Flow << colours;
-  if (!info.palette.centroids.empty())
-    yaml << YAML::Key << "centroids" << YAML::Value << YAML::Flow << info.palette.centroids;
+  emit_values(yaml, "colours", info.palette.colours, as_binary);
+  if (!info.palette.centroids.empty()) emit_values(yaml, "centroids", info.palette.centroids, as_binary);
+  if (info.kmeans_seed) yaml << YAML::Key << "kmeans_seed" << YAML::Value << *info.kmeans_seed;
   yaml << YAML::EndMap;
   yaml << YAML::Key << "raw_sha256" << YAML::Value;
   files(yaml, info.raw);
@@ -227,13 +282,16 @@ std::string to_yaml(const DatasetInfo& info) {
   return std::string(yaml.c_str()) + "\n";
 }
 
-DatasetInfo parse_dataset_info(const std::string& text, const std::string& name) {
+DatasetInfo parse_dataset_info(const std::string& whole, const std::string& name) {
   const auto files = [&](const YAML::Node& map) {
     if (!map.IsMap()) throw InputError(name + ": lacks its SHA-256 sums; run prepare_data again");
     std::vector<DatasetInfo::File> list;
     for (const auto& entry : map) list.push_back({entry.first.as<std::string>(), entry.second.as<std::string>()});
     return list;
   };
+  if (whole.size() > kMaximumBinary) throw InputError(name + ": is longer than 1 MB; run prepare_data again");
+  std::string text = whole;
+  const auto binaries = take_binaries(text);
   if (text.size() > kMaximumYaml) throw InputError(name + ": is longer than 64 KB; run prepare_data again");
   try {
     const YAML::Node yaml = YAML::Load(text);
@@ -243,12 +301,10 @@ DatasetInfo parse_dataset_info(const std::string& text, const std::string& name)
     info.dtype = yaml["dtype"].as<std::string>();
     info.classes = yaml["classes"].as<std::vector<std::string>>();
     info.palette.channels = yaml["palette"]["channels"].as<int64_t>();
-    for (const int colour : yaml["palette"]["colours"].as<std::vector<int>>()) {
-      if (colour < 0 || colour > 255) throw InputError(name + ": its palette is damaged; run prepare_data again");
-      info.palette.colours.push_back(static_cast<uint8_t>(colour));
-    }
+    info.palette.colours = read_values<uint8_t>(yaml["palette"]["colours"], binaries);
     if (const YAML::Node centroids = yaml["palette"]["centroids"])
-      info.palette.centroids = centroids.as<std::vector<float>>();
+      info.palette.centroids = read_values<float>(centroids, binaries);
+    if (const YAML::Node seed = yaml["palette"]["kmeans_seed"]) info.kmeans_seed = seed.as<int64_t>();
     info.raw = files(yaml["raw_sha256"]);
     info.files = files(yaml["sha256"]);
     info.made_by = yaml["made_by"].as<std::string>();
@@ -263,7 +319,7 @@ DatasetInfo parse_dataset_info(const std::string& text, const std::string& name)
 std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
   const fs::path path = folder / "dataset.yaml";
   if (!is_there(path)) return std::nullopt;
-  return parse_dataset_info(formats::read_file(path, kMaximumYaml), path.string());
+  return parse_dataset_info(formats::read_file(path, kMaximumBinary), path.string());
 }
 
 }  // namespace igpt::data

@@ -1,69 +1,34 @@
 #include "igpt/data/palette.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
 
 #include "igpt/error.h"
+#include "src/data/nearest_colour.h"
 
 namespace igpt::data {
 namespace {
 
-constexpr int64_t kMaximumColours = 256;  // a token is a byte
+constexpr int64_t kMostGreys = 256;
 
 void check(const Palette& palette) {
   const bool whole = (palette.channels == 1 || palette.channels == 3) &&
                      palette.colours.size() % static_cast<size_t>(palette.channels) == 0;
-  if (!whole || palette.size() < 1 || palette.size() > kMaximumColours)
-    throw InputError("a palette has 1 to 256 grey or RGB colours, not " + std::to_string(palette.colours.size()) +
-                     " values of " + std::to_string(palette.channels) + " channels");
+  if (!whole || palette.size() < 1 || palette.size() > kLargestVocab)
+    throw InputError("a palette has 1 to " + std::to_string(kLargestVocab) + " grey or RGB colours, not " +
+                     std::to_string(palette.colours.size()) + " values of " + std::to_string(palette.channels) +
+                     " channels");
   if (!palette.centroids.empty() && palette.centroids.size() != palette.colours.size())
     throw InputError("a palette of " + std::to_string(palette.colours.size()) + " values has " +
                      std::to_string(palette.centroids.size()) + " of centroids");
 }
 
-// Squared distance of a pixel to colour k. The sum of at most three squares of bytes is exact in single precision.
-float distance(const Palette& palette, size_t k, const uint8_t* pixel) {
-  const auto channels = static_cast<size_t>(palette.channels);
-  float aa = 0, ab = 0, bb = 0, sum = 0;
-  for (size_t c = 0; c < channels; ++c) {
-    const auto difference = static_cast<float>(pixel[c] - palette.colours[k * channels + c]);
-    sum += difference * difference;
-    if (palette.centroids.empty()) continue;
-    const float a = static_cast<float>(pixel[c]) / 255, b = palette.centroids[k * channels + c];
-    aa += a * a, ab += a * b, bb += b * b;
-  }
-  return palette.centroids.empty() ? sum : aa - 2 * ab + bb;
-}
-
-uint8_t nearest(const Palette& palette, const uint8_t* pixel) {
-  float best = std::numeric_limits<float>::infinity();
-  uint8_t token = 0;
-  for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k)
-    if (const float candidate = distance(palette, k, pixel); candidate < best) {
-      best = candidate;
-      token = static_cast<uint8_t>(k);
-    }
-  return token;
-}
-
-// The token of every grey value.
-std::array<uint8_t, 256> grey_table(const Palette& palette) {
-  const bool original = palette == Palette::grey(16);
-  std::array<uint8_t, 256> table = {};
-  for (int byte = 0; byte < 256; ++byte) {
-    const auto value = static_cast<uint8_t>(byte);
-    table[value] = original ? value / 17 : nearest(palette, &value);
-  }
-  return table;
-}
-
 }  // namespace
 
 Palette Palette::grey(int64_t size) {
-  if (size < 2 || size > kMaximumColours)
+  if (size < 2 || size > kMostGreys)
     throw InputError("a grey palette has 2 to 256 colours, not " + std::to_string(size));
   Palette palette;
   for (int64_t k = 0; k < size; ++k)
@@ -88,18 +53,51 @@ Palette Palette::of_centroids(std::vector<float> centroids, int64_t channels) {
   return palette;
 }
 
-void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens) {
+PixelEncoder::PixelEncoder(const Palette& palette, const std::vector<std::span<const uint8_t>>& pixels, int threads) {
   check(palette);
-  const auto channels = static_cast<size_t>(palette.channels);
+  channels_ = palette.channels;
+  size_ = palette.size();
+  original_ = channels_ == 1 && size_ == 16 && palette == Palette::grey(16);
+  PixelCounts counts;
+  if (channels_ == 3)
+    for (const auto& some : pixels) counts.add(some);
+  const std::vector<float> bytes(palette.colours.begin(), palette.colours.end());
+  nearest_ = palette.centroids.empty()
+                 ? std::make_unique<NearestColour>(bytes, channels_, /*unit=*/1.0f, counts, threads)
+                 : std::make_unique<NearestColour>(palette.centroids, channels_, /*unit=*/1.0f / 255, counts, threads);
+}
+
+PixelEncoder::~PixelEncoder() = default;
+
+template <class T>
+void PixelEncoder::encode_as(std::span<const uint8_t> pixels, std::span<T> tokens) const {
+  const auto channels = static_cast<size_t>(channels_);
   if (pixels.size() != tokens.size() * channels)
     throw InputError(std::to_string(pixels.size()) + " bytes are not " + std::to_string(tokens.size()) + " pixels of " +
                      std::to_string(channels) + " channels");
-  if (channels == 1) {
-    const auto table = grey_table(palette);
-    std::ranges::transform(pixels, tokens.begin(), [&](uint8_t byte) { return table[byte]; });
-    return;
+  if (size_ - 1 > std::numeric_limits<T>::max())
+    throw InputError("a token of " + std::to_string(8 * sizeof(T)) + " bits is no index of " + std::to_string(size_) +
+                     " colours");
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const uint8_t* pixel = pixels.data() + i * channels;
+    tokens[i] = static_cast<T>(original_ ? *pixel / 17u : (*nearest_)(pixel));
   }
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = nearest(palette, pixels.data() + i * channels);
+}
+
+void PixelEncoder::encode(std::span<const uint8_t> pixels, std::span<uint8_t> tokens) const {
+  encode_as(pixels, tokens);
+}
+
+void PixelEncoder::encode(std::span<const uint8_t> pixels, std::span<uint16_t> tokens) const {
+  encode_as(pixels, tokens);
+}
+
+void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint8_t> tokens) {
+  PixelEncoder(palette, {pixels}).encode(pixels, tokens);
+}
+
+void encode(const Palette& palette, std::span<const uint8_t> pixels, std::span<uint16_t> tokens) {
+  PixelEncoder(palette, {pixels}).encode(pixels, tokens);
 }
 
 }  // namespace igpt::data

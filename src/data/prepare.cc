@@ -9,6 +9,7 @@
 
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/image_source.h"
+#include "igpt/data/kmeans.h"
 #include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -16,6 +17,7 @@
 #include "igpt/formats/idx.h"
 #include "igpt/formats/input_file.h"
 #include "igpt/formats/npy.h"
+#include "src/data/parallel.h"
 
 namespace igpt::data {
 namespace {
@@ -251,7 +253,9 @@ class RawFiles {
 struct Part {
   std::vector<int64_t> shape;  // without the channels of images
   std::span<uint8_t> values;
-  std::span<const int64_t> labels = {};  // instead of values
+  std::span<const int64_t> labels = {};    // instead of values
+  int value_size = 1;                      // bytes of a token
+  std::vector<uint16_t> wide_tokens = {};  // what `values` are, where the pixels' memory is too small for tokens
 };
 
 Part parse(std::string& bytes, const std::string& name) {
@@ -277,18 +281,61 @@ std::span<uint8_t> to_grey(std::span<uint8_t> pixels) {
   return pixels.first(pixels.size() / 3);
 }
 
-// Makes tokens of the pixels of parts 0 and 2, in the same memory.
-void quantize(std::array<Part, 4>& parts, int64_t channels, const PrepareOptions& options) {
-  const Palette& palette = options.palette;
-  if (palette.channels > channels)
-    throw InputError(options.palette_file +
-                     ": its palette is RGB, and the images are grey; take a checkpoint with grey centroids");
-  for (const size_t i : {0, 2}) {
-    if (channels > palette.channels) parts[i].values = to_grey(parts[i].values);
-    const auto tokens = parts[i].values.first(parts[i].values.size() / static_cast<size_t>(palette.channels));
-    encode(palette, parts[i].values, tokens);
-    parts[i].values = tokens;
+constexpr int64_t default_vocab(int64_t channels) {
+  return channels == 1 ? 16 : 512;
+}
+
+// The palette that the options name, or that k-means finds among the pixels of the training images.
+Palette choose_palette(std::span<const uint8_t> pixels, int64_t channels, const std::string& title,
+                       const PrepareOptions& options) {
+  if (!options.kmeans) {
+    if (options.palette.channels > channels)
+      throw InputError(options.palette_file + ": its palette is RGB, and the images of " + title +
+                       " are grey; take one of greys");
+    return options.palette;
   }
+  const int64_t vocab = options.num_vocab > 0 ? options.num_vocab : default_vocab(channels);
+  if (options.note)
+    options.note("k-means: looking for " + std::to_string(vocab) + (channels == 1 ? " greys" : " colours") + ", seed " +
+                 std::to_string(options.seed));
+  return cluster(pixels, channels, {.num_vocab = vocab, .seed = options.seed, .waiting = waiting_of(options)});
+}
+
+// Makes tokens of the pixels of parts 0 and 2, in the same memory, and describes them.
+void quantize(std::array<Part, 4>& parts, int64_t channels, const std::string& title, const PrepareOptions& options,
+              DatasetInfo& info) {
+  if (channels == 3 && !options.kmeans && options.palette.channels == 1) {
+    if (options.note)
+      options.note("the palette is grey, and so become the images; --palette kmeans keeps their colours");
+    for (const size_t i : {0, 2}) parts[i].values = to_grey(parts[i].values);
+    channels = 1;
+  }
+  info.palette = choose_palette(parts[0].values, channels, title, options);
+  if (options.kmeans) info.kmeans_seed = options.seed;
+  const PixelEncoder encoder(info.palette, {parts[0].values, parts[2].values}, processors());
+  for (const size_t i : {0, 2}) {
+    const auto count = parts[i].values.size() / static_cast<size_t>(channels);
+    if (info.palette.size() <= UINT8_MAX + 1) {
+      const auto tokens = parts[i].values.first(count);
+      encoder.encode(parts[i].values, tokens);
+      parts[i].values = tokens;
+    } else {
+      // Two bytes for three of RGB, but for one of grey: centroids may lie between the bytes.
+      if (channels == 1) parts[i].wide_tokens.resize(count);
+      auto* tokens = channels == 1 ? parts[i].wide_tokens.data() : reinterpret_cast<uint16_t*>(parts[i].values.data());
+      encoder.encode(parts[i].values, std::span(tokens, count));
+      parts[i].values = {reinterpret_cast<uint8_t*>(tokens), 2 * count};
+      parts[i].value_size = 2;
+    }
+  }
+  if (options.dtype == "auto") info.dtype = parts[0].value_size == 1 ? "uint8" : "uint16";
+}
+
+// As int64. `chunk` holds whole values.
+void widen(std::span<const uint8_t> chunk, int value_size, std::vector<int64_t>& wide) {
+  if (value_size == 1) return wide.assign(chunk.begin(), chunk.end());
+  wide.clear();
+  for (size_t i = 0; i < chunk.size(); i += 2) wide.push_back(int64_t{chunk[i]} | int64_t{chunk[i + 1]} << 8);
 }
 
 // Writes an .npy file and returns its SHA-256. Stops early, with neither complete, once `stopped` is set.
@@ -303,7 +350,8 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
   };
   const bool many_classes = std::ranges::any_of(part.labels, [](int64_t label) { return label > UINT8_MAX; });
   const bool is_wide = dtype == "int64" || many_classes;
-  write(formats::npy_header(is_wide ? formats::DType::int64 : formats::DType::uint8, part.shape));
+  const auto narrow_type = part.value_size == 1 ? formats::DType::uint8 : formats::DType::uint16;
+  write(formats::npy_header(is_wide ? formats::DType::int64 : narrow_type, part.shape));
   const std::vector<uint8_t> narrow(part.labels.begin(), part.labels.end());  // labels that fit
   std::span<const uint8_t> rest = part.values;
   if (many_classes)
@@ -314,7 +362,7 @@ std::string write_tokens(const fs::path& path, const std::string& dtype, const P
   while (!rest.empty() && !stopped) {
     const auto chunk = rest.first(std::min(kChunk, rest.size()));
     rest = rest.subspan(chunk.size());
-    wide.assign(chunk.begin(), chunk.end());
+    if (is_wide) widen(chunk, part.value_size, wide);
     write(is_wide ? std::string_view(reinterpret_cast<const char*>(wide.data()), 8 * wide.size())
                   : std::string_view(reinterpret_cast<const char*>(chunk.data()), chunk.size()));
   }
@@ -353,7 +401,7 @@ void check(const PrepareOptions& options) {
 DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options) {
   if (options.palette.channels != 1)
     throw InputError(options.palette_file + ": its palette is RGB, and the images of " + dataset.title +
-                     " are grey; take a checkpoint with grey centroids");
+                     " are grey; take one of greys");
   DatasetInfo info;
   info.dataset = dataset.name;
   info.classes = dataset.classes;
@@ -364,8 +412,18 @@ DatasetInfo describe(const DatasetSource& dataset, const PrepareOptions& options
 // What the options, and not the images, say of the set.
 void add_options(DatasetInfo& info, const PrepareOptions& options) {
   info.palette = options.palette;
-  info.dtype = options.dtype == "auto" ? "uint8" : options.dtype;  // a palette has at most 256 colours
+  const bool one_byte = options.palette.size() <= UINT8_MAX + 1;
+  info.dtype = options.dtype == "auto" ? (one_byte ? "uint8" : "uint16") : options.dtype;
   info.made_by = options.made_by;
+}
+
+// Whether the palette of a set is the one that the options ask for.
+bool has_palette(const DatasetInfo& present, const DatasetInfo& wanted, const PrepareOptions& options) {
+  if (!options.kmeans)
+    return present.palette == wanted.palette && present.dtype == wanted.dtype && !present.kmeans_seed;
+  const int64_t vocab = options.num_vocab > 0 ? options.num_vocab : default_vocab(present.palette.channels);
+  return present.kmeans_seed == options.seed && present.palette.size() == vocab &&
+         (options.dtype == "int64") == (present.dtype == "int64");
 }
 
 std::vector<PreparedFile> list_files(const fs::path& folder) {
@@ -383,8 +441,8 @@ std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, c
   const ReadLock lock({options.data_dir / "dataset.yaml"}, waiting_of(options), options.note);
   try {
     const auto present = read_dataset_info(options.data_dir);
-    if (!present || present->dataset != wanted.dataset || present->palette != wanted.palette ||
-        present->dtype != wanted.dtype || present->raw != wanted.raw || present->classes != wanted.classes)
+    if (!present || present->dataset != wanted.dataset || !has_palette(*present, wanted, options) ||
+        present->raw != wanted.raw || present->classes != wanted.classes)
       return std::nullopt;
     std::vector<std::future<bool>> matches;
     for (const DatasetInfo::File& file : present->files)
@@ -405,8 +463,8 @@ PrepareResult write_set(DatasetInfo info, std::array<Part, 4> parts, int64_t cha
   // An exception from it, such as Interrupted, leaves the old set in place.
   const WaitCallback waiting = waiting_of(options);
   waiting();
-  quantize(parts, channels, options);
   info.image_size = parts[0].shape[1];
+  quantize(parts, channels, title_of(info.dataset), options, info);
   DatasetWriter writer(options.data_dir, waiting, options.note);
   write_all(writer.incoming(), parts, info, waiting);
   formats::write_atomically(writer.incoming() / "dataset.yaml", to_yaml(info));
@@ -432,6 +490,15 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   return write_set(std::move(info), std::move(parts), /*channels=*/1, options);
 }
 
+std::array<Part, 2> parts_of(RawImages::Part& part, int64_t side, int64_t channels) {
+  const auto count = std::ssize(part.labels);
+  if (count == 0 || std::ssize(part.pixels) != count * side * side * channels)
+    throw InputError(std::to_string(part.pixels.size()) + " bytes are not " + std::to_string(count) + " images of " +
+                     std::to_string(side) + " x " + std::to_string(side) + " pixels of " + std::to_string(channels) +
+                     " channels");
+  return {Part{{count, side, side}, part.pixels}, Part{{count}, {}, part.labels}};
+}
+
 // Of a dataset that is not made of IDX files. Its images are read only where its files are not there already.
 PrepareResult find_or_make(ImageSource& source, const PrepareOptions& options) {
   check(options);
@@ -445,27 +512,36 @@ PrepareResult find_or_make(ImageSource& source, const PrepareOptions& options) {
   }
   expect_replaceable(options.data_dir);
   RawImages images = source.read();
+  if (images.channels != 1 && images.channels != 3)
+    throw InputError("images have 1 or 3 channels, not " + std::to_string(images.channels));
   info.raw = source.sums();
   std::array<Part, 4> parts;
   for (const size_t i : {0, 2}) {
-    RawImages::Part& part = i == 0 ? images.train : images.test;
-    const auto count = std::ssize(part.labels);
-    parts[i] = {{count, images.side, images.side}, part.pixels};
-    parts[i + 1] = {{count}, {}, part.labels};
+    auto [x, y] = parts_of(i == 0 ? images.train : images.test, images.side, images.channels);
+    parts[i] = x, parts[i + 1] = y;
   }
   return write_set(std::move(info), std::move(parts), images.channels, options);
+}
+
+template <class Work>
+PrepareResult with_messages(const Work& work) try {
+  const Sha256 started_early;  // while there is memory for OpenSSL
+  return work();
+} catch (const fs::filesystem_error& error) {
+  throw Error(error.path1().string() + ": " + error.code().message() + "; check that you may read and write there");
 }
 
 }  // namespace
 
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options) {
-  try {
-    const Sha256 started_early;  // while there is memory for OpenSSL
-    if (const auto source = open_image_source(dataset, options)) return find_or_make(*source, options);
-    return find_or_make(dataset, options);
-  } catch (const fs::filesystem_error& error) {
-    throw Error(error.path1().string() + ": " + error.code().message() + "; check that you may read and write there");
-  }
+  return with_messages([&] {
+    const auto source = open_image_source(dataset, options);
+    return source ? find_or_make(*source, options) : find_or_make(dataset, options);
+  });
+}
+
+PrepareResult prepare(ImageSource& source, const PrepareOptions& options) {
+  return with_messages([&] { return find_or_make(source, options); });
 }
 
 }  // namespace igpt::data

@@ -311,6 +311,18 @@ template NpyArray<uint8_t> read_npy(const std::filesystem::path&, uint8_t, uint8
 template NpyArray<int16_t> read_npy(const std::filesystem::path&, int16_t, int16_t, const std::string&);
 template NpyArray<int64_t> read_npy(const std::filesystem::path&, int64_t, int64_t, const std::string&);
 
+NpyArray<double> read_npy_floats(const std::filesystem::path& path) {
+  InputFile file(path);
+  const NpyHeader header = read_header(file);
+  if (!is_float(header.dtype))
+    throw InputError(path.string() + ": holds " + std::string(dtype_name(header.dtype)) + ", not floats");
+  auto array = allocate<double>(path, header);
+  const auto each = [&](auto value, int64_t index) { array.values[static_cast<size_t>(index)] = value; };
+  header.dtype == DType::float32 ? for_each_value<float>(file, header, each)
+                                 : for_each_value<double>(file, header, each);
+  return array;
+}
+
 std::string npy_header(DType dtype, const std::vector<int64_t>& shape) {
   std::string text = "{'descr': '" + std::string(element_size(dtype) == 1 ? "|" : "<") +
                      std::string(info_of(dtype).numpy_code) + "', 'fortran_order': False, 'shape': " + in_words(shape) +

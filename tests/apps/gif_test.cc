@@ -3,6 +3,7 @@
 
 #include "apps/refusals.h"
 #include "apps/trained_model.h"
+#include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
 #include "pictures.h"
 #include "process.h"
@@ -30,6 +31,21 @@ class GifProgram : public ::testing::Test {
   testing::TemporaryFolder folder_;
   Checkpoint checkpoint_;
 };
+
+TEST_F(GifProgram, ColoursAreThoseOfThePaletteHoweverManyThereAre) {
+  for (const int64_t colours : {20, 300, 32768}) {
+    checkpoint_ = testing::write_colour_checkpoint(folder_ / "colours.ckpt", colours);
+    const auto ending =
+        gif({"colours.ckpt", "--rows", "1", "--cols", "2", "--seed", "6", "--scale", "1", "-o", "a.gif"});
+    ASSERT_EQ(ending.exit_code, 0) << ending.err;
+    auto model = make_model(read_checkpoint(folder_ / "colours.ckpt"));
+    const auto tokens = sampling::generate(model, torch::empty({2, 0}, torch::kInt64), {0, 1}, {1, 0, 1, 6});
+    const auto images = sampling::pixels_of(tokens.view({1, 2, 8, 8}), model->palette());
+    const auto animation = testing::decode_gif(folder_ / "a.gif");
+    EXPECT_EQ(animation.frames.back(), sampling::to_image(sampling::tiled(images)).pixels) << colours << " colours";
+    EXPECT_EQ(animation.frames.front(), std::vector<uint8_t>(8 * 16 * 3, 0));
+  }
+}
 
 TEST_F(GifProgram, EndsWithTheImagesOfTheLibrary) {
   const auto ending = gif({"model.ckpt", "--rows", "2", "--cols", "3", "--seed", "6", "--scale", "1.5", "--downsample",

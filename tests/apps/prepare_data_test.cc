@@ -1,12 +1,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <memory>
 
 #include "apps/trained_model.h"
 #include "data/http_server.h"
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/sha256.h"
+#include "igpt/formats/npy.h"
 #include "picture_files.h"
 #include "process.h"
 #include "sanitized.h"
@@ -64,6 +66,10 @@ TEST(PrepareData, UsageErrorsAreOneLineAndExit2) {
       {{"--source", "ftp://host/x"}, "a folder or an http or https URL"},
       {{"--fashion", "--dataset", "mnist"}, "give one of the two"},
       {{"--data_dir", ""}, "--data_dir"},
+      {{"--palette", ""}, "grey, kmeans, or the path of a file"},
+      {{"--num_vocab", "257"}, "there are 256 greys"},
+      {{"--num_vocab", "1"}, "2 to 32768"},
+      {{"--palette", "kmeans", "--num_vocab", "32769"}, "2 to 32768"},
       {{"--data_dir"}, "--data_dir"},
       {{"stray"}, "stray"},
   };
@@ -137,6 +143,52 @@ TEST(PrepareData, PicturesOfAFolderAndWhatCannotBeRead) {
   EXPECT_THAT(refused.err, HasSubstr("pictures: 2 of 122 pictures cannot be read, more than 1 %"));
   EXPECT_TRUE(is_one_line(refused.err)) << refused.err;
   EXPECT_THAT(prepare_data(folder, arguments).err, HasSubstr("2 of 122"));  // data/ is that of other pictures
+}
+
+TEST(PrepareData, PalettesOfKMeansAndOfFiles) {
+  if (!fs::exists(kFashion)) GTEST_SKIP() << "the package dataset-fashion-mnist is not installed";
+  TemporaryFolder folder;
+  const Ending found = prepare_data(folder, {"--fashion", "--palette", "kmeans", "--num_vocab", "12", "--seed", "1"});
+  ASSERT_EQ(found.exit_code, 0) << found.err;
+  EXPECT_THAT(found.err, HasSubstr("k-means: looking for 12 greys, seed 1"));
+  const auto info = data::read_dataset_info(folder / "data");
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->palette.size(), 12);
+  EXPECT_EQ(info->kmeans_seed, 1);
+  const std::string again =
+      prepare_data(folder, {"--fashion", "--palette", "kmeans", "--num_vocab", "12", "--seed", "1"}).out;
+  EXPECT_THAT(again, HasSubstr("already in data"));
+
+  formats::write_npy(folder / "p.npy", {12, 1}, info->palette.colours);
+  const Ending of_file = prepare_data(folder, {"--fashion", "--palette", "p.npy", "--data_dir", "other"});
+  ASSERT_EQ(of_file.exit_code, 0) << of_file.err;
+  EXPECT_THAT(of_file.err, HasSubstr("p.npy: a palette of 12 greys, bytes"));
+  EXPECT_EQ(read_bytes(folder / "other/train_x.npy"), read_bytes(folder / "data/train_x.npy"));
+}
+
+TEST(PrepareData, PalettesThatAreNoneWriteNothing) {
+  TemporaryFolder folder;
+  formats::write_npy(folder / "equal.npy", {3, 1}, std::vector<uint8_t>{7, 8, 7});
+  formats::write_npy(folder / "pairs.npy", {2, 2}, std::vector<uint8_t>{1, 2, 3, 4});
+  formats::write_npy(folder / "rgb.npy", {2, 3}, std::vector<uint8_t>{1, 2, 3, 4, 5, 6});
+  formats::write_npy(folder / "two.npy", {2, 1}, std::vector<double>{0.5, NAN});
+  for (const auto& [arguments, words] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"--palette", "equal.npy"}, "equal.npy: its colours 0 and 2 are equal"},
+           {{"--palette", "pairs.npy"}, "pairs.npy: has the shape 2 x 2"},
+           {{"--palette", "rgb.npy"}, "rgb.npy: its palette is RGB, and the images of MNIST are grey"},
+           {{"--palette", "two.npy"}, "two.npy: holds nan in colour 1"},
+           {{"--palette", "missing.npy"}, "missing.npy: no such file"}}) {
+    std::vector<std::string> all = arguments;
+    all.insert(all.end(), {"--source", "http://127.0.0.1:1", "-q"});
+    const Ending ending = prepare_data(folder, all);
+    EXPECT_EQ(ending.exit_code, 1) << words;
+    EXPECT_THAT(ending.err, HasSubstr(words));
+    EXPECT_TRUE(is_one_line(ending.err)) << ending.err;
+    EXPECT_FALSE(fs::exists(folder / "data"));
+  }
+  const Ending other = prepare_data(folder, {"--palette", "rgb.npy", "--num_vocab", "3", "-q"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_THAT(other.err, HasSubstr("--num_vocab 3: the palette of rgb.npy has 2 colours"));
 }
 
 TEST(PrepareData, MnistFromAFolder) {

@@ -70,6 +70,22 @@ TEST_F(SampleProgram, DrawsTheFigureAndTheTokensOfTheLibrary) {
                                .pixels);
 }
 
+TEST_F(SampleProgram, AColourModelDrawsInColour) {
+  checkpoint_ = testing::write_colour_checkpoint(folder_ / "model.ckpt", 300);
+  const auto ending =
+      sample({"model.ckpt", "--indices", "4", "--num_samples", "2", "--seed", "1", "--context_rows", "3"});
+  ASSERT_EQ(ending.exit_code, 0) << ending.err;
+  auto model = make_model(checkpoint_);
+  const auto originals = images_.narrow(0, 4, 1);
+  const auto context = originals.narrow(1, 0, 3).flatten(1).repeat_interleave(2, 0);
+  const auto drawn = sampling::generate(model, context, {uint64_t{4} << 32, uint64_t{4} << 32 | 1}, {1, 0, 1, 1});
+  const auto figure = testing::decode_png(folder_ / "figure.png");
+  EXPECT_EQ(figure.channels, 3);
+  EXPECT_EQ(figure.pixels, sampling::completion_figure(model->palette(), originals, drawn.view({1, 2, 8, 8}),
+                                                       /*context_rows=*/3, /*scale=*/1)
+                               .pixels);
+}
+
 TEST_F(SampleProgram, MakesFiveRowsOfSevenImagesByDefault) {
   ASSERT_EQ(sample({"model.ckpt"}).exit_code, 0);
   const auto figure = testing::decode_png(folder_ / "figure.png");

@@ -159,6 +159,27 @@ TEST(Checkpoint, ArchitectureTravels) {
   EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("--neighbours 61"));
 }
 
+TEST(Checkpoint, PalettesOfAnySizeComeBack) {
+  const TemporaryFolder folder;
+  for (const int64_t colours : {257, 32768})
+    for (const bool has_centroids : {false, true}) {
+      Checkpoint checkpoint;
+      checkpoint.model = {
+          .embed_dim = 4, .num_heads = 1, .num_layers = 1, .num_pixels = 2, .num_vocab = colours, .channels = 3};
+      std::vector<float> centroids;
+      for (int64_t i = 0; i < 3 * colours; ++i) centroids.push_back(static_cast<float>(i % 997) / 997);
+      const auto palette = data::Palette::of_centroids(centroids, 3);
+      checkpoint.model.palette = palette.colours;
+      if (has_centroids) checkpoint.model.centroids = palette.centroids;
+      checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+      write_checkpoint(folder / "model.ckpt", checkpoint);
+      const auto read = read_checkpoint(folder / "model.ckpt");
+      EXPECT_EQ(read.model, checkpoint.model) << colours << " colours";
+      ASSERT_TRUE(read.palette);
+      EXPECT_EQ(read.palette->centroids, checkpoint.model.centroids);
+    }
+}
+
 TEST(Checkpoint, PaletteTravels) {
   const TemporaryFolder folder;
   auto checkpoint = small_checkpoint();

@@ -372,6 +372,47 @@ TEST(DatasetInfo, CentroidsComeBackBitForBit) {
   EXPECT_EQ(parse_dataset_info(to_yaml(info), "dataset.yaml").palette, info.palette);
 }
 
+// 32,768 colours with centroids take less than 1 MB; PyYAML reads the same as bytes.
+TEST(DatasetInfo, LargePalettesComeBackBitForBit) {
+  DatasetInfo info = sample_info();
+  for (const int64_t size : {256, 257, 32768}) {
+    std::vector<float> centroids;
+    for (int64_t i = 0; i < 3 * size; ++i) centroids.push_back(static_cast<float>(i) / static_cast<float>(3 * size));
+    info.palette = Palette::of_centroids(centroids, 3);
+    info.kmeans_seed = size;
+    const std::string yaml = to_yaml(info);
+    EXPECT_EQ(yaml.find("!!binary") != yaml.npos, size > 256);
+    EXPECT_LT(yaml.size(), size_t{700'000});
+    const DatasetInfo read = parse_dataset_info(yaml, "dataset.yaml");
+    EXPECT_EQ(read.palette, info.palette);
+    EXPECT_EQ(read.kmeans_seed, size);
+    EXPECT_EQ(read.files, info.files);
+  }
+}
+
+TEST(DatasetInfo, DamagedLargePalettesAreRefused) {
+  DatasetInfo info = sample_info();
+  info.palette = {3, std::vector<uint8_t>(3 * 300, 7)};
+  const std::string good = to_yaml(info);
+  const size_t begin = good.find("!!binary \"") + 10;
+  const auto with = [&](size_t place, size_t size, const std::string& text) {
+    return std::string(good).replace(place, size, text);
+  };
+  EXPECT_EQ(parse_dataset_info(good, "").palette, info.palette);
+  for (const std::string& text :
+       {with(begin, 1, ""), with(begin, 2, "??"), with(begin - 10, 9, ""), with(begin - 10, 10, "!!binary "),
+        with(begin - 10, 9, "!!binary \"\" "), with(good.find("channels: 3"), 11, "channels: 2"),
+        good.substr(0, begin + 100), std::string(size_t{2} << 20, 'x')})
+    try {
+      const auto read = parse_dataset_info(text, "dataset.yaml").palette;
+      ADD_FAILURE() << "read " << read.size() << " colours of " << text.substr(0, 400);
+    } catch (const InputError& error) {
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    }
+  // yaml-cpp would take some hundred times a long file.
+  EXPECT_THROW(parse_dataset_info(good + std::string(70'000, '#'), ""), InputError);
+}
+
 TEST(DatasetInfo, AnyOtherYamlIsRefused) {
   TemporaryFolder folder;
   DatasetInfo info = sample_info();

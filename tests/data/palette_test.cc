@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <random>
 
 #include "igpt/error.h"
 
@@ -98,6 +100,95 @@ TEST(Palette, CentroidsDecideWhichColourIsTheNearest) {
   EXPECT_THAT(tokens, ElementsAre(1, 2));
   rounded.centroids = {0.5f};
   EXPECT_THROW(encode(rounded, std::vector<uint8_t>(2), tokens), InputError);
+}
+
+std::vector<uint8_t> random_bytes(size_t count, uint32_t seed, int spread = 256) {
+  std::mt19937 random(seed);
+  std::vector<uint8_t> bytes(count);
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() % static_cast<uint32_t>(spread));
+  return bytes;
+}
+
+// The argmin over all colours, as numpy finds it in single precision.
+std::vector<uint16_t> brute_force(const Palette& palette, const std::vector<uint8_t>& pixels) {
+  const auto channels = static_cast<size_t>(palette.channels);
+  std::vector<uint16_t> tokens;
+  for (size_t i = 0; i < pixels.size(); i += channels) {
+    float best = INFINITY;
+    uint16_t token = 0;
+    for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k) {
+      float aa = 0, ab = 0, bb = 0, sum = 0;
+      for (size_t c = 0; c < channels; ++c) {
+        const auto difference = static_cast<float>(pixels[i + c] - palette.colours[k * channels + c]);
+        sum += difference * difference;
+        if (palette.centroids.empty()) continue;
+        const float a = static_cast<float>(pixels[i + c]) / 255, b = palette.centroids[k * channels + c];
+        aa += a * a, ab += a * b, bb += b * b;
+      }
+      const float distance = palette.centroids.empty() ? sum : aa - 2 * ab + bb;
+      if (distance < best) best = distance, token = static_cast<uint16_t>(k);
+    }
+    tokens.push_back(token);
+  }
+  return tokens;
+}
+
+struct Search {
+  int64_t channels;
+  size_t colours;
+  int spread;  // colours lie in a corner of this size: the smaller, the more of them are equally near
+  bool centroids;
+};
+
+class NearestColourOf : public ::testing::TestWithParam<Search> {};
+
+TEST_P(NearestColourOf, IsTheFirstThatBruteForceFinds) {
+  const auto& [channels, colours, spread, centroids] = GetParam();
+  const auto bytes = random_bytes(colours * static_cast<size_t>(channels), 1, spread);
+  Palette palette{channels, bytes};
+  if (centroids) {
+    std::mt19937 random(2);
+    std::vector<float> values;
+    for (const uint8_t byte : bytes)
+      values.push_back(std::min(1.0f, (static_cast<float>(byte) + static_cast<float>(random() % 1000) / 1000) / 255));
+    palette = Palette::of_centroids(values, channels);
+  }
+  auto pixels = random_bytes(600 * static_cast<size_t>(channels), 3);
+  const auto near = random_bytes(600 * static_cast<size_t>(channels), 4, std::min(256, spread + 16));
+  pixels.insert(pixels.end(), near.begin(), near.end());
+  const auto expected = brute_force(palette, pixels);
+  // Prepared for nothing, for a few of the pixels, and for so many that all cells are divided.
+  auto many = near;
+  for (int k = 0; k < 7; ++k) many.insert(many.end(), many.begin(), many.end());
+  for (const auto& some : {std::vector<uint8_t>(), near, many}) {
+    std::vector<uint16_t> tokens(expected.size());
+    PixelEncoder(palette, {some}, /*threads=*/2).encode(pixels, tokens);
+    EXPECT_EQ(tokens, expected) << "prepared for " << some.size() << " bytes";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Palettes, NearestColourOf,
+                         ::testing::Values(Search{3, 1, 256, false}, Search{3, 2, 256, false},
+                                           Search{3, 16, 256, false}, Search{3, 512, 256, false},
+                                           Search{3, 512, 10, false}, Search{3, 512, 256, true},
+                                           Search{3, 512, 30, true}, Search{3, 4096, 20, false},
+                                           Search{3, 32768, 256, false}, Search{3, 32768, 256, true},
+                                           Search{1, 16, 256, true}, Search{1, 200, 256, false}));
+
+TEST(PixelEncoder, TokensAreOneByteOrTwo) {
+  const Palette many{3, random_bytes(3 * 257, 5)}, few{3, random_bytes(3 * 256, 6)};
+  const auto pixels = random_bytes(300, 7);
+  std::vector<uint8_t> bytes(100);
+  std::vector<uint16_t> words(100);
+  encode(few, pixels, bytes);
+  encode(few, pixels, words);
+  EXPECT_TRUE(std::ranges::equal(bytes, words));
+  encode(many, pixels, words);
+  EXPECT_THROW(encode(many, pixels, bytes), InputError);
+  std::vector<uint8_t> in_place = pixels;
+  encode(few, in_place, std::span(in_place).first(100));
+  in_place.resize(100);
+  EXPECT_EQ(in_place, bytes);
 }
 
 TEST(Palette, TokensMayReplaceTheirPixels) {

@@ -1,5 +1,7 @@
 #include "igpt/data/prepare.h"
 
+#include "igpt/data/image_source.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -12,6 +14,7 @@
 #include "data/http_server.h"
 #include "idx_header.h"
 #include "igpt/data/dataset_folder.h"
+#include "igpt/data/kmeans.h"
 #include "igpt/data/sha256.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
@@ -251,12 +254,144 @@ TEST_F(Prepare, APaletteOfColoursIsRefusedWithItsFile) {
   options_.palette = Palette::of_centroids({0, 0, 0, 1, 1, 1}, 3);
   options_.palette_file = "rgb.ckpt";
   EXPECT_THAT([&] { prepare(fake_); },
-              ThrowsMessage<InputError>("rgb.ckpt: its palette is RGB, and the images of Fake 1 are grey; take a "
-                                        "checkpoint with grey centroids"));
+              ThrowsMessage<InputError>("rgb.ckpt: its palette is RGB, and the images of Fake 1 are grey; take one of "
+                                        "greys"));
   options_.source = (folder_ / "source/train-images.gz").string();
   options_.palette = Palette::grey(16);
   EXPECT_THAT([&] { prepare(fake_); },
               ThrowsMessage<InputError>(HasSubstr("is a file; --source takes the folder that holds it")));
+}
+
+// Colour images in memory: squares of a few colours with some noise.
+RawImages colour_images(int64_t train = 40, int64_t test = 10) {
+  uint32_t seed = 5;
+  RawImages images{.side = 6, .channels = 3};
+  const auto fill = [&](RawImages::Part& part, int64_t count) {
+    for (int64_t n = 0; n < count; ++n) {
+      part.labels.push_back(n % 3);
+      for (int i = 0; i < 36 * 3; ++i) {
+        seed = seed * 1664525 + 1013904223;
+        part.pixels.push_back(static_cast<uint8_t>((n % 3 == i % 3 ? 200 : 40) + (seed >> 24) % 32));
+      }
+    }
+  };
+  fill(images.train, train);
+  fill(images.test, test);
+  return images;
+}
+
+// Images that a test has made.
+class MadeImages final : public ImageSource {
+ public:
+  MadeImages(DatasetInfo about, RawImages images) : about_(std::move(about)), images_(std::move(images)) {}
+
+  std::string name() const override { return about_.dataset; }
+  std::vector<std::string> classes() const override { return about_.classes; }
+  std::vector<DatasetInfo::File> sums() override { return about_.raw; }
+  RawImages read() override { return images_; }
+
+ private:
+  DatasetInfo about_;
+  RawImages images_;
+};
+
+PrepareResult prepare_images(const DatasetInfo& about, const RawImages& images, const PrepareOptions& options) {
+  MadeImages source(about, images);
+  return data::prepare(source, options);
+}
+
+TEST_F(Prepare, ColourImagesGetThePaletteThatKMeansFinds) {
+  const RawImages images = colour_images();
+  DatasetInfo about;
+  about.dataset = "squares";
+  about.classes = {"red", "green", "blue"};
+  options_.kmeans = true;
+  options_.seed = 3;
+  for (const int64_t vocab : {20, 300}) {
+    options_.num_vocab = vocab;
+    const auto result = prepare_images(about, images, options_);
+    EXPECT_FALSE(result.already_there);
+    EXPECT_EQ(result.files[0].dtype, vocab > 256 ? "uint16" : "uint8");
+    EXPECT_EQ(result.files[1].dtype, "uint8");
+    const auto split =
+        read_split(options_.data_dir / "train_x.npy", options_.data_dir / "train_y.npy", {.num_vocab = vocab});
+    ASSERT_TRUE(split.info);
+    EXPECT_EQ(split.info->palette, cluster(images.train.pixels, 3, {.num_vocab = vocab, .seed = 3}));
+    EXPECT_EQ(split.info->kmeans_seed, 3);
+    EXPECT_EQ(split.info->classes, about.classes);
+    EXPECT_EQ(split.labels, images.train.labels);
+    std::vector<uint16_t> expected(images.train.pixels.size() / 3);
+    encode(split.info->palette, images.train.pixels, expected);
+    std::visit([&](const auto& tokens) { EXPECT_TRUE(std::ranges::equal(tokens, expected)); }, split.tokens);
+    EXPECT_TRUE(prepare_images(about, images, options_).already_there);
+  }
+  options_.seed = 4;
+  EXPECT_FALSE(prepare_images(about, images, options_).already_there);
+  options_.dtype = "int64";
+  EXPECT_EQ(prepare_images(about, images, options_).files[0].dtype, "int64");
+  const auto wide = formats::read_npy<int16_t>(options_.data_dir / "test_x.npy");
+  std::vector<uint16_t> expected(images.test.pixels.size() / 3);
+  encode(read_dataset_info(options_.data_dir)->palette, images.test.pixels, expected);
+  EXPECT_TRUE(std::ranges::equal(wide.values, expected));
+}
+
+TEST_F(Prepare, ColourImagesBecomeGreyInAGreyPalette) {
+  const RawImages images = colour_images();
+  std::string notes;
+  options_.note = [&](const std::string& line) { notes += line + "\n"; };
+  prepare_images({}, images, options_);
+  EXPECT_THAT(notes, HasSubstr("--palette kmeans keeps their colours"));
+  const auto tokens = formats::read_npy<uint8_t>(options_.data_dir / "train_x.npy");
+  for (size_t i = 0; i < tokens.values.size(); ++i) {
+    const uint8_t* rgb = &images.train.pixels[3 * i];
+    const double luma = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
+    ASSERT_NEAR(tokens.values[i], (luma - 8) / 17, 0.54) << i;
+  }
+}
+
+TEST_F(Prepare, KMeansOfGreyImagesFindsGreys) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  options_.kmeans = true;
+  prepare(fake_);
+  const auto info = read_dataset_info(options_.data_dir);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->palette.size(), 16);
+  EXPECT_EQ(info->palette.channels, 1);
+  EXPECT_TRUE(prepare(fake_).already_there);
+  options_.num_vocab = 12;
+  EXPECT_FALSE(prepare(fake_).already_there);
+  options_.kmeans = false;
+  EXPECT_FALSE(prepare(fake_).already_there);
+}
+
+// Centroids may lie between the bytes, so that there may be more greys than bytes.
+TEST_F(Prepare, MoreThan256GreysTakeTwoBytes) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  std::vector<float> centroids;
+  for (int k = 0; k < 600; ++k) centroids.push_back(static_cast<float>(k) / 599);
+  options_.palette = Palette::of_centroids(centroids, 1);
+  EXPECT_EQ(prepare(fake_).files[0].dtype, "uint16");
+  const auto tokens = formats::read_npy<int16_t>(options_.data_dir / "test_x.npy");
+  const auto images = formats::parse_idx(fake_.raw[2], "");
+  ASSERT_EQ(tokens.values.size(), images.values.size());
+  for (size_t i = 0; i < tokens.values.size(); ++i)
+    ASSERT_NEAR(tokens.values[i], images.values[i] / 255.0 * 599, 0.51) << i;
+  EXPECT_TRUE(prepare(fake_).already_there);
+}
+
+TEST_F(Prepare, TooFewColoursChangeNothing) {
+  RawImages images = colour_images();
+  prepare_images({}, images, options_);
+  const std::string before = read_bytes(options_.data_dir / "dataset.yaml");
+  options_.kmeans = true;
+  options_.num_vocab = 5000;
+  EXPECT_THAT([&] { prepare_images({}, images, options_); },
+              ThrowsMessage<InputError>(HasSubstr("a palette of 5000 colours is not possible: the images have 1")));
+  EXPECT_EQ(read_bytes(options_.data_dir / "dataset.yaml"), before);
+  images.train.pixels.pop_back();
+  EXPECT_THROW(prepare_images({}, images, options_), InputError);
 }
 
 // The callback sees a stop signal in every phase of the work.

@@ -44,12 +44,13 @@ Decoded play(const std::filesystem::path& path) {
         decoded.loops = std::string(reinterpret_cast<const char*>(block.Bytes), 11) == "NETSCAPE2.0";
     }
     const GifImageDesc& box = image.ImageDesc;
+    const ColorMapObject* colours = box.ColorMap ? box.ColorMap : gif->SColorMap;
     for (int y = 0; y < box.Height; ++y)
       for (int x = 0; x < box.Width; ++x) {
         const int index = image.RasterBits[y * box.Width + x];
         if (index == control.TransparentColor) continue;
-        if (index >= gif->SColorMap->ColorCount) throw std::runtime_error("index outside the palette");
-        canvas[static_cast<size_t>((box.Top + y) * gif->SWidth + box.Left + x)] = gif->SColorMap->Colors[index];
+        if (index >= colours->ColorCount) throw std::runtime_error("index outside the palette");
+        canvas[static_cast<size_t>((box.Top + y) * gif->SWidth + box.Left + x)] = colours->Colors[index];
       }
     decoded.frames.push_back(canvas);
     decoded.delays.push_back(control.DelayTime);
@@ -101,6 +102,38 @@ TEST_P(GifPalette, EveryPixelOfEveryFrameComesBack) {
       const std::vector<uint8_t> expected = {colour[0], colour[channels == 3 ? 1 : 0], colour[channels == 3 ? 2 : 0]};
       ASSERT_EQ((std::vector<uint8_t>{shown.Red, shown.Green, shown.Blue}), expected)
           << "frame " << k << ", pixel " << i;
+    }
+}
+
+TEST(GifWriter, FramesOfALargePaletteHaveTablesOfTheirOwn) {
+  TemporaryFolder folder;
+  const int64_t width = 40, height = 30;
+  std::vector<uint8_t> palette;
+  for (int k = 0; k < 1000; ++k)
+    palette.insert(palette.end(), {static_cast<uint8_t>(k), static_cast<uint8_t>(k / 256), 9});
+  GifWriter gif({.width = width, .height = height, .palette = palette, .channels = 3});
+  std::vector<std::vector<uint16_t>> frames = {std::vector<uint16_t>(width * height, 999)};
+  gif.add_frame(frames[0]);
+  for (size_t k = 0; k < 5; ++k) {
+    auto frame = frames.back();
+    for (size_t i = 0; i < 255; ++i)
+      frame[(k * 211 + 3 * i) % frame.size()] = static_cast<uint16_t>((k * 255 + i) % 1000);
+    frames.push_back(frame);
+    gif.add_frame(frame);
+  }
+  auto frame = frames.back();
+  for (size_t i = 0; i < 256; ++i) frame[i] = static_cast<uint16_t>(frame[i] == 500 + i ? 100 + i : 500 + i);
+  EXPECT_THROW(gif.add_frame(frame), InputError);
+  EXPECT_THROW(gif.add_frame(std::vector<uint16_t>(width * height, 1000)), InputError);
+  gif.add_frame(frames.back());  // nothing is new
+  frames.push_back(frames.back());
+  gif.publish(folder / "out.gif");
+  const Decoded decoded = play(folder / "out.gif");
+  ASSERT_EQ(decoded.frames.size(), frames.size());
+  for (size_t k = 0; k < frames.size(); ++k)
+    for (size_t i = 0; i < frames[k].size(); ++i) {
+      const GifColorType& shown = decoded.frames[k][i];
+      ASSERT_EQ(shown.Red + 256 * shown.Green, frames[k][i]) << "frame " << k << ", pixel " << i;
     }
 }
 
@@ -168,7 +201,7 @@ TEST(Gif, RefusesImpossibleOptionsAndFrames) {
     EXPECT_THROW(with([&](GifOptions& o) { o.height = side; }), InputError);
   }
   EXPECT_THROW(with([](GifOptions& o) { o.palette.clear(); }), InputError);
-  EXPECT_THROW(with([](GifOptions& o) { o.palette.resize(257); }), InputError);
+  EXPECT_THROW(with([](GifOptions& o) { o.palette.resize(65537); }), InputError);
   EXPECT_THROW(with([](GifOptions& o) { o.channels = 3; }), InputError);
   EXPECT_THROW(with([](GifOptions& o) { o.channels = 0; }), InputError);
   for (const double fps : {0.0, -1.0, 50.1, 60.0, 1e-300, std::numeric_limits<double>::quiet_NaN(),

@@ -1042,6 +1042,13 @@ def dataset_yamls():
     yield "palette_negative", DATASET.replace("255]", "-1]")
     yield "palette_channels_0", DATASET.replace("channels: 1", "channels: 0")
     yield "palette_a_list", DATASET.replace("palette:\n  channels: 1\n  colours:", "palette:\n  - 1\n  -")
+    binary = DATASET.replace("channels: 1", "channels: 3").replace("[0, 85, 170, 255]", '!!binary "' + "AQID" * 300 + '"')
+    yield "palette_binary_not_whole", binary.replace("AQID", "AQ==", 1)
+    yield "palette_binary_other_letters", binary.replace("AQID", "\\x00?", 1)
+    yield "palette_binary_1_mb", binary.replace("AQID", "AQID" * 800)
+    yield "palette_binary_without_end", binary[: binary.index("AQID") + 400]
+    yield "palettes_binary_10e4", binary + 'x: !!binary ""\n' * 10_000
+    yield "palette_binary_unquoted", binary.replace('"', "")
     yield "sums_a_list", DATASET.replace("sha256:\n  train_x.npy:", "sha256:\n  -")
     yield "sums_outside", DATASET.replace("train_x.npy", "../../x")
     for name, content in yamls():

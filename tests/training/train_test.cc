@@ -10,12 +10,14 @@
 
 #include "event_files.h"
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/data/sha256.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
 #include "igpt/training/train_options.h"
+#include "pictures.h"
 #include "temporary_folder.h"
 #include "tiny_training.h"
 
@@ -110,6 +112,40 @@ TEST_F(Train, DrawsAGridOfImagesAtEachValidation) {
   o.sample_grid = 0;
   train(o, {});
   EXPECT_TRUE(pictures_in_events(folder_ / "logs/grids/version_1").empty());
+}
+
+// The palette of dataset.yaml goes into the checkpoint and colours the grid.
+TEST_F(Train, ColoursOfTheDataSetAreThoseOfCheckpointAndGrid) {
+  auto o = options("colours", 3);
+  o.sample_grid = 2;
+  data::DatasetInfo info;
+  info.dataset = "squares";
+  info.palette = {3, {200, 10, 20, 30, 220, 40, 50, 60, 230, 250, 240, 0}};
+  const std::filesystem::path x = o.data.train_x;
+  for (const char* name : {"train_x.npy", "train_y.npy"})
+    info.files.push_back({name, data::sha256_of_file(x.parent_path() / name)});
+  testing::write_bytes(x.parent_path() / "dataset.yaml", data::to_yaml(info));
+  const auto checkpoint = read_checkpoint(train(o, {}).last_checkpoint);
+  EXPECT_EQ(checkpoint.model.channels, 3);
+  EXPECT_EQ(checkpoint.palette, info.palette);
+
+  std::string bytes;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "logs/colours/version_0"))
+    if (entry.path().filename().string().starts_with("events.out.tfevents."))
+      bytes += testing::read_bytes(entry.path());
+  const size_t begin = bytes.find("\x89PNG"), end = bytes.find("IEND", begin);
+  ASSERT_NE(end, bytes.npos);
+  testing::write_bytes(folder_ / "grid.png", bytes.substr(begin, end + 8 - begin));
+  const auto grid = testing::decode_png(folder_ / "grid.png");
+  EXPECT_EQ(grid.channels, 3);
+  EXPECT_EQ(grid.width, 8);
+  for (size_t i = 0; i < grid.pixels.size(); i += 3) {
+    const std::vector<uint8_t> pixel(&grid.pixels[i], &grid.pixels[i] + 3);
+    bool found = false;
+    for (size_t k = 0; k < 12; k += 3) found |= std::equal(pixel.begin(), pixel.end(), &info.palette.colours[k]);
+    EXPECT_TRUE(found) << "pixel " << i / 3;
+  }
+  std::filesystem::remove(x.parent_path() / "dataset.yaml");
 }
 
 TEST_F(Train, SameSeedSameWeightsOtherSeedOthers) {

@@ -76,14 +76,15 @@ struct DatasetInfo {
     std::string name, sha256;
     bool operator==(const File&) const = default;
   };
-  std::string dataset;               ///< "fashion"
-  Palette palette;                   ///< colours of the tokens
-  std::string dtype;                 ///< of train_x.npy and the others: "uint8" or "int64"
-  int64_t image_size = 28;           ///< pixels a side
-  std::vector<std::string> classes;  ///< names of the labels
-  std::vector<File> raw;             ///< the IDX files, decompressed
-  std::vector<File> files;           ///< train_x.npy, train_y.npy, test_x.npy, test_y.npy
-  std::string made_by;               ///< "igpt 0.1.0"
+  std::string dataset;                      ///< "fashion"
+  Palette palette;                          ///< colours of the tokens
+  std::optional<int64_t> kmeans_seed = {};  ///< of the k-means that found the palette among the training images
+  std::string dtype;                        ///< of train_x.npy: "uint8", "uint16" or "int64"
+  int64_t image_size = 28;                  ///< pixels a side
+  std::vector<std::string> classes;         ///< names of the labels
+  std::vector<File> raw;                    ///< the IDX files, decompressed
+  std::vector<File> files;                  ///< train_x.npy, train_y.npy, test_x.npy, test_y.npy
+  std::string made_by;                      ///< "igpt 0.1.0"
 };
 
 std::string to_yaml(const DatasetInfo& info);

@@ -5,11 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "igpt/data/dataset_folder.h"
 #include "igpt/data/datasets.h"
 #include "igpt/data/download.h"
 #include "igpt/data/palette.h"
 
 namespace igpt::data {
+
+class ImageSource;
 
 struct PrepareOptions {
   std::filesystem::path data_dir = "data";
@@ -19,9 +22,13 @@ struct PrepareOptions {
   std::string dtype = "auto";  ///< "auto": the smallest integer type that holds the tokens; or "int64"
   bool force = false;          ///< write the files again even if they exist
   int64_t num_pixels = 28;     ///< a side, to which pictures of a folder are resized
-  int64_t seed = 0;            ///< chooses the pictures of a folder that become the test set
   Palette palette = Palette::grey(16);
-  std::string palette_file;                             ///< the checkpoint that holds the palette, for messages
+  std::string palette_file;  ///< the file that holds the palette, for messages
+  /// Whether k-means finds the palette among the training images instead; num_vocab: of how many colours (0: 16 for
+  /// grey images, 512 for RGB).
+  bool kmeans = false;
+  int64_t num_vocab = 0;
+  int64_t seed = 0;  ///< of k-means, and of which pictures of a folder become the test set
   std::vector<DatasetSource> known = known_datasets();  ///< datasets whose files are recognised in messages
   std::string made_by;                                  ///< for dataset.yaml: program and version
   DownloadOptions download;                             ///< its `progress` is replaced by the one below
@@ -62,5 +69,8 @@ struct RawImages {
 /// CIFAR-10 and folders of pictures are read as image_source.h says; colours become greys where the palette is grey.
 /// Throws igpt::Error, igpt::InputError or igpt::UsageError; data_dir then holds what it held before.
 PrepareResult prepare(const DatasetSource& dataset, const PrepareOptions& options);
+
+/// The same for the images of a source.
+PrepareResult prepare(ImageSource& source, const PrepareOptions& options);
 
 }  // namespace igpt::data

@@ -38,6 +38,9 @@ template <class T>
 NpyArray<T> read_npy(const std::filesystem::path& path, T minimum = std::numeric_limits<T>::min(),
                      T maximum = std::numeric_limits<T>::max(), const std::string& cure = "give another file");
 
+/// Reads float32 or float64 as double. Throws igpt::InputError when the file holds whole numbers.
+NpyArray<double> read_npy_floats(const std::filesystem::path& path);
+
 /// The header of version 1.0 for little-endian values of a dtype that numpy has, in C order; the values follow.
 std::string npy_header(DType dtype, const std::vector<int64_t>& shape);
 
