@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <random>
 #include <string>
@@ -21,6 +22,7 @@ namespace {
 constexpr int kRounds = 24, kForgettingRounds = 16;  // mini-batches; of them those that halve the weight of the older
 constexpr int64_t kSmallestBatch = int64_t{1} << 18, kLargestBatch = int64_t{1} << 20, kPixelsOfAColour = 512;
 constexpr int64_t kSmallestStart = int64_t{1} << 15, kLargestStart = int64_t{1} << 17, kStartPixelsOfAColour = 64;
+constexpr int64_t kFewColours = 64;
 constexpr double kStartDistances = 1 << 29;  // that the trials of the start may take
 
 // A set of colours, a bit for each that there is.
@@ -52,6 +54,12 @@ size_t draw_by_weight(std::mt19937_64& random, const std::vector<double>& sums) 
   return static_cast<size_t>(std::min(found, sums.end() - 1) - sums.begin());
 }
 
+[[noreturn]] void refuse(int64_t vocab, int64_t found, int64_t channels) {
+  throw InputError("a palette of " + std::to_string(vocab) + " colours is not possible: the images have " +
+                   std::to_string(found) + (channels == 1 ? " different greys" : " different colours") +
+                   "; give --num_vocab " + std::to_string(found) + " or less");
+}
+
 class KMeans {
  public:
   KMeans(std::span<const uint8_t> pixels, int64_t channels, const KMeansOptions& options)
@@ -65,11 +73,20 @@ class KMeans {
 
   Palette cluster() {
     expect_enough_colours();
-    start();
-    for (int round = 0; round < kRounds; ++round) {
-      if (waiting_) waiting_();
-      improve(round < kForgettingRounds);
+    const auto sample = draw_pixels(kSmallestBatch);
+    std::vector<double> best;
+    double least = std::numeric_limits<double>::infinity();
+    // The fewer the colours, the more depends on where they start.
+    for (int attempt = 0; attempt < (vocab_ <= kFewColours ? 4 : 1); ++attempt) {
+      centres_.clear();
+      start();
+      for (int round = 0; round < kRounds; ++round) {
+        if (waiting_) waiting_();
+        improve(round < kForgettingRounds);
+      }
+      if (const double found = error(sample); found < least) least = found, best = centres_;
     }
+    centres_ = std::move(best);
     return rounded();
   }
 
@@ -80,10 +97,7 @@ class KMeans {
     ColourSet colours(static_cast<int64_t>(channels_));
     int64_t found = 0;
     for (int64_t i = 0; i < count_ && found < vocab_; ++i) found += colours.insert(pixel(i));
-    if (found < vocab_)
-      throw InputError("a palette of " + std::to_string(vocab_) + " colours is not possible: the images have " +
-                       std::to_string(found) + (channels_ == 1 ? " different greys" : " different colours") +
-                       "; give --num_vocab " + std::to_string(found) + " or less");
+    if (found < vocab_) refuse(vocab_, found, static_cast<int64_t>(channels_));
   }
 
   // `size` pixels drawn with replacement, or all of them where there are not more. (size, channels)
@@ -193,15 +207,33 @@ class KMeans {
     }
   }
 
+  NearestColour nearest_centre(std::span<const uint8_t> pixels) const {
+    const auto values = std::vector<float>(centres_.begin(), centres_.end());
+    PixelCounts counts;
+    if (channels_ == 3) counts.add(pixels);
+    return {values, static_cast<int64_t>(channels_), /*unit=*/1, counts, threads_};
+  }
+
+  // The squared distances of pixels to their nearest centres, summed in one order whatever the number of threads.
+  double error(const std::vector<uint8_t>& pixels) const {
+    const NearestColour nearest = nearest_centre(pixels);
+    double sum = 0;
+    for (size_t i = 0; i < pixels.size(); i += channels_) {
+      const size_t k = nearest(&pixels[i]);
+      for (size_t c = 0; c < channels_; ++c) {
+        const double difference = pixels[i + c] - centres_[k * channels_ + c];
+        sum += difference * difference;
+      }
+    }
+    return sum;
+  }
+
   // Moves each centre towards the mean of the pixels of a mini-batch that are nearest to it. Sums of bytes are exact in
   // any order.
   void improve(bool forgetting) {
     const auto batch = draw_pixels(std::clamp(vocab_ * kPixelsOfAColour, kSmallestBatch, kLargestBatch));
     const auto n = static_cast<int64_t>(batch.size() / channels_);
-    const auto values = std::vector<float>(centres_.begin(), centres_.end());
-    PixelCounts pixels;
-    if (channels_ == 3) pixels.add(batch);
-    const NearestColour nearest(values, static_cast<int64_t>(channels_), /*unit=*/1, pixels, threads_);
+    const NearestColour nearest = nearest_centre(batch);
     std::vector<int64_t> sums(centres_.size()), counts(static_cast<size_t>(vocab_));
     std::vector<uint16_t> tokens(static_cast<size_t>(n));
     std::mutex mutex;
@@ -282,6 +314,39 @@ class KMeans {
   std::vector<double> weights_;  // (V) pixels that have moved a centre, the older ones less
 };
 
+// The best palette of greys that there is. Each of its colours stands for greys next to each other, so that the best
+// division of the first j greys into k parts follows from those into k - 1 parts (Bellman 1973).
+Palette cluster_greys(std::span<const uint8_t> pixels, int64_t vocab) {
+  std::array<int64_t, 256> counts = {};
+  for (const uint8_t pixel : pixels) ++counts[pixel];
+  // Numbers, sums and sums of squares of the pixels with the first greys that there are.
+  std::vector<std::array<int64_t, 3>> sums = {{0, 0, 0}};
+  for (int64_t grey = 0; grey < 256; ++grey)
+    if (const int64_t n = counts[static_cast<size_t>(grey)]; n > 0)
+      sums.push_back({sums.back()[0] + n, sums.back()[1] + n * grey, sums.back()[2] + n * grey * grey});
+  const size_t greys = sums.size() - 1, parts = static_cast<size_t>(vocab);
+  if (greys < parts) refuse(vocab, static_cast<int64_t>(greys), /*channels=*/1);
+  // The mean of the greys from i to j - 1, rounded, and their squared distances to it.
+  const auto part = [&](size_t i, size_t j) {
+    const int64_t n = sums[j][0] - sums[i][0], sum = sums[j][1] - sums[i][1];
+    const int64_t mean = (2 * sum + n) / (2 * n);
+    return std::pair(mean, sums[j][2] - sums[i][2] - 2 * mean * sum + mean * mean * n);
+  };
+  std::vector<int64_t> least(greys + 1);
+  for (size_t j = 1; j <= greys; ++j) least[j] = part(0, j).second;
+  std::vector<std::vector<size_t>> starts(parts, std::vector<size_t>(greys + 1));  // of the last part
+  for (size_t k = 1; k < parts; ++k)
+    for (size_t j = greys; j > k; --j) {
+      least[j] = INT64_MAX;
+      for (size_t i = k; i < j; ++i)
+        if (const int64_t sum = least[i] + part(i, j).second; sum < least[j]) least[j] = sum, starts[k][j] = i;
+    }
+  Palette palette{1, std::vector<uint8_t>(parts)};
+  for (size_t k = parts, j = greys; k-- > 0; j = starts[k][j])
+    palette.colours[k] = static_cast<uint8_t>(part(starts[k][j], j).first);
+  return palette;
+}
+
 }  // namespace
 
 Palette cluster(std::span<const uint8_t> pixels, int64_t channels, const KMeansOptions& options) {
@@ -290,7 +355,7 @@ Palette cluster(std::span<const uint8_t> pixels, int64_t channels, const KMeansO
   if (options.num_vocab < 2 || options.num_vocab > kLargestVocab)
     throw InputError("a palette has 2 to " + std::to_string(kLargestVocab) + " colours, not " +
                      std::to_string(options.num_vocab));
-  return KMeans(pixels, channels, options).cluster();
+  return channels == 1 ? cluster_greys(pixels, options.num_vocab) : KMeans(pixels, channels, options).cluster();
 }
 
 }  // namespace igpt::data

@@ -120,11 +120,6 @@ TEST_F(GifProgram, FilesThatCannotBeUsedAreNamed) {
   refused({"none\n.ckpt"}, 1, "none\\n.ckpt: ");
 }
 
-TEST_F(GifProgram, MoreColoursThanAGifHasAreAnError) {
-  testing::write_random_checkpoint(folder_ / "model.ckpt", /*num_vocab=*/300);
-  refused({"model.ckpt"}, 1, "colours");
-}
-
 TEST_F(GifProgram, OutputThatCannotBePrintedIsAFailure) {
   const auto ending = testing::run(
       {"/bin/sh", "-c", testing::program("gif") + " model.ckpt --rows 1 --cols 1 -q > /dev/full"}, {}, folder_.path());

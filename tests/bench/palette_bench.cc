@@ -21,7 +21,8 @@ std::vector<uint8_t> photograph(size_t count) {
   return pixels;
 }
 
-// One thread. Before, with a comparison with each colour: 512 colours 0.6 us a pixel.
+// One thread. On a core of a Xeon with AVX-512 that others used as well: 30 ns a pixel with 16 colours, 60 ns with 512
+// or 4,096.
 void encode_pixels(benchmark::State& state) {
   const auto pixels = photograph(1 << 20);
   const PixelEncoder encoder(cluster(pixels, 3, {.num_vocab = state.range(0)}), {pixels});

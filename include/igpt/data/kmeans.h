@@ -18,9 +18,9 @@ struct KMeansOptions {
 /// The palette of V colours by which pixels are quantized with the least squared error that k-means finds (Chen et al.
 /// 2020, section 3.1), rounded to bytes, all different and from dark to bright: k-means++ with several trials (Arthur
 /// and Vassilvitskii 2007), then mini-batches (Sculley 2010) that are large and weigh the older ones less and less at
-/// first. `pixels` (n, channels) with 1 (grey) or 3 (RGB) channels. The same pixels and seed give the same palette,
-/// whatever the number of threads. Throws igpt::InputError, which says how many there are, where the pixels have fewer
-/// different colours.
+/// first. Of greys it is the best palette that there is. `pixels` (n, channels) with 1 (grey) or 3 (RGB) channels. The
+/// same pixels and seed give the same palette, whatever the number of threads. Throws igpt::InputError, which says how
+/// many there are, where the pixels have fewer different colours.
 Palette cluster(std::span<const uint8_t> pixels, int64_t channels, const KMeansOptions& options);
 
 }  // namespace igpt::data
