@@ -62,20 +62,21 @@ class DeviceTraining : public ::testing::Test {
   std::vector<std::string> notes_;
 };
 
+void expect_equal(const std::string& what, const std::vector<torch::Tensor>& actual,
+                  const std::vector<torch::Tensor>& expected) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(torch::equal(actual[i], expected[i])) << what << " " << i;
+}
+
 void expect_equal(const std::string& actual, const std::string& expected) {
   const auto a = read_checkpoint(actual), e = read_checkpoint(expected);
   EXPECT_EQ(a.global_step, e.global_step);
   for (size_t i = 0; i < e.state_dict.size(); ++i)
     EXPECT_TRUE(torch::equal(a.state_dict[i].second, e.state_dict[i].second)) << e.state_dict[i].first;
-  for (size_t i = 0; i < e.optimizer->exp_avg.size(); ++i) {
-    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg[i], e.optimizer->exp_avg[i])) << i;
-    EXPECT_TRUE(torch::equal(a.optimizer->exp_avg_sq[i], e.optimizer->exp_avg_sq[i])) << i;
-  }
-  for (size_t i = 0; i < e.progress->weights.size(); ++i)
-    EXPECT_TRUE(torch::equal(a.progress->weights[i], e.progress->weights[i])) << e.state_dict[i].first;
-  EXPECT_EQ(a.optimizer->momentum_buffer.size(), e.optimizer->momentum_buffer.size());
-  for (size_t i = 0; i < e.optimizer->momentum_buffer.size(); ++i)
-    EXPECT_TRUE(torch::equal(a.optimizer->momentum_buffer[i], e.optimizer->momentum_buffer[i])) << i;
+  expect_equal("exp_avg", a.optimizer->exp_avg, e.optimizer->exp_avg);
+  expect_equal("exp_avg_sq", a.optimizer->exp_avg_sq, e.optimizer->exp_avg_sq);
+  expect_equal("momentum_buffer", a.optimizer->momentum_buffer, e.optimizer->momentum_buffer);
+  expect_equal("weights", a.progress->weights, e.progress->weights);
   EXPECT_EQ(a.optimizer->momentum, e.optimizer->momentum);
   EXPECT_EQ(a.optimizer->step, e.optimizer->step);
   EXPECT_EQ(a.optimizer->learning_rate, e.optimizer->learning_rate);
