@@ -61,7 +61,7 @@ Image square_of(const Image& image, int64_t side) {
   Image square{side, side, image.channels, {}};
   square.pixels.reserve(static_cast<size_t>(side * side) * channels);
   std::vector<int64_t> row(static_cast<size_t>(side) * channels), sums(row.size());
-  int64_t summed = -1;  // the source row of which `row` has the sums: neighbours share one
+  int64_t summed = -1;  // the source row of which `row` has the sums: those beside it may share one
   for (const Cover& cover : y.covers) {
     std::ranges::fill(sums, 0);
     for (int64_t source = cover.first; source <= cover.last; ++source) {
