@@ -25,21 +25,20 @@ constexpr int64_t kSmallestStart = int64_t{1} << 15, kLargestStart = int64_t{1} 
 constexpr int64_t kFewColours = 64;
 constexpr double kStartDistances = 1 << 29;  // that the trials of the start may take
 
-// A set of colours, a bit for each that there is.
+constexpr size_t kChannels = 3;
+
+// A set of RGB colours, a bit for each that there is.
 class ColourSet {
  public:
-  explicit ColourSet(int64_t channels) : channels_(channels), bits_(size_t{1} << (8 * channels)) {}
-
   // Whether it is new.
   bool insert(const uint8_t* pixel) {
-    const size_t place = channels_ == 1 ? *pixel : size_t{pixel[0]} << 16 | size_t{pixel[1]} << 8 | size_t{pixel[2]};
+    const size_t place = size_t{pixel[0]} << 16 | size_t{pixel[1]} << 8 | size_t{pixel[2]};
     if (bits_[place]) return false;
     return bits_[place] = true;
   }
 
  private:
-  int64_t channels_;
-  std::vector<bool> bits_;
+  std::vector<bool> bits_ = std::vector<bool>(size_t{1} << (8 * kChannels));
 };
 
 // Uniform in [0, bound) but for a share of bound / 2^64.
@@ -54,18 +53,18 @@ size_t draw_by_weight(std::mt19937_64& random, const std::vector<double>& sums) 
   return static_cast<size_t>(std::min(found, sums.end() - 1) - sums.begin());
 }
 
-[[noreturn]] void refuse(int64_t vocab, int64_t found, int64_t channels) {
+[[noreturn]] void refuse(int64_t vocab, int64_t found, const char* colours) {
   throw InputError("a palette of " + std::to_string(vocab) + " colours is not possible: the images have " +
-                   std::to_string(found) + (channels == 1 ? " different greys" : " different colours") +
-                   "; give --num_vocab " + std::to_string(found) + " or less");
+                   std::to_string(found) + " different " + colours + "; give --num_vocab " + std::to_string(found) +
+                   " or less");
 }
 
+// Of RGB pixels.
 class KMeans {
  public:
-  KMeans(std::span<const uint8_t> pixels, int64_t channels, const KMeansOptions& options)
+  KMeans(std::span<const uint8_t> pixels, const KMeansOptions& options)
       : pixels_(pixels),
-        channels_(static_cast<size_t>(channels)),
-        count_(static_cast<int64_t>(pixels.size()) / channels),
+        count_(static_cast<int64_t>(pixels.size() / kChannels)),
         vocab_(options.num_vocab),
         threads_(options.threads > 0 ? options.threads : processors()),
         waiting_(options.waiting),
@@ -91,44 +90,44 @@ class KMeans {
   }
 
  private:
-  const uint8_t* pixel(int64_t i) const { return pixels_.data() + static_cast<size_t>(i) * channels_; }
+  const uint8_t* pixel(int64_t i) const { return pixels_.data() + static_cast<size_t>(i) * kChannels; }
 
   void expect_enough_colours() const {
-    ColourSet colours(static_cast<int64_t>(channels_));
+    ColourSet colours;
     int64_t found = 0;
     for (int64_t i = 0; i < count_ && found < vocab_; ++i) found += colours.insert(pixel(i));
-    if (found < vocab_) refuse(vocab_, found, static_cast<int64_t>(channels_));
+    if (found < vocab_) refuse(vocab_, found, "colours");
   }
 
-  // `size` pixels drawn with replacement, or all of them where there are not more. (size, channels)
+  // `size` pixels drawn with replacement, or all of them where there are not more. (size, 3)
   std::vector<uint8_t> draw_pixels(int64_t size) {
     if (count_ <= size) return {pixels_.begin(), pixels_.end()};
-    std::vector<uint8_t> drawn(static_cast<size_t>(size) * channels_);
-    for (size_t i = 0; i < drawn.size(); i += channels_) {
+    std::vector<uint8_t> drawn(static_cast<size_t>(size) * kChannels);
+    for (size_t i = 0; i < drawn.size(); i += kChannels) {
       const uint8_t* colour = pixel(static_cast<int64_t>(draw_below(random_, static_cast<uint64_t>(count_))));
-      for (size_t c = 0; c < channels_; ++c) drawn[i + c] = colour[c];
+      for (size_t c = 0; c < kChannels; ++c) drawn[i + c] = colour[c];
     }
     return drawn;
   }
 
   void add_centre(const uint8_t* colour) {
-    for (size_t c = 0; c < channels_; ++c) centres_.push_back(colour[c]);
+    for (size_t c = 0; c < kChannels; ++c) centres_.push_back(colour[c]);
   }
 
   // k-means++ on some of the pixels, and where they have too few colours, the first others of a random place on.
   void start() {
     const int64_t size = std::clamp(vocab_ * kStartPixelsOfAColour, kSmallestStart, kLargestStart);
     const auto sample = draw_pixels(size);
-    const auto n = static_cast<int64_t>(sample.size() / channels_);
+    const auto n = static_cast<int64_t>(sample.size() / kChannels);
     const double affordable = kStartDistances / (static_cast<double>(n) * static_cast<double>(vocab_));
     const int trials = std::max(1, static_cast<int>(std::min(affordable, 2 + std::log(static_cast<double>(vocab_)))));
-    std::vector<std::vector<float>> planes(channels_, std::vector<float>(static_cast<size_t>(n)));
-    for (size_t i = 0; i < sample.size(); ++i) planes[i % channels_][i / channels_] = sample[i];
+    std::vector<std::vector<float>> planes(kChannels, std::vector<float>(static_cast<size_t>(n)));
+    for (size_t i = 0; i < sample.size(); ++i) planes[i % kChannels][i / kChannels] = sample[i];
     const auto first = draw_below(random_, static_cast<uint64_t>(n));
-    add_centre(&sample[first * channels_]);
+    add_centre(&sample[first * kChannels]);
     Squares squares(static_cast<size_t>(n));
     approach(planes, first, squares);
-    while (static_cast<int64_t>(centres_.size() / channels_) < vocab_ && squares.sum > 0) {
+    while (static_cast<int64_t>(centres_.size() / kChannels) < vocab_ && squares.sum > 0) {
       if (waiting_) waiting_();
       size_t chosen = squares.draw(random_);
       int64_t least = trials > 1 ? approach(planes, chosen, std::as_const(squares)) : 0;
@@ -138,7 +137,7 @@ class KMeans {
           least = sum, chosen = candidate;
       }
       approach(planes, chosen, squares);
-      add_centre(&sample[chosen * channels_]);
+      add_centre(&sample[chosen * kChannels]);
     }
     add_others(centres_);
     weights_.assign(static_cast<size_t>(vocab_), 0);
@@ -169,8 +168,8 @@ class KMeans {
   template <class SomeSquares>
   int64_t approach(const std::vector<std::vector<float>>& planes, size_t k, SomeSquares& squares) const {
     constexpr bool kChanges = !std::is_const_v<SomeSquares>;
-    const float *red = planes[0].data(), *green = planes[channels_ / 2].data(), *blue = planes[channels_ - 1].data();
-    const float r = red[k], g = green[k], b = blue[k], colours = channels_ == 1 ? 0.0f : 1.0f;
+    const float *red = planes[0].data(), *green = planes[1].data(), *blue = planes[2].data();
+    const float r = red[k], g = green[k], b = blue[k];
     auto* square = squares.values.data();
     int64_t total = 0;
     for (size_t block = 0; block < squares.block_sums.size(); ++block) {
@@ -178,7 +177,7 @@ class KMeans {
       int32_t sum = 0;
       for (size_t i = begin; i < end; ++i) {
         const float dr = red[i] - r, dg = green[i] - g, db = blue[i] - b;
-        const float least = std::min(square[i], dr * dr + colours * (dg * dg + db * db));
+        const float least = std::min(square[i], dr * dr + (dg * dg + db * db));
         if constexpr (kChanges) square[i] = least;
         sum += static_cast<int32_t>(least);
       }
@@ -192,36 +191,36 @@ class KMeans {
   // Completes colours, of which there may be too few, with others that the pixels have.
   template <class T>
   void add_others(std::vector<T>& colours) {
-    const auto wanted = static_cast<size_t>(vocab_) * channels_;
+    const auto wanted = static_cast<size_t>(vocab_) * kChannels;
     if (colours.size() == wanted) return;
-    ColourSet present(static_cast<int64_t>(channels_));
-    std::array<uint8_t, 3> bytes = {};
-    for (size_t k = 0; k < colours.size(); k += channels_) {
-      for (size_t c = 0; c < channels_; ++c) bytes[c] = static_cast<uint8_t>(colours[k + c]);
+    ColourSet present;
+    std::array<uint8_t, kChannels> bytes = {};
+    for (size_t k = 0; k < colours.size(); k += kChannels) {
+      for (size_t c = 0; c < kChannels; ++c) bytes[c] = static_cast<uint8_t>(colours[k + c]);
       present.insert(bytes.data());
     }
     const auto from = static_cast<int64_t>(draw_below(random_, static_cast<uint64_t>(count_)));
     for (int64_t i = 0; i < count_ && colours.size() < wanted; ++i) {
       const uint8_t* other = pixel((from + i) % count_);
-      if (present.insert(other)) colours.insert(colours.end(), other, other + channels_);
+      if (present.insert(other)) colours.insert(colours.end(), other, other + kChannels);
     }
   }
 
   NearestColour nearest_centre(std::span<const uint8_t> pixels) const {
     const auto values = std::vector<float>(centres_.begin(), centres_.end());
     PixelCounts counts;
-    if (channels_ == 3) counts.add(pixels);
-    return {values, static_cast<int64_t>(channels_), /*unit=*/1, counts, threads_};
+    counts.add(pixels);
+    return {values, kChannels, /*unit=*/1, counts, threads_};
   }
 
   // The squared distances of pixels to their nearest centres, summed in one order whatever the number of threads.
   double error(const std::vector<uint8_t>& pixels) const {
     const NearestColour nearest = nearest_centre(pixels);
     double sum = 0;
-    for (size_t i = 0; i < pixels.size(); i += channels_) {
+    for (size_t i = 0; i < pixels.size(); i += kChannels) {
       const size_t k = nearest(&pixels[i]);
-      for (size_t c = 0; c < channels_; ++c) {
-        const double difference = pixels[i + c] - centres_[k * channels_ + c];
+      for (size_t c = 0; c < kChannels; ++c) {
+        const double difference = pixels[i + c] - centres_[k * kChannels + c];
         sum += difference * difference;
       }
     }
@@ -232,7 +231,7 @@ class KMeans {
   // any order.
   void improve(bool forgetting) {
     const auto batch = draw_pixels(std::clamp(vocab_ * kPixelsOfAColour, kSmallestBatch, kLargestBatch));
-    const auto n = static_cast<int64_t>(batch.size() / channels_);
+    const auto n = static_cast<int64_t>(batch.size() / kChannels);
     const NearestColour nearest = nearest_centre(batch);
     std::vector<int64_t> sums(centres_.size()), counts(static_cast<size_t>(vocab_));
     std::vector<uint16_t> tokens(static_cast<size_t>(n));
@@ -240,11 +239,11 @@ class KMeans {
     in_parallel(n, threads_, [&](int64_t begin, int64_t end) {
       std::vector<int64_t> own_sums(sums.size()), own_counts(counts.size());
       for (int64_t i = begin; i < end; ++i) {
-        const uint8_t* colour = &batch[static_cast<size_t>(i) * channels_];
+        const uint8_t* colour = &batch[static_cast<size_t>(i) * kChannels];
         const uint32_t k = nearest(colour);
         tokens[static_cast<size_t>(i)] = static_cast<uint16_t>(k);
         ++own_counts[k];
-        for (size_t c = 0; c < channels_; ++c) own_sums[k * channels_ + c] += colour[c];
+        for (size_t c = 0; c < kChannels; ++c) own_sums[k * kChannels + c] += colour[c];
       }
       const std::scoped_lock lock(mutex);
       std::ranges::transform(sums, own_sums, sums.begin(), std::plus<>());
@@ -255,9 +254,9 @@ class KMeans {
       weights_[k] = (forgetting ? weights_[k] / 2 : weights_[k]) + static_cast<double>(counts[k]);
       has_unused |= weights_[k] < 0.5;
       if (counts[k] == 0) continue;
-      for (size_t c = 0; c < channels_; ++c) {
-        double& centre = centres_[k * channels_ + c];
-        const double mean = static_cast<double>(sums[k * channels_ + c]) / static_cast<double>(counts[k]);
+      for (size_t c = 0; c < kChannels; ++c) {
+        double& centre = centres_[k * kChannels + c];
+        const double mean = static_cast<double>(sums[k * kChannels + c]) / static_cast<double>(counts[k]);
         centre += static_cast<double>(counts[k]) / weights_[k] * (mean - centre);
       }
     }
@@ -269,8 +268,8 @@ class KMeans {
     std::vector<double> sums(tokens.size());
     double sum = 0;
     for (size_t i = 0; i < tokens.size(); ++i) {
-      for (size_t c = 0; c < channels_; ++c) {
-        const double difference = batch[i * channels_ + c] - centres_[tokens[i] * channels_ + c];
+      for (size_t c = 0; c < kChannels; ++c) {
+        const double difference = batch[i * kChannels + c] - centres_[tokens[i] * kChannels + c];
         sum += difference * difference;
       }
       sums[i] = sum;
@@ -278,39 +277,36 @@ class KMeans {
     for (size_t k = 0; k < weights_.size() && sum > 0; ++k) {
       if (weights_[k] >= 0.5) continue;
       const size_t i = draw_by_weight(random_, sums);
-      for (size_t c = 0; c < channels_; ++c) centres_[k * channels_ + c] = batch[i * channels_ + c];
+      for (size_t c = 0; c < kChannels; ++c) centres_[k * kChannels + c] = batch[i * kChannels + c];
     }
   }
 
   // Centres that become equal are replaced by other colours of the pixels.
   Palette rounded() {
-    ColourSet present(static_cast<int64_t>(channels_));
+    ColourSet present;
     std::vector<uint8_t> bytes;
-    for (size_t k = 0; k < centres_.size(); k += channels_) {
-      std::array<uint8_t, 3> colour = {};
-      for (size_t c = 0; c < channels_; ++c)
+    for (size_t k = 0; k < centres_.size(); k += kChannels) {
+      std::array<uint8_t, kChannels> colour = {};
+      for (size_t c = 0; c < kChannels; ++c)
         colour[c] = static_cast<uint8_t>(std::clamp(std::lround(centres_[k + c]), 0L, 255L));
-      if (present.insert(colour.data()))
-        bytes.insert(bytes.end(), colour.begin(), colour.begin() + static_cast<int>(channels_));
+      if (present.insert(colour.data())) bytes.insert(bytes.end(), colour.begin(), colour.end());
     }
     add_others(bytes);
-    std::vector<std::array<uint8_t, 3>> colours(static_cast<size_t>(vocab_));
-    for (size_t i = 0; i < bytes.size(); ++i) colours[i / channels_][i % channels_] = bytes[i];
+    std::vector<std::array<uint8_t, kChannels>> colours(static_cast<size_t>(vocab_));
+    for (size_t i = 0; i < bytes.size(); ++i) colours[i / kChannels][i % kChannels] = bytes[i];
     std::ranges::sort(colours, {}, [](const auto& c) { return std::tuple(299 * c[0] + 587 * c[1] + 114 * c[2], c); });
     Palette palette;
-    palette.channels = static_cast<int64_t>(channels_);
-    for (const auto& colour : colours)
-      palette.colours.insert(palette.colours.end(), colour.begin(), colour.begin() + static_cast<int>(channels_));
+    palette.channels = kChannels;
+    for (const auto& colour : colours) palette.colours.insert(palette.colours.end(), colour.begin(), colour.end());
     return palette;
   }
 
   std::span<const uint8_t> pixels_;
-  size_t channels_;
   int64_t count_, vocab_;
   int threads_;
   const std::function<void()>& waiting_;
   std::mt19937_64 random_;
-  std::vector<double> centres_;  // (V, channels)
+  std::vector<double> centres_;  // (V, 3)
   std::vector<double> weights_;  // (V) pixels that have moved a centre, the older ones less
 };
 
@@ -325,7 +321,7 @@ Palette cluster_greys(std::span<const uint8_t> pixels, int64_t vocab) {
     if (const int64_t n = counts[static_cast<size_t>(grey)]; n > 0)
       sums.push_back({sums.back()[0] + n, sums.back()[1] + n * grey, sums.back()[2] + n * grey * grey});
   const size_t greys = sums.size() - 1, parts = static_cast<size_t>(vocab);
-  if (greys < parts) refuse(vocab, static_cast<int64_t>(greys), /*channels=*/1);
+  if (greys < parts) refuse(vocab, static_cast<int64_t>(greys), "greys");
   // The mean of the greys from i to j - 1, rounded, and their squared distances to it.
   const auto part = [&](size_t i, size_t j) {
     const int64_t n = sums[j][0] - sums[i][0], sum = sums[j][1] - sums[i][1];
@@ -355,7 +351,7 @@ Palette cluster(std::span<const uint8_t> pixels, int64_t channels, const KMeansO
   if (options.num_vocab < 2 || options.num_vocab > kLargestVocab)
     throw InputError("a palette has 2 to " + std::to_string(kLargestVocab) + " colours, not " +
                      std::to_string(options.num_vocab));
-  return channels == 1 ? cluster_greys(pixels, options.num_vocab) : KMeans(pixels, channels, options).cluster();
+  return channels == 1 ? cluster_greys(pixels, options.num_vocab) : KMeans(pixels, options).cluster();
 }
 
 }  // namespace igpt::data
