@@ -21,6 +21,7 @@
 #include "igpt/formats/input_file.h"
 #include "igpt/formats/resize.h"
 #include "igpt/limits.h"
+#include "src/data/parallel.h"
 
 namespace igpt::data {
 namespace {
@@ -224,7 +225,7 @@ class ImageFolder : public ImageSource {
   }
 
   void start(std::vector<std::jthread>& threads, const std::function<void()>& worker, std::atomic<size_t>& working) {
-    const size_t wanted = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()), pictures_.size());
+    const size_t wanted = std::min(static_cast<size_t>(processors()), pictures_.size());
     for (size_t i = 0; i < wanted; ++i) {
       ++working;
       try {

@@ -30,7 +30,8 @@ void update_small(const Adam::Options& o, double learning_rate, double updates, 
 
 Adam::Adam(const OptimizerBuffers& buffers, const std::vector<ops::Parameter>& parameters, const Options& options,
            ops::Kernels kernels)
-    : options_(options), kernels_(kernels), updates_(torch::zeros({}, buffers.weights.options())) {
+    : options_(options), updates_(torch::zeros({}, buffers.weights.options())) {
+  int64_t count = 0;
   for (size_t i = 0; i < parameters.size();) {
     const int64_t begin = parameters[i].offset;
     int64_t end = begin;
@@ -39,26 +40,26 @@ Adam::Adam(const OptimizerBuffers& buffers, const std::vector<ops::Parameter>& p
     gradients_.push_back(buffers.gradients.slice(0, begin, end));
     exp_avg_.push_back(buffers.exp_avg.slice(0, begin, end));
     exp_avg_sq_.push_back(buffers.exp_avg_sq.slice(0, begin, end));
+    count += end - begin;
   }
+  is_small_ = kernels == ops::Kernels::fused && count <= kSmall && updates_.is_cpu() &&
+              updates_.scalar_type() == torch::kFloat32;
 }
 
 void Adam::step(double learning_rate) {
   const torch::NoGradGuard no_grad;
   updates_ += 1;
-  int64_t count = 0;
-  for (const Tensor& range : weights_) count += range.numel();
-  if (kernels_ != ops::Kernels::fused || count > kSmall || !updates_.is_cpu() ||
-      updates_.scalar_type() != torch::kFloat32) {
+  if (!is_small_) {
     const std::vector<Tensor> updates(weights_.size(), updates_);
     at::_fused_adamw_(weights_, gradients_, exp_avg_, exp_avg_sq_, /*max_exp_avg_sqs=*/{}, updates, learning_rate,
                       options_.beta1, options_.beta2, options_.weight_decay, options_.eps, /*amsgrad=*/false,
                       /*maximize=*/false);
     return;
   }
+  const auto updates = updates_.item<double>();
   for (size_t i = 0; i < weights_.size(); ++i)
-    update_small(options_, learning_rate, updates_.item<double>(), weights_[i].numel(),
-                 gradients_[i].const_data_ptr<float>(), exp_avg_[i].data_ptr<float>(), exp_avg_sq_[i].data_ptr<float>(),
-                 weights_[i].data_ptr<float>());
+    update_small(options_, learning_rate, updates, weights_[i].numel(), gradients_[i].const_data_ptr<float>(),
+                 exp_avg_[i].data_ptr<float>(), exp_avg_sq_[i].data_ptr<float>(), weights_[i].data_ptr<float>());
 }
 
 }  // namespace igpt::training

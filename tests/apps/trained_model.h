@@ -9,33 +9,32 @@
 namespace igpt::testing {
 
 /// A checkpoint with random weights, for images of 8 x 8 pixels, that a program can read.
-inline Checkpoint write_random_checkpoint(const std::filesystem::path& path, int64_t num_vocab = 16) {
+inline Checkpoint write_random_checkpoint(const std::filesystem::path& path, const ImageGPTOptions& model) {
   torch::manual_seed(3);
   Checkpoint checkpoint;
-  checkpoint.model.num_pixels = 8;
-  checkpoint.model.embed_dim = 8;
-  checkpoint.model.num_layers = 2;
-  checkpoint.model.num_vocab = num_vocab;
-  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+  checkpoint.model = model;
+  checkpoint.state_dict = copy_state_dict(ImageGPT(model));
   write_checkpoint(path, checkpoint);
   return checkpoint;
+}
+inline Checkpoint write_random_checkpoint(const std::filesystem::path& path, int64_t num_vocab = 16) {
+  ImageGPTOptions model;
+  model.num_pixels = model.embed_dim = 8;
+  model.num_layers = 2;
+  model.num_vocab = num_vocab;
+  return write_random_checkpoint(path, model);
 }
 
 /// The same in `num_vocab` different RGB colours, the first of which is black.
 inline Checkpoint write_colour_checkpoint(const std::filesystem::path& path, int64_t num_vocab) {
-  torch::manual_seed(3);
-  Checkpoint checkpoint;
-  checkpoint.model.num_pixels = 8;
-  checkpoint.model.embed_dim = 8;
-  checkpoint.model.num_layers = 1;
-  checkpoint.model.num_vocab = num_vocab;
-  checkpoint.model.channels = 3;
+  ImageGPTOptions model;
+  model.num_pixels = model.embed_dim = 8;
+  model.num_layers = 1;
+  model.num_vocab = num_vocab;
+  model.channels = 3;
   for (int64_t k = 0; k < num_vocab; ++k)
-    for (const int64_t value : {k, k / 256, 200 * k})
-      checkpoint.model.palette.push_back(static_cast<uint8_t>(value % 256));
-  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
-  write_checkpoint(path, checkpoint);
-  return checkpoint;
+    for (const int64_t value : {k, k / 256, 200 * k}) model.palette.push_back(static_cast<uint8_t>(value % 256));
+  return write_random_checkpoint(path, model);
 }
 
 /// `count` random images of `side` x `side` tokens below `num_vocab`, written as uint8. Returns them, (count, side,

@@ -35,8 +35,8 @@ class Adam {
 
  private:
   Options options_;
-  ops::Kernels kernels_;
   torch::Tensor updates_;  // float scalar, as LibTorch's kernel wants it
+  bool is_small_ = false;  // whether the plain loop does
   // Views of each range of parameters without a gap, in the order of the ranges.
   std::vector<torch::Tensor> weights_, gradients_, exp_avg_, exp_avg_sq_;
 };
