@@ -1,5 +1,7 @@
 #include "igpt/model/image_gpt.h"
 
+#include <torch/nn/modules/container/functional.h>
+
 #include "igpt/error.h"
 #include "igpt/model/causal_attention.h"
 #include "igpt/model/flat_parameters.h"
@@ -182,7 +184,7 @@ void ImageGPTImpl::set_paper_initial_values() {
   token_embeddings->weight.normal_(0, 0.02);
   position_embeddings->weight.normal_(0, 0.01);
   for (const auto& layer : *layers) {
-    const auto* block = layer->as<Block>();
+    auto* const block = layer->as<Block>();
     block->attn->in_proj_weight.normal_(0, 1 / std::sqrt(width));
     block->attn->out_proj->weight.normal_(0, 1 / std::sqrt(width * depth));
     for (const size_t linear : {0, 2}) {
