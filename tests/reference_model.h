@@ -31,8 +31,8 @@ class ReferenceModel {
   Result run(std::span<const uint8_t> tokens, int64_t label = -1) const;
 
  private:
-  struct Matrix {  // of the flat vector: (rows, columns)
-    int64_t offset, rows, columns;
+  struct Matrix {                               // of the flat vector: (rows, columns)
+    int64_t offset = 0, rows = 0, columns = 0;  // no rows: the model lacks it
   };
   struct Block {
     Matrix ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias;
@@ -80,6 +80,9 @@ inline std::vector<double> sum(std::vector<double> a, const std::vector<double>&
 inline double normal_cdf(double x) {
   return 0.5 * std::erfc(-x / std::numbers::sqrt2);
 }
+inline double quick_sigmoid(double x) {
+  return 1 / (1 + std::exp(-1.702 * x));
+}
 inline double normal_density(double x) {
   return std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
 }
@@ -92,6 +95,7 @@ inline ReferenceModel::Parameters ReferenceModel::parameters() const {
   const auto take = [&used](int64_t rows, int64_t columns) {
     return Matrix{std::exchange(used, used + rows * columns), rows, columns};
   };
+  const auto shift = [&] { return s_.rms_norm ? Matrix{} : take(1, d); };  // of a norm
   Parameters p;
   if (s_.is_plane()) {
     p.tokens = take(s_.neighbours * (s_.num_vocab + 1), d);
@@ -103,13 +107,13 @@ inline ReferenceModel::Parameters ReferenceModel::parameters() const {
     p.positions = take(s_.sequence_length, d);
   }
   for (int64_t l = 0; l < s_.num_layers; ++l)
-    p.blocks.push_back({take(1, d), take(1, d), take(1, d), take(1, d), take(3 * d, d), take(1, 3 * d), take(d, d),
+    p.blocks.push_back({take(1, d), shift(), take(1, d), shift(), take(3 * d, d), take(1, 3 * d), take(d, d),
                         take(1, d), take(4 * d, d), take(1, 4 * d), take(d, 4 * d), take(1, d)});
   p.ln_f_weight = take(1, d);
-  p.ln_f_bias = take(1, d);
+  p.ln_f_bias = shift();
   p.head = take(s_.num_vocab, d);
   p.clf_weight = take(s_.num_classes, d);
-  p.clf_bias = take(1, s_.num_classes);
+  if (s_.classifier_bias) p.clf_bias = take(1, s_.num_classes);
   return p;
 }
 
@@ -118,13 +122,13 @@ inline ReferenceModel::Norm ReferenceModel::norm(const Vector& x, const Matrix& 
   Norm n{x, Vector(x.size() / d), x};
   for (size_t row = 0; row < x.size(); row += d) {
     double mean = 0, variance = 0;
-    for (size_t i = 0; i < d; ++i) mean += x[row + i] / static_cast<double>(d);
+    for (size_t i = 0; i < d && !s_.rms_norm; ++i) mean += x[row + i] / static_cast<double>(d);
     for (size_t i = 0; i < d; ++i) variance += (x[row + i] - mean) * (x[row + i] - mean) / static_cast<double>(d);
     n.inverse_sigma[row / d] = 1 / std::sqrt(variance + 1e-5);
     for (size_t i = 0; i < d; ++i) {
       n.normalised[row + i] = (x[row + i] - mean) * n.inverse_sigma[row / d];
-      n.out[row + i] =
-          n.normalised[row + i] * weight(gain, 0, static_cast<int64_t>(i)) + weight(bias, 0, static_cast<int64_t>(i));
+      n.out[row + i] = n.normalised[row + i] * weight(gain, 0, static_cast<int64_t>(i)) +
+                       (s_.rms_norm ? 0 : weight(bias, 0, static_cast<int64_t>(i)));
     }
   }
   return n;
@@ -139,9 +143,9 @@ inline ReferenceModel::Vector ReferenceModel::norm_backward(const Norm& n, const
     for (size_t i = 0; i < d; ++i) {
       const double h = n.normalised[row + i], dy = d_out[row + i];
       g[static_cast<size_t>(gain.offset) + i] += dy * h;
-      g[static_cast<size_t>(bias.offset) + i] += dy;
+      if (!s_.rms_norm) g[static_cast<size_t>(bias.offset) + i] += dy;
       dx[row + i] = dy * weight(gain, 0, static_cast<int64_t>(i));
-      mean += dx[row + i] / static_cast<double>(d);
+      if (!s_.rms_norm) mean += dx[row + i] / static_cast<double>(d);
       along += dx[row + i] * h / static_cast<double>(d);
     }
     for (size_t i = 0; i < d; ++i)
@@ -246,7 +250,7 @@ inline ReferenceModel::Vector ReferenceModel::block(const Block& b, const Vector
   saved.ln_2 = norm(attended, b.ln_2_weight, b.ln_2_bias);
   saved.hidden = linear(saved.ln_2.out, b.up, &b.up_bias);
   saved.activated = saved.hidden;
-  for (double& a : saved.activated) a *= reference::normal_cdf(a);
+  for (double& a : saved.activated) a *= s_.quick_gelu ? reference::quick_sigmoid(a) : reference::normal_cdf(a);
   return reference::sum(attended, linear(saved.activated, b.down, &b.down_bias));
 }
 
@@ -255,7 +259,9 @@ inline ReferenceModel::Vector ReferenceModel::block_backward(const Block& b, con
   Vector d_hidden = linear_backward(saved.activated, b.down, &b.down_bias, d, g);
   for (size_t i = 0; i < d_hidden.size(); ++i) {
     const double a = saved.hidden[i];
-    d_hidden[i] *= reference::normal_cdf(a) + a * reference::normal_density(a);
+    const double s = reference::quick_sigmoid(a);
+    d_hidden[i] *=
+        s_.quick_gelu ? s + 1.702 * a * s * (1 - s) : reference::normal_cdf(a) + a * reference::normal_density(a);
   }
   const Vector d_normed = linear_backward(saved.ln_2.out, b.up, &b.up_bias, d_hidden, g);
   const Vector d_attended = reference::sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
@@ -329,10 +335,11 @@ inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> token
   } else {
     Vector pooled(static_cast<size_t>(d));
     for (size_t i = 0; i < x.size(); ++i) pooled[i % static_cast<size_t>(d)] += x[i] / static_cast<double>(length);
-    result.logits = linear(pooled, p.clf_weight, &p.clf_bias);  // (C)
+    const Matrix* const bias = s_.classifier_bias ? &p.clf_bias : nullptr;
+    result.logits = linear(pooled, p.clf_weight, bias);  // (C)
     Vector d_logits(result.logits.size());
     result.nats = cross_entropy(result.logits.data(), s_.num_classes, label, d_logits.data());
-    const Vector d_pooled = linear_backward(pooled, p.clf_weight, &p.clf_bias, d_logits, g);
+    const Vector d_pooled = linear_backward(pooled, p.clf_weight, bias, d_logits, g);
     for (size_t i = 0; i < x.size(); ++i)
       dx.push_back(d_pooled[i % static_cast<size_t>(d)] / static_cast<double>(length));
   }

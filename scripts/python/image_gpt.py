@@ -21,14 +21,24 @@ def nearest(count):
     return sorted(before, key=lambda at: (at[0] ** 2 + at[1] ** 2, -at[0], at[1]))[:count]
 
 
+class QuickGELU(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(1.702 * x)
+
+
+def norm(embed_dim, is_paper):
+    return nn.RMSNorm(embed_dim, eps=1e-5) if is_paper else nn.LayerNorm(embed_dim)
+
+
 class Block(nn.Module):
-    def __init__(self, embed_dim, num_heads, pre_norm=False):
+    def __init__(self, embed_dim, num_heads, pre_norm=False, is_paper=False):
         super().__init__()
         self.pre_norm = pre_norm
-        self.ln_1 = nn.LayerNorm(embed_dim)
-        self.ln_2 = nn.LayerNorm(embed_dim)
+        self.ln_1 = norm(embed_dim, is_paper)
+        self.ln_2 = norm(embed_dim, is_paper)
         self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(embed_dim, 4 * embed_dim), nn.GELU(), nn.Linear(4 * embed_dim, embed_dim))
+        self.mlp = nn.Sequential(nn.Linear(embed_dim, 4 * embed_dim), QuickGELU() if is_paper else nn.GELU(),
+                                 nn.Linear(4 * embed_dim, embed_dim))
 
     def forward(self, h):  # (B, S, D)
         length = h.size(1)
@@ -45,7 +55,8 @@ class ImageGPT(nn.Module):
         super().__init__()
         self.is_2d, self.num_pixels, self.num_vocab, self.neighbours = (
             arch == "image-gpt-2d", num_pixels, num_vocab, neighbours)
-        self.final_norm = self.is_2d if final_norm is None else final_norm
+        is_paper = arch == "igpt"
+        self.final_norm = (self.is_2d or is_paper) if final_norm is None else final_norm
         if self.is_2d:
             self.token_embeddings = nn.Embedding(neighbours * (num_vocab + 1), embed_dim)
             self.row_embeddings = nn.Embedding(num_pixels, embed_dim)
@@ -54,10 +65,11 @@ class ImageGPT(nn.Module):
             self.sos = nn.Parameter(torch.randn(embed_dim))
             self.token_embeddings = nn.Embedding(num_vocab, embed_dim)
             self.position_embeddings = nn.Embedding(num_pixels**2, embed_dim)
-        self.layers = nn.ModuleList(Block(embed_dim, num_heads, self.is_2d) for _ in range(num_layers))
-        self.ln_f = nn.LayerNorm(embed_dim)  # the first version of the original does not apply it
+        self.layers = nn.ModuleList(
+            Block(embed_dim, num_heads, self.is_2d or is_paper, is_paper) for _ in range(num_layers))
+        self.ln_f = norm(embed_dim, is_paper)  # the first version of the original does not apply it
         self.head = nn.Linear(embed_dim, num_vocab, bias=False)
-        self.clf_head = nn.Linear(embed_dim, num_classes)
+        self.clf_head = nn.Linear(embed_dim, num_classes, bias=not is_paper)
 
     def embed(self, x):  # (B, S) int64 -> (B, S, D)
         e = self.token_embeddings(x)

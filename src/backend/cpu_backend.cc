@@ -92,6 +92,14 @@ class CpuBackend final : public Backend {
     return logits;
   }
 
+  Tensor layer_features(const Tensor& x) override {
+    const ops::ModelShape& shape = model_->shape();
+    const Tensor tokens = checked(x);
+    const auto features = torch::empty({x.size(0), shape.num_layers + 1, shape.embed_dim}, torch::kFloat64);
+    step().features(span_of<const uint8_t>(tokens), weights(), span_of<double>(features));
+    return features.to(torch::kFloat32);
+  }
+
   void sample(Generation& generation) override {
     const ops::cpu::Decoder decoder(model_->shape(), weights());
     generation.run(/*chunk=*/1, at::get_num_threads(), [&]() -> Generation::Worker {

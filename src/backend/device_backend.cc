@@ -89,6 +89,9 @@ class DeviceBackend final : public Backend {
   Tensor nats_per_image(const Tensor& tokens) override { return evaluated(nats_, tokens, /*classify=*/false); }
   Tensor class_logits(const Tensor& tokens) override { return evaluated(class_logits_, tokens, /*classify=*/true); }
 
+  // Computed once for a model: LibTorch's operations will do.
+  Tensor layer_features(const Tensor& tokens) override { return make_libtorch_backend(model_)->layer_features(tokens); }
+
   void sample(Generation& generation) override {
     const c10::InferenceMode no_gradients;
     const int64_t images = generation.images(), given = generation.given(), length = generation.length();

@@ -41,6 +41,12 @@ class LibTorchBackend final : public Backend {
     return model_->classify(tokens).to(torch::kFloat32);
   }
 
+  Tensor layer_features(const Tensor& tokens) override {
+    const torch::NoGradGuard no_gradients;
+    const Bf16Autocast autocast(tokens.device().type(), bf16_);
+    return model_->layer_features(tokens).to(torch::kFloat32);
+  }
+
   void sample(Generation& generation) override {
     const bool on_cpu = model_->device().is_cpu();
     const int64_t chunk = on_cpu ? kChunkOnCpu : kChunkOnCuda;

@@ -3,6 +3,13 @@
 extern "C" const igpt::Commands igpt_commands;
 
 const igpt::Commands igpt_commands = {
-    IGPT_VERSION,        igpt::training::train,    igpt::training::settings_of_run, igpt::training::evaluate,
-    igpt::check_kernels, igpt::sampling::complete, igpt::sampling::animate,         igpt::palette_of,
+    IGPT_VERSION,
+    igpt::training::train,
+    igpt::training::settings_of_run,
+    igpt::training::evaluate,
+    igpt::check_kernels,
+    igpt::sampling::complete,
+    igpt::sampling::animate,
+    igpt::palette_of,
+    igpt::probe::run_probes,
 };

@@ -1,5 +1,7 @@
 #include "igpt/model/image_gpt.h"
 
+#include <torch/nn/modules/container/functional.h>
+
 #include "igpt/error.h"
 #include "igpt/model/causal_attention.h"
 #include "igpt/model/flat_parameters.h"
@@ -13,9 +15,11 @@ namespace nn = torch::nn;
 using torch::Tensor;
 using torch::indexing::Slice;
 
-constexpr double kLayerNormEps = 1e-5;
-nn::LayerNorm layer_norm(int64_t embed_dim) {
-  return nn::LayerNorm(nn::LayerNormOptions({embed_dim}).eps(kLayerNormEps));
+constexpr double kNormEps = 1e-5;
+
+// The approximation of GELU that Hendrycks and Gimpel 2016 name beside it.
+Tensor quick_gelu(const Tensor& x) {
+  return x * torch::sigmoid(1.702 * x);
 }
 
 Tensor palette_of(const ImageGPTOptions& options) {
@@ -44,6 +48,20 @@ Tensor split_heads(const Tensor& h, int64_t num_heads) {
 }
 
 }  // namespace
+
+NormImpl::NormImpl(int64_t embed_dim, bool rms_norm) : embed_dim_(embed_dim), rms_norm_(rms_norm) {
+  reset();
+}
+
+void NormImpl::reset() {
+  weight = register_parameter("weight", torch::ones({embed_dim_}));
+  if (!rms_norm_) bias = register_parameter("bias", torch::zeros({embed_dim_}));
+}
+
+Tensor NormImpl::forward(const Tensor& h) {
+  return rms_norm_ ? torch::rms_norm(h, {embed_dim_}, weight, kNormEps)
+                   : torch::layer_norm(h, {embed_dim_}, weight, bias, kNormEps);
+}
 
 CausalSelfAttentionImpl::CausalSelfAttentionImpl(int64_t embed_dim, int64_t num_heads)
     : embed_dim_(embed_dim), num_heads_(num_heads) {
@@ -83,40 +101,45 @@ Tensor CausalSelfAttentionImpl::decode(const Tensor& h, int64_t position, Tensor
   return out_proj->forward(attended.transpose(1, 2).flatten(2));                     // (B, 1, D)
 }
 
-BlockImpl::BlockImpl(int64_t embed_dim, int64_t num_heads, bool pre_norm)
-    : embed_dim_(embed_dim), num_heads_(num_heads), pre_norm_(pre_norm) {
+BlockImpl::BlockImpl(const ops::ModelShape& shape) : shape_(shape) {
   reset();
 }
 
 void BlockImpl::reset() {
-  ln_1 = register_module("ln_1", layer_norm(embed_dim_));
-  ln_2 = register_module("ln_2", layer_norm(embed_dim_));
-  attn = register_module("attn", CausalSelfAttention(embed_dim_, num_heads_));
-  mlp = register_module("mlp", nn::Sequential(nn::Linear(embed_dim_, 4 * embed_dim_), nn::GELU(),
-                                              nn::Linear(4 * embed_dim_, embed_dim_)));
+  const int64_t d = shape_.embed_dim;
+  ln_1 = register_module("ln_1", Norm(d, shape_.rms_norm));
+  ln_2 = register_module("ln_2", Norm(d, shape_.rms_norm));
+  attn = register_module("attn", CausalSelfAttention(d, shape_.num_heads));
+  mlp = nn::Sequential(nn::Linear(d, 4 * d));
+  if (shape_.quick_gelu)
+    mlp->push_back(nn::Functional(quick_gelu));
+  else
+    mlp->push_back(nn::GELU());
+  mlp->push_back(nn::Linear(4 * d, d));
+  register_module("mlp", mlp);
 }
 
 Tensor BlockImpl::forward(const Tensor& h) {
   const auto normalised = ln_1->forward(h);
-  const auto attended = (pre_norm_ ? h : normalised) + attn->forward(normalised);
+  const auto attended = (shape_.pre_norm ? h : normalised) + attn->forward(normalised);
   return attended + mlp->forward(ln_2->forward(attended));
 }
 
 Tensor BlockImpl::decode(const Tensor& h, int64_t position, Tensor& keys, Tensor& values) {
   const auto normalised = ln_1->forward(h);
-  const auto attended = (pre_norm_ ? h : normalised) + attn->decode(normalised, position, keys, values);
+  const auto attended = (shape_.pre_norm ? h : normalised) + attn->decode(normalised, position, keys, values);
   return attended + mlp->forward(ln_2->forward(attended));
 }
 
-ClassifierHeadImpl::ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes)
-    : embed_dim_(embed_dim), num_classes_(num_classes) {
+ClassifierHeadImpl::ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes, bool with_bias)
+    : embed_dim_(embed_dim), num_classes_(num_classes), with_bias_(with_bias) {
   reset();
 }
 
 void ClassifierHeadImpl::reset() {
   const nn::Linear linear(embed_dim_, num_classes_);  // for its initial values
   weight = register_parameter("weight", linear->weight.detach());
-  bias = register_parameter("bias", linear->bias.detach());
+  if (with_bias_) bias = register_parameter("bias", linear->bias.detach());
 }
 
 Tensor ClassifierHeadImpl::forward(const Tensor& h) {
@@ -144,11 +167,33 @@ void ImageGPTImpl::reset() {
     position_embeddings = register_module("position_embeddings", nn::Embedding(options_.sequence_length(), d));
   }
   layers = register_module("layers", nn::ModuleList());
-  for (int64_t i = 0; i < options_.num_layers; ++i) layers->push_back(Block(d, options_.num_heads, shape_.pre_norm));
-  ln_f = register_module("ln_f", layer_norm(options_.embed_dim));
+  for (int64_t i = 0; i < options_.num_layers; ++i) layers->push_back(Block(shape_));
+  ln_f = register_module("ln_f", Norm(d, shape_.rms_norm));
   head = register_module("head", nn::Linear(nn::LinearOptions(options_.embed_dim, options_.num_vocab).bias(false)));
-  clf_head = register_module("clf_head", ClassifierHead(options_.embed_dim, options_.num_classes));
+  clf_head =
+      register_module("clf_head", ClassifierHead(options_.embed_dim, options_.num_classes, shape_.classifier_bias));
   palette_ = palette_of(options_);
+  if (shape_.paper_initial_values) set_paper_initial_values();
+}
+
+// Of Chen et al. 2020, as their code has them (openai/image-gpt, src/model.py).
+void ImageGPTImpl::set_paper_initial_values() {
+  const torch::NoGradGuard no_grad;
+  const auto width = static_cast<double>(options_.embed_dim), depth = static_cast<double>(options_.num_layers);
+  sos.normal_(0, 0.02);
+  token_embeddings->weight.normal_(0, 0.02);
+  position_embeddings->weight.normal_(0, 0.01);
+  for (const auto& layer : *layers) {
+    auto* const block = layer->as<Block>();
+    block->attn->in_proj_weight.normal_(0, 1 / std::sqrt(width));
+    block->attn->out_proj->weight.normal_(0, 1 / std::sqrt(width * depth));
+    for (const size_t linear : {0, 2}) {
+      block->mlp[linear]->as<nn::Linear>()->weight.normal_(0, 0.02);
+      block->mlp[linear]->as<nn::Linear>()->bias.zero_();
+    }
+  }
+  head->weight.zero_();
+  clf_head->weight.zero_();
 }
 
 const Tensor& ImageGPTImpl::weights() {
@@ -187,6 +232,18 @@ Tensor ImageGPTImpl::features(const Tensor& x) {
     h = activation_checkpointing_ && torch::GradMode::is_enabled() ? recomputed(forward, h) : forward(h);
   }
   return shape_.final_norm ? ln_f->forward(h) : h;
+}
+
+Tensor ImageGPTImpl::layer_features(const Tensor& x) {
+  auto h = embed(x.to(torch::kInt64));
+  std::vector<Tensor> means;
+  for (const auto& layer : *layers) {
+    auto* const block = layer->as<Block>();
+    means.push_back(block->ln_1->forward(h).mean(1));
+    h = block->forward(h);
+  }
+  means.push_back((shape_.final_norm ? ln_f->forward(h) : h).mean(1));
+  return torch::stack(means, 1);
 }
 
 // (B, S) int64 -> (B, S, D)

@@ -37,7 +37,11 @@ ImageGPT initial_model(const TrainOptions& options, const std::optional<Checkpoi
   ImageGPT model(options.model);
   const torch::NoGradGuard no_grad;
   // Smaller embeddings than torch's N(0, 1), whose sum drowns what the first blocks add.
-  for (auto& weights : model->embeddings()) weights.mul_(options.embedding_std);
+  constexpr double kEmbeddingStd = 0.1;
+  if (!model->shape().paper_initial_values)
+    for (auto& weights : model->embeddings()) weights.mul_(options.embedding_std.value_or(kEmbeddingStd));
+  else if (options.embedding_std)
+    for (auto& weights : model->embeddings()) weights.normal_(0, *options.embedding_std);
   if (start) load_weights(model, *start);
   return model;
 }

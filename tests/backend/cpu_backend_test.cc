@@ -80,7 +80,8 @@ TEST_P(CpuBackendGolden, TenClassifierTrainingLossesEqualPyTorch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CpuBackendGolden,
-                         ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain"));
+                         ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain",
+                                           "small_igpt"));
 
 TEST(CpuBackend, GradientsAreScaledAndAdded) {
   const Golden golden("small");

@@ -24,6 +24,7 @@ CONFIGURATIONS = {
     "small_norm": dict(final_norm=True, embed_dim=8, num_heads=2, num_layers=2, num_pixels=5, num_vocab=5, num_classes=3),
     "small_2d_plain": dict(arch="image-gpt-2d", final_norm=False, neighbours=12, embed_dim=8, num_heads=2, num_layers=2,
                            num_pixels=5, num_vocab=5, num_classes=3),
+    "small_igpt": dict(arch="igpt", embed_dim=8, num_heads=2, num_layers=2, num_pixels=5, num_vocab=5, num_classes=3),
 }
 STEPS, BATCH = 10, 4
 

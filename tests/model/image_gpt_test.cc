@@ -131,7 +131,8 @@ TEST_P(ImageGPTGolden, ParameterShapesAreThoseOfTheModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ImageGPTGolden,
-                         ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain"));
+                         ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain",
+                                           "small_igpt"));
 
 TEST(ImageGPT, DefaultHas39514Parameters) {
   int64_t count = 0;

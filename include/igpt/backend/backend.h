@@ -55,6 +55,10 @@ class Backend {
 
   virtual torch::Tensor class_logits(const torch::Tensor& tokens) = 0;  ///< (B, C) float32
 
+  /// What linear probes read (Chen et al. 2020, section 2.4): means over the positions of each block's ln_1 and, last,
+  /// of what the heads read, (B, L + 1, D) float32.
+  virtual torch::Tensor layer_features(const torch::Tensor& tokens) = 0;
+
   /// Draws the images of `generation`. Throws LogitsNotFinite.
   virtual void sample(Generation& generation) = 0;
 

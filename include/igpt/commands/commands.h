@@ -2,6 +2,7 @@
 
 #include "igpt/check/check.h"
 #include "igpt/checkpoint/checkpoint_palette.h"
+#include "igpt/probe/probe.h"
 #include "igpt/sampling/animate.h"
 #include "igpt/sampling/complete.h"
 #include "igpt/training/evaluate.h"
@@ -20,6 +21,7 @@ struct Commands {
   decltype(&sampling::complete) complete;
   decltype(&sampling::animate) animate;
   decltype(&igpt::palette_of) palette_of;
+  decltype(&probe::run_probes) probe;
 };
 
 /// Loads the library on the first call. Throws igpt::Error when it cannot be loaded.

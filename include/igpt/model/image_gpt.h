@@ -16,6 +16,23 @@ struct KeyValueCache {
   torch::Tensor tokens;  ///< (B, S + 1) int64 of image-gpt-2d: those read so far, elsewhere V
 };
 
+/// Layer norm (Ba et al. 2016) with gain and shift or, with `rms_norm`, gain alone (ops::ModelShape). eps 1e-5.
+class NormImpl : public torch::nn::Cloneable<NormImpl> {
+ public:
+  NormImpl(int64_t embed_dim, bool rms_norm);
+  void reset() override;
+
+  torch::Tensor forward(const torch::Tensor& h);  ///< (.., D) -> (.., D)
+
+  torch::Tensor weight;  ///< (D)
+  torch::Tensor bias;    ///< (D); undefined with `rms_norm`
+
+ private:
+  int64_t embed_dim_;
+  bool rms_norm_;
+};
+TORCH_MODULE(Norm);
+
 /// Causal multi-head self-attention with the parameter names of PyTorch's nn.MultiheadAttention.
 class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionImpl> {
  public:
@@ -39,38 +56,39 @@ class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionI
 TORCH_MODULE(CausalSelfAttention);
 
 /// Of the original project: h = ln_1(h); h = h + attn(h); h = h + mlp(ln_2(h)), the residual branch continues from the
-/// normalised h. With `pre_norm` it continues from the unnormalised one (GPT-2): h = h + attn(ln_1(h)).
+/// normalised h. With `pre_norm` it continues from the unnormalised one (GPT-2): h = h + attn(ln_1(h)). Of a shape it
+/// takes D, H, and the properties that concern blocks.
 class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
  public:
-  BlockImpl(int64_t embed_dim, int64_t num_heads, bool pre_norm = false);
+  explicit BlockImpl(const ops::ModelShape& shape);
   void reset() override;
 
   torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, S, D)
   torch::Tensor decode(const torch::Tensor& h, int64_t position, torch::Tensor& keys, torch::Tensor& values);
 
-  torch::nn::LayerNorm ln_1{nullptr}, ln_2{nullptr};
+  Norm ln_1{nullptr}, ln_2{nullptr};
   CausalSelfAttention attn{nullptr};
   torch::nn::Sequential mlp{nullptr};
 
  private:
-  int64_t embed_dim_, num_heads_;
-  bool pre_norm_;
+  ops::ModelShape shape_;
 };
 TORCH_MODULE(Block);
 
 /// Class logits from the mean of the last block's output over the positions (Chen et al. 2020, section 2.3).
 class ClassifierHeadImpl : public torch::nn::Cloneable<ClassifierHeadImpl> {
  public:
-  ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes);
+  ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes, bool with_bias = true);
   void reset() override;
 
   torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, C)
 
   torch::Tensor weight;  ///< (C, D)
-  torch::Tensor bias;    ///< (C)
+  torch::Tensor bias;    ///< (C), if there is one
 
  private:
   int64_t embed_dim_, num_classes_;
+  bool with_bias_;
 };
 TORCH_MODULE(ClassifierHead);
 
@@ -85,6 +103,9 @@ TORCH_MODULE(ClassifierHead);
 /// with V + 1 entries, the last for what is outside the image: a causal convolution over one-hot pixels, as in the
 /// first layer of a PixelCNN (van den Oord et al. 2016). Blocks are pre-norm, and ln_f is applied.
 ///
+/// `igpt` is the paper's, as OpenAI's code computes it: pre-norm with norms that neither subtract the mean nor shift, a
+/// final norm, quick GELU, no bias of the classifier, and initial values of its own.
+///
 /// Initial values come from torch's default generator.
 class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
  public:
@@ -97,6 +118,10 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
 
   /// x (B, S) -> output of the last block (B, S, D).
   torch::Tensor features(const torch::Tensor& x);
+
+  /// x (B, S) -> what linear probes read (Chen et al. 2020, section 2.4): means over the positions of each block's ln_1
+  /// and, last, of features(x): (B, L + 1, D).
+  torch::Tensor layer_features(const torch::Tensor& x);
 
   /// x (B, S) -> class logits (B, C).
   torch::Tensor classify(const torch::Tensor& x);
@@ -132,13 +157,14 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   torch::nn::Embedding position_embeddings{nullptr};  ///< (S, D), of image-gpt
   torch::nn::Embedding row_embeddings{nullptr}, column_embeddings{nullptr};  ///< (side, D), of image-gpt-2d
   torch::nn::ModuleList layers{nullptr};
-  torch::nn::LayerNorm ln_f{nullptr};  ///< always in the state dict; applied as ImageGPTOptions::final_norm says
+  Norm ln_f{nullptr};  ///< always in the state dict; applied as ImageGPTOptions::final_norm says
   torch::nn::Linear head{nullptr};
   ClassifierHead clf_head{nullptr};
 
  private:
   torch::Tensor embed(const torch::Tensor& x);
   torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
+  void set_paper_initial_values();
 
   ImageGPTOptions options_;
   ops::ModelShape shape_;

@@ -13,6 +13,7 @@ namespace igpt {
 
 constexpr const char* kOriginalArch = "image-gpt";
 constexpr const char* k2dArch = "image-gpt-2d";
+constexpr const char* kPaperArch = "igpt";
 
 /// A named set of the properties of a model.
 struct Architecture {
@@ -24,6 +25,13 @@ struct Architecture {
 inline constexpr Architecture kArchitectures[] = {
     {kOriginalArch, {}},
     {k2dArch, {.neighbours = 12, .pre_norm = true, .final_norm = true}},
+    {kPaperArch,
+     {.pre_norm = true,
+      .final_norm = true,
+      .rms_norm = true,
+      .quick_gelu = true,
+      .classifier_bias = false,
+      .paper_initial_values = true}},
 };
 
 /// The names of those that `has` accepts.
@@ -69,8 +77,8 @@ template <class Visit>
 void for_each_field(ImageGPTOptions& model, const Visit& visit) {
   constexpr Attributes kModel{.group = "Model"}, kOriginals{.group = "Model", .in_every_checkpoint = true};
   constexpr int64_t kLargest = int64_t{1} << 20;  // the product of any two still fits an int64_t
-  visit("arch", model.arch, "the original's model, or one that embeds rows, columns and neighbouring pixels", kModel,
-        one_of(architecture_names()));
+  visit("arch", model.arch, "the original's model, one that embeds rows, columns and neighbours, or the paper's",
+        kModel, one_of(architecture_names()));
   visit("neighbours", model.neighbours, "neighbouring pixels that image-gpt-2d embeds", kModel,
         between(1, ops::kMostNeighbours));
   visit("embed_dim", model.embed_dim, "width D", kOriginals, between(1, kLargest));

@@ -24,6 +24,12 @@ struct ModelShape {
   int64_t neighbours = 0;
   bool pre_norm = false;    ///< The residual branch continues from the stream before ln_1 (GPT-2), not after it.
   bool final_norm = false;  ///< ln_f is applied before the heads.
+  /// Norms neither subtract the mean nor shift: x / sqrt(mean(x^2) + 1e-5) * gain (Zhang and Sennrich 2019).
+  bool rms_norm = false;
+  bool quick_gelu = false;      ///< The hidden units are x sigmoid(1.702 x), not x times the normal distribution of x.
+  bool classifier_bias = true;  ///< The classifier's head has a bias.
+  /// Initial values are those of Chen et al. 2020 (their code), not PyTorch's.
+  bool paper_initial_values = false;
 
   int64_t head_dim() const { return embed_dim / num_heads; }
   /// Positions are embedded as rows and columns of a plane, with their neighbours.
@@ -34,7 +40,8 @@ struct ModelShape {
   bool operator==(const ModelShape& other) const {  // C++17 for nvcc
     const auto members = [](const ModelShape& s) {
       return std::tuple(s.embed_dim, s.num_heads, s.num_layers, s.sequence_length, s.num_vocab, s.num_classes,
-                        s.neighbours, s.pre_norm, s.final_norm);
+                        s.neighbours, s.pre_norm, s.final_norm, s.rms_norm, s.quick_gelu, s.classifier_bias,
+                        s.paper_initial_values);
     };
     return members(*this) == members(other);
   }
@@ -43,7 +50,7 @@ struct ModelShape {
 /// A T for each parameter of a block: an offset, a pointer.
 template <class T>
 struct BlockParameters {
-  T ln_1_weight{}, ln_1_bias{}, ln_2_weight{}, ln_2_bias{};  ///< (D)
+  T ln_1_weight{}, ln_1_bias{}, ln_2_weight{}, ln_2_bias{};  ///< (D); no biases with rms_norm
   T in_weight{}, in_bias{};                                  ///< (3D, D), (3D): q, k, v
   T out_weight{}, out_bias{};                                ///< (D, D), (D)
   T up_weight{}, up_bias{};                                  ///< (4D, D), (4D): mlp.0
@@ -53,11 +60,11 @@ struct BlockParameters {
 /// The names, sizes and order of a block's parameters. Calls visit(name, member, rows, columns) for each; a vector has
 /// 0 columns.
 template <class T, class Visit>
-void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit) {
+void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit, bool rms_norm = false) {
   visit("ln_1.weight", block.ln_1_weight, d, 0);
-  visit("ln_1.bias", block.ln_1_bias, d, 0);
+  if (!rms_norm) visit("ln_1.bias", block.ln_1_bias, d, 0);
   visit("ln_2.weight", block.ln_2_weight, d, 0);
-  visit("ln_2.bias", block.ln_2_bias, d, 0);
+  if (!rms_norm) visit("ln_2.bias", block.ln_2_bias, d, 0);
   visit("attn.in_proj_weight", block.in_weight, 3 * d, d);
   visit("attn.in_proj_bias", block.in_bias, 3 * d, 0);
   visit("attn.out_proj.weight", block.out_weight, d, d);
@@ -68,14 +75,15 @@ void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit
   visit("mlp.2.bias", block.down_bias, d, 0);
 }
 
-/// Pointers to a block's parameters, which lie one after the other from `first` on.
+/// Pointers to a block's parameters, which lie one after the other from `first` on; null to those that it lacks.
 template <class T>
-BlockParameters<T*> block_parameters(T* first, int64_t d) {
+BlockParameters<T*> block_parameters(T* first, int64_t d, bool rms_norm = false) {
   BlockParameters<T*> block;
-  for_each_parameter(block, d, [&](const char*, T*& member, int64_t rows, int64_t columns) {
+  const auto place = [&](const char*, T*& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * (columns > 0 ? columns : 1);
-  });
+  };
+  for_each_parameter(block, d, place, rms_norm);
   return block;
 }
 
@@ -117,15 +125,17 @@ struct ParameterTable {
   std::vector<Parameter> parameters;  ///< in the order of the flat buffer
   int64_t count = 0;                  ///< P
 
+  static constexpr int64_t kNone = -1;  ///< the offset of what a model lacks
+
   // Offsets in the flat buffer.
   int64_t sos = 0;               ///< (D); without neighbours only. It lies just before token_embeddings.
   int64_t token_embeddings = 0;  ///< (V, D); with neighbours (K, V + 1, D), the last row for what is outside the image
   int64_t position_embeddings = 0;  ///< (S, D); with neighbours (2, side, D): rows, columns
   std::vector<BlockParameters<int64_t>> blocks;
-  std::vector<Matrix> matrices;            ///< the blocks' weights without biases and gains; q, k and v one by one
-  int64_t ln_f_weight = 0, ln_f_bias = 0;  ///< (D); there also where ln_f is not applied
-  int64_t head = 0;                        ///< (V, D)
-  int64_t clf_weight = 0, clf_bias = 0;    ///< (C, D), (C)
+  std::vector<Matrix> matrices;                ///< the blocks' weights without biases and gains; q, k and v one by one
+  int64_t ln_f_weight = 0, ln_f_bias = kNone;  ///< (D); there also where ln_f is not applied
+  int64_t head = 0;                            ///< (V, D)
+  int64_t clf_weight = 0, clf_bias = kNone;    ///< (C, D), (C)
 
   explicit ParameterTable(const ModelShape& s) {
     const int64_t d = s.embed_dim;
@@ -141,20 +151,22 @@ struct ParameterTable {
     blocks.resize(static_cast<size_t>(s.num_layers));
     for (size_t i = 0; i < blocks.size(); ++i) {
       auto& block = blocks[i];
-      for_each_parameter(block, d, [&](const char* name, int64_t& offset, int64_t rows, int64_t columns) {
+      block.ln_1_bias = block.ln_2_bias = kNone;
+      const auto place = [&](const char* name, int64_t& offset, int64_t rows, int64_t columns) {
         offset = add("layers." + std::to_string(i) + "." + name,
                      columns > 0 ? std::vector<int64_t>{rows, columns} : std::vector<int64_t>{rows});
-      });
+      };
+      for_each_parameter(block, d, place, s.rms_norm);
       for (int64_t part = 0; part < 3; ++part) matrices.push_back({block.in_weight + part * d * d, d, d});
       matrices.push_back({block.out_weight, d, d});
       matrices.push_back({block.up_weight, 4 * d, d});
       matrices.push_back({block.down_weight, d, 4 * d});
     }
     ln_f_weight = add("ln_f.weight", {d});
-    ln_f_bias = add("ln_f.bias", {d});
+    if (!s.rms_norm) ln_f_bias = add("ln_f.bias", {d});
     head = add("head.weight", {s.num_vocab, d});
     clf_weight = add("clf_head.weight", {s.num_classes, d});
-    clf_bias = add("clf_head.bias", {s.num_classes});
+    if (s.classifier_bias) clf_bias = add("clf_head.bias", {s.num_classes});
   }
 
   /// Floats of one block.

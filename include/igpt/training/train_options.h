@@ -45,7 +45,7 @@ struct TrainOptions {
   double grad_clip = 1;  ///< 0: none
   double muon_momentum = 0.95, beta1 = 0.9, beta2 = 0.999, weight_decay = 0;
   std::optional<double> ema;
-  double embedding_std = 0.1;
+  std::optional<double> embedding_std;
   Augmentation augment;
   double generative_weight = 0.2;  ///< of a classifier's training
   std::optional<int64_t> patience;
@@ -100,8 +100,8 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
         "weight decay of AdamW; Muon's acts only where an update, too, shrinks the weight", kTraining, not_negative());
   visit("ema", o.ema, "decay of the weights' moving average, which is validated and saved; 0: none",
         with_default("averages over 6,400 images: 0.99 with batches of 64"), half_open(0, 1));
-  visit("embedding_std", o.embedding_std, "standard deviation of the embeddings' initial values", kTraining,
-        greater_than(0));
+  visit("embedding_std", o.embedding_std, "standard deviation of the embeddings' initial values",
+        with_default("0.1; of igpt the paper's"), greater_than(0));
   visit("augment_shift", o.augment.shift, "shift training images at random by up to this many pixels", kTraining,
         at_least(0));
   visit("augment_flip", o.augment.flip, "mirror half of the training images, left to right", kTraining);

@@ -26,19 +26,24 @@ struct AnySizes {
         attention_rows(s.attention_rows),
         hidden_rows(s.hidden_rows),
         pair_stride(s.pair_stride),
-        pre_norm(s.shape.pre_norm) {}
+        pre_norm(s.shape.pre_norm),
+        rms_norm(s.shape.rms_norm),
+        quick_gelu(s.shape.quick_gelu) {}
 
   int embed, embed_rows, heads, head_rows, attention_rows, hidden_rows, pair_stride;
-  bool pre_norm;
+  bool pre_norm, rms_norm, quick_gelu;
 };
 
 /// Sizes known to the compiler, for the default model.
 template <int kEmbed, int kHeads, bool kPreNorm>
 struct FixedSizes {
   explicit FixedSizes(const Layout&) {}
-  static bool fits(const Layout& s) { return s.embed == kEmbed && s.heads == kHeads && s.shape.pre_norm == kPreNorm; }
+  static bool fits(const Layout& s) {
+    return s.embed == kEmbed && s.heads == kHeads && s.shape.pre_norm == kPreNorm && !s.shape.rms_norm &&
+           !s.shape.quick_gelu;
+  }
 
-  static constexpr bool pre_norm = kPreNorm;
+  static constexpr bool pre_norm = kPreNorm, rms_norm = false, quick_gelu = false;
   static constexpr int embed = kEmbed, embed_rows = kEmbed, heads = kHeads, head_rows = kEmbed / kHeads,
                        attention_rows = kEmbed, hidden_rows = 4 * kEmbed, pair_stride = kPairStride<kEmbed / kHeads>;
   static_assert(kEmbed % 8 == 0 && (head_rows & (head_rows - 1)) == 0);
@@ -108,7 +113,7 @@ HWY_NOINLINE void layer_norm_qkv(const Sizes& s, const BlockWeights& w, const Bl
   for (int tile = 0; tile < work.layout.tiles; ++tile) {
     const int64_t rows = int64_t{tile} * s.embed_rows * N;
     float* const normalised = saved.normalised_1 + rows;
-    store(normalise(work.x + rows, s.embed, normalised), saved.inverse_sigma_1 + tile * N);
+    store(normalise(work.x + rows, s.embed, s.rms_norm, normalised), saved.inverse_sigma_1 + tile * N);
     scale_rows(normalised, w.ln_1_weight, w.ln_1_bias, s.embed_rows, work.normed);
     project_in(s, w, work.normed, tile, work);
   }
@@ -130,16 +135,15 @@ HWY_NOINLINE void out_proj_mlp(const Sizes& s, const BlockWeights& w, const Bloc
     };
     multiply(w.out_t, s.embed_rows, s.attention_rows, attended, residual,
              [&](int row, V y) IGPT_LAMBDA { store(y, x + row * N); });
-    store(normalise(x, s.embed, normalised), saved.inverse_sigma_2 + tile * N);
+    store(normalise(x, s.embed, s.rms_norm, normalised), saved.inverse_sigma_2 + tile * N);
     scale_rows(normalised, w.ln_2_weight, w.ln_2_bias, s.embed_rows, work.normed);
     multiply(
         w.up_t, s.hidden_rows, s.embed_rows, work.normed, [&](int row) IGPT_LAMBDA { return all(w.up_bias[row]); },
         [&](int row, V y) IGPT_LAMBDA { store(y, work.hidden + row * N); });
     IGPT_UNROLL(4)
     for (int i = 0; i < s.hidden_rows; ++i) {
-      V density;
-      const V a = load(work.hidden + i * N);
-      store(hn::Mul(a, normal_cdf(a, density)), work.hidden + i * N);
+      V slope;
+      store(gelu(load(work.hidden + i * N), s.quick_gelu, slope), work.hidden + i * N);
     }
     multiply(
         w.down_t, s.embed_rows, s.hidden_rows, work.hidden,
@@ -165,13 +169,11 @@ HWY_INLINE void mlp_backward(const Sizes& s, const BlockWeights& w, const BlockA
       [&](int row, V y) IGPT_LAMBDA { store(y, work.d_hidden + row * N); });
   IGPT_UNROLL(4)
   for (int i = 0; i < s.hidden_rows; ++i) {
-    V density;
-    const V a = load(work.hidden + i * N), cdf = normal_cdf(a, density);
-    const V slope = hn::MulAdd(hn::Mul(a, all(0.3989422804f)), density, cdf);
+    V slope;
+    store(gelu(load(work.hidden + i * N), s.quick_gelu, slope), work.hidden + i * N);
     const V d = hn::Mul(load(work.d_hidden + i * N), slope);
     store(d, work.d_hidden + i * N);
     add_to(g.up_bias + i * N, d);
-    store(hn::Mul(a, cdf), work.hidden + i * N);
   }
   add_rows(d_out, s.embed_rows, g.down_bias);
   add_outer_product(work.hidden, s.hidden_rows, d_out, s.embed_rows, g.down_t);
@@ -179,8 +181,8 @@ HWY_INLINE void mlp_backward(const Sizes& s, const BlockWeights& w, const BlockA
   multiply(
       w.up, s.embed_rows, s.hidden_rows, work.d_hidden, [](int) IGPT_LAMBDA { return zero(); },
       [&](int row, V y) IGPT_LAMBDA { store(y, d_in + row * N); });
-  normalise_backward(normalised, load(saved.inverse_sigma_2 + tile * N), w.ln_2_weight, s.embed, d_in, g.ln_2_weight,
-                     g.ln_2_bias);
+  normalise_backward(normalised, load(saved.inverse_sigma_2 + tile * N), w.ln_2_weight, s.embed, s.rms_norm, d_in,
+                     g.ln_2_weight, g.ln_2_bias);
   IGPT_UNROLL(16)
   for (int i = 0; i < s.embed_rows; ++i) add_to(d_in + i * N, load(d_out + i * N));
 }
@@ -245,8 +247,8 @@ HWY_NOINLINE void layer_norm_qkv_backward(const Sizes& s, const BlockWeights& w,
         w.in, s.embed_rows, 3 * s.attention_rows, work.d_in,
         [&](int row) IGPT_LAMBDA { return s.pre_norm ? zero() : load(d_residual + row * N); },
         [&](int row, V y) IGPT_LAMBDA { store(y, d_out + row * N); });
-    normalise_backward(normalised, load(saved.inverse_sigma_1 + tile * N), w.ln_1_weight, s.embed, d_out, g.ln_1_weight,
-                       g.ln_1_bias);
+    normalise_backward(normalised, load(saved.inverse_sigma_1 + tile * N), w.ln_1_weight, s.embed, s.rms_norm, d_out,
+                       g.ln_1_weight, g.ln_1_bias);
     if (s.pre_norm) add_rows(d_residual, s.embed_rows, d_out);
   }
 }

@@ -43,6 +43,11 @@ class Packing {
     return packed;
   }
 
+  // Zeros where the model has no such parameter.
+  float* vector_or_zeros(int64_t at, size_t size) {
+    return at == ParameterTable::kNone ? buffer(rounded_up(size, model_.unit)) : vector(at, size);
+  }
+
   float* buffer(size_t floats) { return model_.buffers.emplace_back(floats).data(); }
 
  private:
@@ -54,9 +59,9 @@ PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model, const 
   const size_t d = model.embed_dim;
   PackedModel::Layer layer;
   layer.ln_1_weight = packing.vector(at.ln_1_weight, d);
-  layer.ln_1_bias = packing.vector(at.ln_1_bias, d);
+  layer.ln_1_bias = packing.vector_or_zeros(at.ln_1_bias, d);
   layer.ln_2_weight = packing.vector(at.ln_2_weight, d);
-  layer.ln_2_bias = packing.vector(at.ln_2_bias, d);
+  layer.ln_2_bias = packing.vector_or_zeros(at.ln_2_bias, d);
   float* qkv_weight = packing.transposed(at.in_weight, d, d, /*parts=*/3);
   float* qkv_bias = packing.vectors(at.in_bias, 3, d);
   const auto scale = static_cast<float>(kLog2e / std::sqrt(static_cast<double>(model.head_dim)));
@@ -121,7 +126,7 @@ std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<con
   pack_embeddings(packing, *model, shape, at);
   for (const auto& block : at.blocks) model->layers.push_back(pack_layer(packing, *model, block));
   model->ln_f_weight = packing.vector(at.ln_f_weight, model->embed_dim);
-  model->ln_f_bias = packing.vector(at.ln_f_bias, model->embed_dim);
+  model->ln_f_bias = packing.vector_or_zeros(at.ln_f_bias, model->embed_dim);
   model->head = packing.transposed(at.head, model->num_vocab, model->embed_dim);
   return model;
 }

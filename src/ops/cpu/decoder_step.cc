@@ -26,13 +26,14 @@ HWY_INLINE V only_below(size_t count, size_t index, V x) {
   return index + kLanes <= count ? x : hn::IfThenElseZero(hn::FirstN(kFloats, count - std::min(index, count)), x);
 }
 
-// (x - mean) / sigma * weight + bias over D features (Ba et al. 2016), eps 1e-5. The padding of `weight` and `bias` is
-// zero, and so is that of the result.
+// (x - mean) / sigma * weight + bias over D features (Ba et al. 2016), eps 1e-5; the mean is taken as zero where the
+// model's norms do so. The padding of `weight` and `bias` is zero, and so is that of the result.
 HWY_INLINE void layer_norm(const PackedModel& model, const float* x, const float* weight, const float* bias,
                            float* normalised) {
   const auto features = static_cast<float>(model.embed_dim);
   V sum = zero(), squares = zero();
-  for (size_t i = 0; i < model.width; i += kLanes) sum = hn::Add(sum, load(x + i));
+  if (!model.rms_norm)
+    for (size_t i = 0; i < model.width; i += kLanes) sum = hn::Add(sum, load(x + i));
   const V mean = hn::Mul(hn::SumOfLanes(kFloats, sum), all(1 / features));
   for (size_t i = 0; i < model.width; i += kLanes) {
     const V deviation = only_below(model.embed_dim, i, hn::Sub(load(x + i), mean));
@@ -251,8 +252,8 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
     layer_norm(model, scratch.h, layer.ln_2_weight, layer.ln_2_bias, scratch.normalised);
     product(scratch.normalised, width, layer.up_weight, model.hidden_width, [&](size_t i, V y) HWY_ATTR {
       const V x = hn::Add(y, load(layer.up_bias + i));
-      V density;
-      store(hn::Mul(x, normal_cdf(x, density)), scratch.hidden + i);
+      V slope;
+      store(gelu(x, model.quick_gelu, slope), scratch.hidden + i);
     });
     product(scratch.hidden, model.hidden_width, layer.down_weight, width, [&](size_t i, V y) HWY_ATTR {
       const V residual = hn::Add(load(scratch.h + i), load(layer.down_bias + i));

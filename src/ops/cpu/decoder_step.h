@@ -41,7 +41,9 @@ struct PackedModel {
         num_vocab(static_cast<size_t>(shape.num_vocab)),
         embedding(shape),
         pre_norm(shape.pre_norm),
-        final_norm(shape.final_norm) {}
+        final_norm(shape.final_norm),
+        rms_norm(shape.rms_norm),
+        quick_gelu(shape.quick_gelu) {}
 
   DecoderStep step;
   size_t embed_dim, num_heads, head_dim, length, num_vocab;
@@ -52,7 +54,7 @@ struct PackedModel {
   const float* token_embeddings;     // its rows, (.., D)
   const float* position_embeddings;  // (S, D)
   std::vector<Layer> layers;
-  bool pre_norm, final_norm;
+  bool pre_norm, final_norm, rms_norm, quick_gelu;
   const float *ln_f_weight, *ln_f_bias;  // (D)
   const float* head;                     // (D, V)
 

@@ -71,8 +71,9 @@ HWY_INLINE void add_rows(const float* rows, int count, float* sums) {
   for (int i = 0; i < count; ++i) add_to(sums + i * N, load(rows + i * N));
 }
 
-/// The first `embed` rows of x to mean 0 and variance 1 over the rows; returns 1 / sigma.
-HWY_INLINE V normalise(const float* x, int embed, float* normalised) {
+/// The first `embed` rows of x to mean 0 and variance 1 over the rows; returns 1 / sigma. With `rms_norm` to a mean
+/// square of 1, whatever their mean.
+HWY_INLINE V normalise(const float* x, int embed, bool rms_norm, float* normalised) {
   const V each = all(1.0f / static_cast<float>(embed));
   V sum_even = zero(), sum_odd = zero();
   IGPT_UNROLL(16)
@@ -81,7 +82,7 @@ HWY_INLINE V normalise(const float* x, int embed, float* normalised) {
     sum_odd = hn::Add(sum_odd, load(x + (i + 1) * N));
   }
   if (embed % 2) sum_even = hn::Add(sum_even, load(x + (embed - 1) * N));
-  const V mean = hn::Mul(hn::Add(sum_even, sum_odd), each);
+  const V mean = rms_norm ? zero() : hn::Mul(hn::Add(sum_even, sum_odd), each);
   V square = zero();
   IGPT_UNROLL(16)
   for (int i = 0; i < embed; ++i) {
@@ -105,8 +106,8 @@ HWY_INLINE void scale_rows(const float* normalised, const float* weight, const f
 
 /// Layer norm backward: `d` (rows of the output's gradient) becomes the input's; adds to the gradients of gain and
 /// bias.
-HWY_INLINE void normalise_backward(const float* normalised, V inverse_sigma, const float* weight, int embed, float* d,
-                                   float* d_weight, float* d_bias) {
+HWY_INLINE void normalise_backward(const float* normalised, V inverse_sigma, const float* weight, int embed,
+                                   bool rms_norm, float* d, float* d_weight, float* d_bias) {
   V sum = zero(), dot = zero();
   IGPT_UNROLL(16)
   for (int i = 0; i < embed; ++i) {
@@ -118,7 +119,7 @@ HWY_INLINE void normalise_backward(const float* normalised, V inverse_sigma, con
     dot = hn::MulAdd(d_h, h, dot);
   }
   const V each = all(1.0f / static_cast<float>(embed));
-  const V mean = hn::Mul(sum, each), along = hn::Mul(dot, each);
+  const V mean = rms_norm ? zero() : hn::Mul(sum, each), along = hn::Mul(dot, each);
   IGPT_UNROLL(16)
   for (int i = 0; i < embed; ++i) {
     const V centred = hn::Sub(hn::NegMulAdd(load(normalised + i * N), along, load(d + i * N)), mean);

@@ -65,7 +65,7 @@ HWY_NOINLINE void final_norm(const PackedWeights& weights, Workspace& work) {
   for (int tile = 0; tile < layout.tiles; ++tile) {
     const int64_t rows = int64_t{tile} * layout.embed_rows * N;
     float* const normalised = work.normalised_f + rows;
-    store(normalise(work.x + rows, layout.embed, normalised), work.inverse_sigma_f + tile * N);
+    store(normalise(work.x + rows, layout.embed, layout.shape.rms_norm, normalised), work.inverse_sigma_f + tile * N);
     scale_rows(normalised, weights.ln_f_weight, weights.ln_f_bias, layout.embed_rows, work.x + rows);
   }
 }
@@ -75,7 +75,7 @@ HWY_NOINLINE void final_norm_backward(const PackedWeights& weights, Workspace& w
   for (int tile = 0; tile < layout.tiles; ++tile) {
     const int64_t rows = int64_t{tile} * layout.embed_rows * N;
     normalise_backward(work.normalised_f + rows, load(work.inverse_sigma_f + tile * N), weights.ln_f_weight,
-                       layout.embed, work.x + rows, g.ln_f_weight, g.ln_f_bias);
+                       layout.embed, layout.shape.rms_norm, work.x + rows, g.ln_f_weight, g.ln_f_bias);
   }
 }
 
@@ -176,7 +176,7 @@ HWY_INLINE void pool(const Layout& layout, const float* x, double* pooled) {
 HWY_INLINE void class_logits_of_pooled(const PackedWeights& weights, const double* pooled, float* logits) {
   const Layout& layout = weights.layout;
   for (int64_t c = 0; c < layout.shape.num_classes; ++c) {
-    double total = weights.clf_bias[c];
+    double total = weights.clf_bias ? weights.clf_bias[c] : 0;
     for (int i = 0; i < layout.embed; ++i) total += pooled[i] * weights.clf_weight[c * layout.embed + i];
     logits[c] = static_cast<float>(total);
   }

@@ -176,6 +176,17 @@ void FusedStep::logits(std::span<const uint8_t> tokens, std::span<const float> w
   });
 }
 
+void FusedStep::features(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<double> features) {
+  auto& self = *implementation_;
+  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
+  const int64_t each = (shape().num_layers + 1) * shape().embed_dim;
+  require(static_cast<int64_t>(features.size()) == images * each, "the features are not (B, L + 1, D)");
+  self.weights.pack(weights.data());
+  self.for_images(images, [&](int64_t image, Workspace& work) {
+    self.kernels.features(self.weights, tokens.data() + image * length, work, features.data() + image * each);
+  });
+}
+
 const ModelShape& FusedStep::shape() const {
   return implementation_->layout.shape;
 }

@@ -113,6 +113,17 @@ void logits(const PackedWeights& weights, const uint8_t* tokens, Workspace& work
   logits_of_image(weights, work, logits);
 }
 
+void features(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, double* pooled) {
+  const Layout& layout = weights.layout;
+  forward(weights, tokens, work);
+  for (size_t l = 0; l < weights.blocks.size(); ++l, pooled += layout.embed) {
+    pool(layout, work.blocks[l].normalised_1, pooled);  // gain and shift are the same for all positions
+    for (int i = 0; i < layout.embed; ++i)
+      pooled[i] = pooled[i] * weights.blocks[l].ln_1_weight[i] + weights.blocks[l].ln_1_bias[i];
+  }
+  pool(layout, work.x, pooled);
+}
+
 }  // namespace
 
 const ImageKernels& kernels_of_target() {
@@ -124,6 +135,7 @@ const ImageKernels& kernels_of_target() {
       nats,
       class_logits,
       logits,
+      features,
       {qkv, attention, out_proj_mlp, out_proj_mlp_backward, attention_backward, qkv_backward}};
   return kernels;
 }

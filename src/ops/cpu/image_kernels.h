@@ -39,6 +39,8 @@ struct ImageKernels {
   double (*nats)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work);
   void (*class_logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (C)
   void (*logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (S, V)
+  /// (L + 1, D), see FusedStep::features
+  void (*features)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, double* pooled);
 
   BlockKernels block;
 };

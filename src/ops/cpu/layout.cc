@@ -93,7 +93,8 @@ void PackedWeights::pack(const float* weights) {
   const double query_scale = std::numbers::log2e / std::sqrt(static_cast<double>(s.shape.head_dim()));
   for (size_t l = 0; l < blocks.size(); ++l) {
     const BlockWeights& block = blocks[l];
-    const BlockParameters<const float*> from = block_parameters(weights + s.at.blocks[l].ln_1_weight, d);
+    const BlockParameters<const float*> from =
+        block_parameters(weights + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm);
     for (int64_t o = 0; o < 3 * d; ++o) {
       const int row = in_row(s, o);
       const double scale = o < d ? query_scale : 1;
@@ -114,19 +115,21 @@ void PackedWeights::pack(const float* weights) {
         block.up[h * s.embed_rows + i] = block.up_t[i * s.hidden_rows + h] = from.up_weight[h * d + i];
         block.down[i * s.hidden_rows + h] = block.down_t[h * s.embed_rows + i] = from.down_weight[i * 4 * d + h];
       }
-    std::copy_n(from.ln_1_weight, d, block.ln_1_weight), std::copy_n(from.ln_1_bias, d, block.ln_1_bias);
-    std::copy_n(from.ln_2_weight, d, block.ln_2_weight), std::copy_n(from.ln_2_bias, d, block.ln_2_bias);
+    std::copy_n(from.ln_1_weight, d, block.ln_1_weight), std::copy_n(from.ln_2_weight, d, block.ln_2_weight);
+    if (from.ln_1_bias) std::copy_n(from.ln_1_bias, d, block.ln_1_bias);
+    if (from.ln_2_bias) std::copy_n(from.ln_2_bias, d, block.ln_2_bias);
     std::copy_n(from.out_bias, d, block.out_bias), std::copy_n(from.down_bias, d, block.down_bias);
     std::copy_n(from.up_bias, 4 * d, block.up_bias);
   }
   pack_embeddings(weights);
-  std::copy_n(weights + s.at.ln_f_weight, d, ln_f_weight), std::copy_n(weights + s.at.ln_f_bias, d, ln_f_bias);
+  std::copy_n(weights + s.at.ln_f_weight, d, ln_f_weight);
+  if (s.at.ln_f_bias != ParameterTable::kNone) std::copy_n(weights + s.at.ln_f_bias, d, ln_f_bias);
   const int64_t vocab = s.shape.num_vocab;
   for (int v = 0; v < vocab; ++v)
     for (int i = 0; i < d; ++i)
       head[v * s.embed_rows + i] = head_t[i * s.vocab_rows + v] = weights[s.at.head + int64_t{v} * d + i];
   clf_weight = weights + s.at.clf_weight;
-  clf_bias = weights + s.at.clf_bias;
+  if (s.at.clf_bias != ParameterTable::kNone) clf_bias = weights + s.at.clf_bias;
 }
 
 void PackedWeights::pack_embeddings(const float* weights) {
@@ -186,8 +189,9 @@ void Gradients::add_to(float* gradients) const {
   };
   for (size_t l = 0; l < blocks.size(); ++l) {
     const BlockGradients& block = blocks[l];
-    const BlockParameters<float*> to = block_parameters(gradients + s.at.blocks[l].ln_1_weight, d);
+    const BlockParameters<float*> to = block_parameters(gradients + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm);
     const auto add_lanes = [&](float* sums, const float* rows, int64_t count) {
+      if (!sums) return;  // the model lacks it
       for (int64_t i = 0; i < count; ++i) sums[i] += static_cast<float>(sum(rows + i * n, s.lanes));
     };
     for (int64_t o = 0; o < 3 * d; ++o) {
@@ -212,10 +216,12 @@ void Gradients::add_to(float* gradients) const {
     for (int64_t i = 0; i < d; ++i) gradients[s.at.head + v * d + i] += entry(head, s.vocab_rows, v, i);
   for (int64_t i = 0; i < d; ++i) {
     gradients[s.at.ln_f_weight + i] += static_cast<float>(sum(ln_f_weight + i * n, s.lanes));
-    gradients[s.at.ln_f_bias + i] += static_cast<float>(sum(ln_f_bias + i * n, s.lanes));
+    if (s.at.ln_f_bias != ParameterTable::kNone)
+      gradients[s.at.ln_f_bias + i] += static_cast<float>(sum(ln_f_bias + i * n, s.lanes));
   }
   add_embeddings_to(gradients);
   for (int64_t i = 0; i < s.shape.num_classes * d; ++i) gradients[s.at.clf_weight + i] += clf_weight[i];
+  if (s.at.clf_bias == ParameterTable::kNone) return;
   for (int64_t i = 0; i < s.shape.num_classes; ++i) gradients[s.at.clf_bias + i] += clf_bias[i];
 }
 

@@ -73,7 +73,7 @@ struct PackedWeights {
   float* positions;                                        ///< [tile][embed_rows][N]
   float *ln_f_weight, *ln_f_bias;                          ///< [embed_rows], where it is applied
   float *head_t, *head;                                    ///< vocab_rows of embed_rows
-  const float *clf_weight = nullptr, *clf_bias = nullptr;  ///< (C, D), (C)
+  const float *clf_weight = nullptr, *clf_bias = nullptr;  ///< (C, D), (C); null: none
 
  private:
   void pack_embeddings(const float* weights);

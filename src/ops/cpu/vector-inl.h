@@ -107,6 +107,21 @@ HWY_INLINE V normal_cdf(V x, V& density) {
   return hn::IfThenElse(hn::Ge(x, zero()), hn::Sub(all(1.0f), tail), tail);
 }
 
+/// GELU of x and its `slope`; `quick`: x sigmoid(1.702 x).
+HWY_INLINE V gelu(V x, bool quick, V& slope) {
+  if (quick) {
+    // Where the exponential is as large as it can be, its reciprocal is 0 beside any x.
+    const V power = exp2(hn::Min(hn::Mul(x, all(-1.702f * 1.44269504f)), all(100.0f)));
+    const V sigmoid = hn::Div(all(1.0f), hn::Add(all(1.0f), power)), y = hn::Mul(x, sigmoid);
+    slope = hn::MulAdd(hn::Mul(all(1.702f), y), hn::Sub(all(1.0f), sigmoid), sigmoid);
+    return y;
+  }
+  V density;
+  const V cdf = normal_cdf(x, density);
+  slope = hn::MulAdd(hn::Mul(x, all(0.3989422804f)), density, cdf);
+  return hn::Mul(x, cdf);
+}
+
 #if HWY_TARGET != HWY_SCALAR
 /// Each 4 x 4 of 128-bit blocks.
 HWY_INLINE void transpose_blocks(V* r) {

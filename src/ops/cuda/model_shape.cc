@@ -38,6 +38,7 @@ bool has_kernels(const ModelShape& s, int64_t images) {
     if (size < 0 || size > kMost) return false;
   if (s.num_heads <= 0 || s.embed_dim % s.num_heads != 0 || s.num_layers <= 0 || s.num_layers > kMostLayers)
     return false;
+  if (s.rms_norm || s.quick_gelu || !s.classifier_bias) return false;
   const ModelSizes sizes(s, images);
   return embedding_supports(sizes.embedding) && dense_supports(sizes.block.tokens, sizes.block.embed) &&
          attention_supports(sizes.attention) && head_supports(sizes.head, kMostTokens) &&

@@ -25,6 +25,8 @@ struct Case {
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   if (c.shape.pre_norm) out << "PreNorm_";
   if (c.shape.final_norm) out << "FinalNorm_";
+  if (c.shape.rms_norm) out << "RmsNorm_";
+  if (c.shape.quick_gelu) out << "QuickGelu_";
   return out << "D" << c.shape.embed_dim << "_H" << c.shape.num_heads << "_L" << c.shape.num_layers << "_S"
              << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_K" << c.shape.neighbours << "_scale"
              << c.scale;
@@ -116,6 +118,10 @@ INSTANTIATE_TEST_SUITE_P(
                           Case{{16, 2, 3, 49, 16, 10, 0, false, true}}, Case{{10, 2, 2, 25, 17, 3, 0, false, true}},
                           Case{{16, 2, 2, 49, 16, 10, 0, true, false}}, Case{{10, 2, 2, 25, 17, 3, 12, true, false}},
                           Case{{16, 2, 2, 25, 16, 10, 12, false, false}},
+                          // the paper's, and what it has each without the others
+                          Case{{16, 2, 2, 49, 16, 10, 0, true, true, true, true, false}},
+                          Case{{10, 2, 2, 25, 17, 3, 0, true, true, true, false}},
+                          Case{{16, 2, 2, 49, 16, 10, 0, false, false, false, true}},
                           // attention whose logits are in the hundreds
                           Case{{16, 2, 2, 49, 16}, 4.0f})),
     test_name);

@@ -174,7 +174,8 @@ std::string name_of(const ShapeCase& c) {
   return "D" + std::to_string(s.embed_dim) + "H" + std::to_string(s.num_heads) + "L" + std::to_string(s.num_layers) +
          "S" + std::to_string(s.sequence_length) + "V" + std::to_string(s.num_vocab) + "C" +
          std::to_string(s.num_classes) + "K" + std::to_string(s.neighbours) + "B" + std::to_string(c.batch) +
-         (s.pre_norm ? "PreNorm" : "") + (s.final_norm ? "FinalNorm" : "");
+         (s.pre_norm ? "PreNorm" : "") + (s.final_norm ? "FinalNorm" : "") + (s.rms_norm ? "RmsNorm" : "") +
+         (s.quick_gelu ? "QuickGelu" : "") + (s.classifier_bias ? "" : "NoBias");
 }
 
 class FusedStepParity : public ::testing::TestWithParam<std::tuple<int64_t, ShapeCase>> {
@@ -237,7 +238,14 @@ const ShapeCase kShapes[] = {
     {{16, 2, 2, 17, 16, 10, 0, true, false}, 1},
     {{24, 3, 2, 25, 7, 4, 0, true, true}, 1},
     {{16, 2, 2, 25, 16, 10, 12, true, false}, 3},
-    {{24, 3, 1, 25, 7, 4, 5, false, false}, 1}};
+    {{24, 3, 1, 25, 7, 4, 5, false, false}, 1},
+    // igpt: norms without mean and shift, quick GELU, no bias of the classifier
+    {{16, 2, 2, 49, 16, 10, 0, true, true, true, true, false}, 3},
+    {{20, 2, 2, 34, 9, 5, 0, true, true, true, true, false}, 1},
+    // each of them without the others
+    {{24, 3, 1, 25, 7, 4, 0, false, true, true}, 3},
+    {{16, 2, 1, 25, 16, 10, 12, true, false, false, true}, 1},
+    {{16, 2, 1, 17, 16, 10, 0, false, false, false, false, false}, 3}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
                          ::testing::Combine(::testing::ValuesIn(targets()), ::testing::ValuesIn(kShapes)),

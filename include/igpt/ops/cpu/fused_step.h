@@ -52,6 +52,10 @@ class FusedStep {
   /// (B, S, V)
   void logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits);
 
+  /// What linear probes read (Chen et al. 2020, section 2.4): means over the positions of each block's ln_1 and, last,
+  /// of what the heads read, (B, L + 1, D).
+  void features(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<double> features);
+
   const ModelShape& shape() const;
 
  private:

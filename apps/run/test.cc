@@ -1,0 +1,67 @@
+#include <cstdio>
+
+#include "apps/run/command.h"
+#include "igpt/cli/json.h"
+#include "igpt/cli/terminal.h"
+#include "igpt/commands/commands.h"
+
+namespace igpt {
+namespace {
+
+class TestCommand final : public Command {
+ public:
+  TestCommand();
+  int run() override;
+
+ private:
+  training::EvaluateOptions evaluate_;
+  bool classify_ = false;
+};
+
+TestCommand::TestCommand()
+    : Command(
+          {"run test", "Prints the loss of a checkpoint over the test images.", "run test models/fmnist_gen.ckpt"}) {
+  options.positional("CKPT", evaluate_.checkpoint, "checkpoint of this project or the original");
+  options.group("Test");
+  options.add("classify", classify_, "test the class logits even if the checkpoint was trained as a generative model");
+  options.add("limit", evaluate_.limit, "only the first images", at_least(1), {.shown_default = "all"});
+  options.add("per_image", evaluate_.per_image,
+              "also write the nats of each image, or a classifier's logits, to this .npy");
+  options.add("batch_size", evaluate_.batch_size, "images in a batch", between(1, 1 << 20));
+  options.add("precision", evaluate_.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
+  options.add("test_x", evaluate_.test_x, "test images");
+  options.add("test_y", evaluate_.test_y, "test labels, for a classifier");
+  add_program_options();
+}
+
+int TestCommand::run() {
+  if (classify_) evaluate_.classify = true;
+  evaluate_.device = common.device;
+  evaluate_.threads = common.threads;
+  cli::Terminal terminal("images", common);
+  const auto result = commands().evaluate(evaluate_, terminal.hooks());
+  terminal.finish();
+  if (common.json) {
+    cli::JsonObject json;
+    json.add("test_loss", result.loss);
+    if (result.bits_per_dim) json.add("bits_per_dim", *result.bits_per_dim);
+    if (result.accuracy) json.add("test_acc", *result.accuracy);
+    json.add("images", result.count);
+    std::printf("%s\n", json.text().c_str());
+    return 0;
+  }
+  const auto images = static_cast<long long>(result.count);
+  if (result.accuracy)
+    std::printf("test_loss %.6f nats/label, test_acc %.4f (%lld images)\n", result.loss, *result.accuracy, images);
+  else
+    std::printf("test_loss %.6f nats/pixel, %.6f bits/dim (%lld images)\n", result.loss, *result.bits_per_dim, images);
+  return 0;
+}
+
+}  // namespace
+
+std::unique_ptr<Command> make_test_command() {
+  return std::make_unique<TestCommand>();
+}
+
+}  // namespace igpt

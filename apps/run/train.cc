@@ -1,0 +1,129 @@
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/run/command.h"
+#include "igpt/cli/json.h"
+#include "igpt/cli/launch.h"
+#include "igpt/cli/terminal.h"
+#include "igpt/commands/commands.h"
+#include "igpt/error.h"
+
+namespace igpt {
+namespace {
+
+class TrainCommand final : public Command {
+ public:
+  TrainCommand();
+  int run() override;
+
+ private:
+  void complete();
+  void take_settings_of_run();
+  void translate_precision();
+  void note_differences() const;
+
+  training::TrainOptions train_;
+  std::string config_;
+};
+
+TrainCommand::TrainCommand()
+    : Command({"run train", "Trains an Image GPT to predict the next pixel, or to classify.",
+               "run train --name fmnist_gen --steps 25000"}) {
+  constexpr Attributes kOfThisStart{.of_run = false};
+  options.add_fields(train_);
+  options.alias("accumulate_grad_batches", "accumulate", [](const std::string& batches) { return batches; });
+  options.group("Run");
+  options.add("config", config_,
+              "YAML file with options, also one of the original's; the command line takes precedence", {},
+              kOfThisStart);
+  add_program_options();
+}
+
+// Completes the options with the configuration file, the run to resume, and a drawn seed.
+void TrainCommand::complete() {
+  if (!config_.empty()) {
+    options.load_yaml(config_);
+    note_differences();
+  }
+  if (!train_.resume.empty()) take_settings_of_run();
+  options.require("name", "it is the folder of the run, for example --name fmnist_gen");
+  if (!options.given("seed")) train_.seed = cli::draw_seed();
+  train_.device = common.device;
+  train_.threads = common.threads;
+  const int64_t timeout = train_.launch.timeout;
+  train_.launch = cli::read_launch();
+  train_.launch.timeout = timeout;
+  translate_precision();
+  for (const auto& [name, text] : options.values())
+    if (options.given(name)) train_.given.push_back(name);
+}
+
+// A resumed run keeps its settings, but for those that may be given anew.
+void TrainCommand::take_settings_of_run() {
+  for (const auto& [name, text] : options.values())
+    if (options.given(name) && options.attributes(name)->of_run && !options.attributes(name)->free_on_resume)
+      throw UsageError("--" + name +
+                       ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
+  for (const auto& [name, text] : commands().settings_of_run(train_.resume)) {
+    const Attributes* attributes = options.attributes(name);
+    if (attributes && !attributes->of_run)
+      throw InputError(train_.resume + ": its training state sets " + name + ", which no run stores; do not trust it");
+    options.fill(name, text, train_.resume);
+  }
+}
+
+// Says what the original does without being told. Its configuration files are known by its names for some options.
+void TrainCommand::note_differences() const {
+  if (!options.given("gpus") && !options.given("accumulate_grad_batches")) return;
+  std::vector<std::pair<const char*, const char*>> settings{
+      {"optimizer", "adam"}, {"schedule", "constant"}, {"grad_clip", "0"}, {"ema", "0"}, {"embedding_std", "1"}};
+  settings.emplace_back("warmup_steps", train_.classify ? "0" : "500");
+  if (train_.classify) settings.insert(settings.end(), {{"generative_weight", "1"}, {"patience", "3"}});
+  std::string missing;
+  for (const auto& [name, value] : settings)
+    if (!options.given(name)) missing += (missing.empty() ? "" : ", ") + std::string(name) + ": " + value;
+  if (!missing.empty())
+    cli::note(common, config_ + ": what it leaves out follows this project's recipe; the original's is " + missing);
+}
+
+// The original's names for a precision become ours, so that a run stores only ours.
+void TrainCommand::translate_precision() {
+  if (train_.precision == "32") train_.precision = "fp32";
+  if (train_.precision != "16") return;
+  train_.precision = "bf16";
+  if (train_.launch.rank == 0)
+    cli::note(common, "precision 16: taken as --precision bf16, where the original computes in fp16");
+}
+
+int TrainCommand::run() {
+  complete();
+  cli::Terminal terminal("steps", common);
+  const auto result = commands().train(train_, terminal.hooks());
+  terminal.finish();
+  if (train_.launch.rank > 0) return 0;  // rank 0 reports
+  const char* score = train_.classify ? "val_acc" : "val_loss";
+  if (common.json) {
+    cli::JsonObject json;
+    json.add("best_checkpoint", result.best_checkpoint).add("step", result.best_step).add(score, result.best_score);
+    json.add("last_checkpoint", result.last_checkpoint).add("seed", train_.seed);
+    json.add("last_step", result.last_step).add("stopped_early", result.stopped_early);
+    if (result.stopped_early)
+      json.add("stop_reason", "val_acc has not improved for " + std::to_string(result.bad_validations) +
+                                  " validations (--patience " + std::to_string(*train_.patience) + ")");
+    std::printf("%s\n", json.text().c_str());
+  } else {
+    std::printf("%s: step %lld, %s %.6f\n", result.best_checkpoint.c_str(), static_cast<long long>(result.best_step),
+                score, result.best_score);
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::unique_ptr<Command> make_train_command() {
+  return std::make_unique<TrainCommand>();
+}
+
+}  // namespace igpt
