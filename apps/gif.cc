@@ -3,10 +3,10 @@
 #include <vector>
 
 #include "apps/add_sampling_options.h"
-#include "igpt/cli/json.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/formats/json_text.h"
 
 namespace {
 
@@ -43,10 +43,12 @@ cli::Options declare(GifCommand& gif) {
 void report(const GifCommand& gif, const sampling::DrawingResult& result) {
   const auto& [drawing, common] = gif;
   if (common.json) {
-    cli::JsonObject json;
-    json.add("output", drawing.output).add("seed", drawing.sampling.seed).add("frames", result.frames);
-    json.add("images", result.images);
-    std::puts(json.text().c_str());
+    formats::OrderedJson json;
+    json["output"] = drawing.output;
+    json["seed"] = drawing.sampling.seed;
+    json["frames"] = result.frames;
+    json["images"] = result.images;
+    std::puts(formats::json_text(json).c_str());
   } else {
     std::printf("%s: %lld x %lld images in %lld frames, seed %lld\n", cli::single_line(drawing.output).c_str(),
                 static_cast<long long>(drawing.animation.rows), static_cast<long long>(drawing.animation.columns),

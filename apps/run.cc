@@ -11,10 +11,12 @@ int main(int argc, char** argv) {
   cli::run_program(
       name,
       [&] {
-        const std::array<std::pair<std::string, std::unique_ptr<Command>>, 4> subcommands{
+        const std::array<std::pair<std::string, std::unique_ptr<Command>>, 6> subcommands{
             {{"train", make_train_command()},
              {"test", make_test_command()},
              {"probe", make_probe_command()},
+             {"info", make_info_command()},
+             {"convert", make_convert_command()},
              {"check", make_check_command()}}};
         std::vector<std::pair<std::string, cli::Options*>> names;
         for (const auto& [word, command] : subcommands) names.emplace_back(word, &command->options);

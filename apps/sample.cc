@@ -3,11 +3,11 @@
 #include <vector>
 
 #include "apps/add_sampling_options.h"
-#include "igpt/cli/json.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
 #include "igpt/error.h"
+#include "igpt/formats/json_text.h"
 
 namespace {
 
@@ -52,11 +52,14 @@ void check(const cli::Options& options, const SampleCommand& sample) {
 void report(const SampleCommand& sample, const sampling::CompletionResult& result) {
   const auto& [completion, common] = sample;
   if (common.json) {
-    cli::JsonObject json;
-    json.add("output", completion.output).add("seed", completion.sampling.seed).add("indices", result.indices);
-    json.add("num_samples", completion.num_samples).add("context_rows", result.context_rows);
-    if (!completion.tokens.empty()) json.add("tokens", completion.tokens);
-    std::puts(json.text().c_str());
+    formats::OrderedJson json;
+    json["output"] = completion.output;
+    json["seed"] = completion.sampling.seed;
+    json["indices"] = result.indices;
+    json["num_samples"] = completion.num_samples;
+    json["context_rows"] = result.context_rows;
+    if (!completion.tokens.empty()) json["tokens"] = completion.tokens;
+    std::puts(formats::json_text(json).c_str());
   } else {
     std::string list;
     for (const int64_t index : result.indices) list += (list.empty() ? "" : ", ") + std::to_string(index);

@@ -2,9 +2,9 @@
 #include <string>
 
 #include "apps/run/command.h"
-#include "igpt/cli/json.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/formats/json_text.h"
 
 namespace igpt {
 namespace {
@@ -43,10 +43,12 @@ int CheckCommand::run() {
   const auto result = commands().check(check_, print, terminal.hooks());
   terminal.finish();
   if (common.json) {
-    cli::JsonObject json;
-    json.add("device", result.device).add("kernels", result.kernels);
-    json.add("comparisons", result.rows).add("failed", result.failed);
-    std::printf("%s\n", json.text().c_str());
+    formats::OrderedJson json;
+    json["device"] = result.device;
+    json["kernels"] = result.kernels;
+    json["comparisons"] = result.rows;
+    json["failed"] = result.failed;
+    std::printf("%s\n", formats::json_text(json).c_str());
   } else if (!common.quiet) {
     const auto rows = static_cast<long long>(result.rows), failed = static_cast<long long>(result.failed);
     std::printf("%s, %s: %lld of %lld comparisons failed\n", result.device.c_str(),

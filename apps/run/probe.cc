@@ -3,10 +3,10 @@
 #include <string>
 
 #include "apps/run/command.h"
-#include "igpt/cli/json.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
 #include "igpt/error.h"
+#include "igpt/formats/json_text.h"
 
 namespace igpt {
 namespace {
@@ -19,6 +19,7 @@ class ProbeCommand final : public Command {
  private:
   void choose_layer();
   void print(const probe::ProbeRow& row) const;
+  void print_json(const probe::ProbeResult& result) const;
 
   probe::ProbeOptions probe_;
   std::string layer_ = "all";
@@ -32,6 +33,7 @@ ProbeCommand::ProbeCommand()
   options.group("Probe");
   options.add("layer", layer_, "0: what the first block reads, and so on; the last: what the heads read; or all");
   options.add("limit", probe_.limit, "only the first training images", at_least(2), {.shown_default = "all"});
+  options.add("csv", probe_.csv, "also write the table to this file");
   options.add("batch_size", probe_.batch_size, "images in a batch", between(1, 1 << 20));
   options.group("Data");
   options.add("train_x", probe_.data.train_x, "training images");
@@ -49,7 +51,7 @@ void ProbeCommand::choose_layer() {
   probe_.layer = std::stoll(layer_);
 }
 
-// A bar for what is above the accuracy of a guess would need to know it; the whole of 0 to 1 it is.
+// The bar is as long as the accuracy, from 0 to 1.
 void ProbeCommand::print(const probe::ProbeRow& row) const {
   constexpr int kWidth = 40;
   if (common.json) return;
@@ -60,6 +62,25 @@ void ProbeCommand::print(const probe::ProbeRow& row) const {
   (void)std::fflush(stdout);
 }
 
+void ProbeCommand::print_json(const probe::ProbeResult& result) const {
+  formats::OrderedJson json, layers = formats::OrderedJson::array();
+  for (const auto& row : result.rows) {
+    formats::OrderedJson layer;
+    layer["layer"] = row.layer;
+    layer["test_acc"] = row.test_accuracy;
+    layer["test_loss"] = row.test_loss;
+    layer["val_acc"] = row.val_accuracy;
+    layer["penalty"] = row.penalty;
+    layers.push_back(layer);
+  }
+  json["layers"] = layers;
+  json["train_images"] = result.train_images;
+  json["test_images"] = result.test_images;
+  json["features"] = result.features;
+  json["seed"] = probe_.seed;
+  std::printf("%s\n", formats::json_text(json).c_str());
+}
+
 int ProbeCommand::run() {
   choose_layer();
   probe_.device = common.device;
@@ -68,8 +89,7 @@ int ProbeCommand::run() {
   const auto result = commands().probe(
       probe_, [&](const auto& row) { print(row); }, terminal.hooks());
   terminal.finish();
-  if (!common.json) return 0;
-  // TODO rows
+  if (common.json) print_json(result);
   return 0;
 }
 

@@ -1,9 +1,9 @@
 #include <cstdio>
 
 #include "apps/run/command.h"
-#include "igpt/cli/json.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/formats/json_text.h"
 
 namespace igpt {
 namespace {
@@ -42,12 +42,12 @@ int TestCommand::run() {
   const auto result = commands().evaluate(evaluate_, terminal.hooks());
   terminal.finish();
   if (common.json) {
-    cli::JsonObject json;
-    json.add("test_loss", result.loss);
-    if (result.bits_per_dim) json.add("bits_per_dim", *result.bits_per_dim);
-    if (result.accuracy) json.add("test_acc", *result.accuracy);
-    json.add("images", result.count);
-    std::printf("%s\n", json.text().c_str());
+    formats::OrderedJson json;
+    json["test_loss"] = result.loss;
+    if (result.bits_per_dim) json["bits_per_dim"] = *result.bits_per_dim;
+    if (result.accuracy) json["test_acc"] = *result.accuracy;
+    json["images"] = result.count;
+    std::printf("%s\n", formats::json_text(json).c_str());
     return 0;
   }
   const auto images = static_cast<long long>(result.count);

@@ -4,11 +4,11 @@
 #include <vector>
 
 #include "apps/run/command.h"
-#include "igpt/cli/json.h"
 #include "igpt/cli/launch.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
 #include "igpt/error.h"
+#include "igpt/formats/json_text.h"
 
 namespace igpt {
 namespace {
@@ -105,14 +105,18 @@ int TrainCommand::run() {
   if (train_.launch.rank > 0) return 0;  // rank 0 reports
   const char* score = train_.classify ? "val_acc" : "val_loss";
   if (common.json) {
-    cli::JsonObject json;
-    json.add("best_checkpoint", result.best_checkpoint).add("step", result.best_step).add(score, result.best_score);
-    json.add("last_checkpoint", result.last_checkpoint).add("seed", train_.seed);
-    json.add("last_step", result.last_step).add("stopped_early", result.stopped_early);
+    formats::OrderedJson json;
+    json["best_checkpoint"] = result.best_checkpoint;
+    json["step"] = result.best_step;
+    json[score] = result.best_score;
+    json["last_checkpoint"] = result.last_checkpoint;
+    json["seed"] = train_.seed;
+    json["last_step"] = result.last_step;
+    json["stopped_early"] = result.stopped_early;
     if (result.stopped_early)
-      json.add("stop_reason", "val_acc has not improved for " + std::to_string(result.bad_validations) +
-                                  " validations (--patience " + std::to_string(*train_.patience) + ")");
-    std::printf("%s\n", json.text().c_str());
+      json["stop_reason"] = "val_acc has not improved for " + std::to_string(result.bad_validations) +
+                            " validations (--patience " + std::to_string(*train_.patience) + ")";
+    std::printf("%s\n", formats::json_text(json).c_str());
   } else {
     std::printf("%s: step %lld, %s %.6f\n", result.best_checkpoint.c_str(), static_cast<long long>(result.best_step),
                 score, result.best_score);

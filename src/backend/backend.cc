@@ -9,7 +9,8 @@ std::unique_ptr<DeviceWork> Backend::update(const ops::cuda::Update&) {
 }
 
 std::unique_ptr<Backend> make_backend(const ImageGPT& model, const BackendOptions& options) {
-  if (ops::kernel_choice() == ops::Kernels::fused) {
+  // The kernels know no other classifier.
+  if (ops::kernel_choice() == ops::Kernels::fused && model->options().shifted_classifier) {
     if (auto device = make_device_backend(model, options)) return device;
     if (auto cpu = make_cpu_backend(model)) {
       if (options.bf16 && options.note)

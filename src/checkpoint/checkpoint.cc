@@ -40,7 +40,7 @@ std::string note_on_dataset(const Checkpoint& checkpoint, const std::string& pat
 std::string note_on_palette(const Checkpoint& checkpoint, const std::string& path, const data::Split& split,
                             const std::string& x) {
   if (checkpoint.lacks_palette)
-    return path + ": its tokens are indices of a k-means palette that the file does not hold; make sure that " + x +
+    return path + ": its tokens are indices of a palette that it does not hold; make sure that " + x +
            " was made with it";
   const bool own_palette = checkpoint.palette && *checkpoint.palette != data::Palette::grey(16);
   if (own_palette && !split.info)
@@ -51,9 +51,16 @@ std::string note_on_palette(const Checkpoint& checkpoint, const std::string& pat
 
 void require_palette(const Checkpoint& checkpoint, const std::string& path) {
   if (checkpoint.lacks_palette)
+    throw InputError(path + ": its tokens are indices of a palette that it does not hold; " +
+                     (std::filesystem::is_directory(path) ? "add the preprocessor_config.json that belongs to it"
+                                                          : "take a checkpoint that holds its centroids"));
+}
+
+void require_head(const Checkpoint& checkpoint, const std::string& path) {
+  if (checkpoint.lacks_head)
     throw InputError(path +
-                     ": its tokens are indices of a k-means palette that the file does not hold; take a checkpoint "
-                     "that holds its centroids");
+                     ": is a classifier without lm_head.weight and cannot predict pixels; take the model that it was "
+                     "trained from");
 }
 
 std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model) {

@@ -2,13 +2,15 @@
 #include <cmath>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "igpt/checkpoint/checkpoint.h"
-#include "igpt/checkpoint/to_torch.h"
 #include "igpt/error.h"
 #include "igpt/formats/byte_reader.h"
+#include "igpt/formats/safetensors.h"
 #include "igpt/formats/torch_file.h"
+#include "src/checkpoint/hugging_face.h"
+#include "src/checkpoint/root.h"
+#include "src/checkpoint/weights.h"
 
 namespace igpt {
 namespace {
@@ -17,7 +19,6 @@ using Value = formats::PickleValue;
 using torch::Tensor;
 
 constexpr const char* kPrefix = "gpt.";
-constexpr uint64_t kStorageAllowance = uint64_t{64} << 20, kStorageShare = 64;
 
 // The root of a checkpoint file, with the file's path, which starts every message.
 struct Source {
@@ -26,14 +27,6 @@ struct Source {
 
   [[noreturn]] void fail(const std::string& message) const { throw InputError(path + ": " + message); }
 };
-
-std::string shape_text(const std::vector<int64_t>& sizes) {
-  std::ostringstream text;
-  text << "(";
-  for (size_t i = 0; i < sizes.size(); ++i) text << (i ? ", " : "") << sizes[i];
-  text << (sizes.size() == 1 ? ",)" : ")");
-  return text.str();
-}
 
 int64_t integer(const Source& source, const Value& dict, const std::string& name, std::optional<int64_t> missing) {
   const Value* value = dict.find(name);
@@ -65,7 +58,7 @@ bool boolean(const Value& dict, const std::string& name) {
 
 // Leaves out what other members of Checkpoint hold (see src/checkpoint/write.cc).
 FieldValues hyper_parameters_of(const Value& dict) {
-  const std::set<std::string> elsewhere{"dataset", "train_sha256", "channels", "final_norm"};
+  const std::set<std::string> elsewhere{"dataset", "train_sha256", "channels", "final_norm", "shifted_classifier"};
   FieldValues result;
   for (const auto& [key, value] : dict.entries()) {
     const std::string* name = key.as_string();
@@ -150,6 +143,8 @@ ImageGPTOptions model_options(const Source& source, const Value& hyper_parameter
     source.fail("its architecture is neither " + in_words(known, "nor") +
                 "; a newer version of this project may know it");
   read_palette(source, hyper_parameters, model);
+  if (const Value* shifted = hyper_parameters.find("shifted_classifier"))
+    model.shifted_classifier = shifted->as_bool().value_or(true);
   try {
     check(model);
   } catch (const UsageError& error) {
@@ -162,20 +157,7 @@ Tensor load_float32(const Source& source, const std::string& name, const Value& 
                     const std::vector<int64_t>& sizes) {
   const formats::StoredTensor* stored = value.as_tensor();
   if (!stored) source.fail(name + " is " + std::string(value.kind_name()) + ", not a tensor");
-  if (stored->sizes != sizes)
-    source.fail(name + " has shape " + shape_text(stored->sizes) + ", the model of its hyper_parameters needs " +
-                shape_text(sizes));
-  const auto type = formats::dtype_name(stored->dtype);
-  if (!type.starts_with("float") && type != "bfloat16")
-    source.fail(name + " has dtype " + std::string(type) + ", weights are floating-point numbers");
-  // A storage is read as a whole: gigabytes for a few weights are a trap.
-  if (stored->storage->size() > kStorageAllowance + kStorageShare * stored->nbytes())
-    source.fail(name + " is a small part of a storage of " + std::to_string(stored->storage->size()) +
-                " bytes; save a clone() of it with PyTorch");
-  const Tensor numbers = to_torch(*stored, torch::kFloat32);
-  if (!torch::isfinite(numbers).all().item<bool>())
-    source.fail(name + " has an entry that is not finite; the training diverged, take an earlier checkpoint");
-  return numbers;
+  return read_weight(source.path, name, *stored, sizes, "the model of its hyper_parameters");
 }
 
 // Whether the component is the name that a wrapping module puts before the names of the parameters inside: of
@@ -262,10 +244,6 @@ std::string prefix_of_model(const Source& source, const StateEntries& entries,
         "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True)");
   source.fail("its state_dict has no parameters gpt.*, but " + first_names(entries) +
               "; it is a checkpoint of another kind of model");
-}
-
-std::vector<ops::Parameter> parameters_of(const ImageGPTOptions& model) {
-  return ops::ParameterTable(shape_of(model)).parameters;
 }
 
 struct ModelEntries {
@@ -515,7 +493,10 @@ TrainingProgress read_progress(const Source& source, const Value& stored, const 
 }  // namespace
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  const Source source{path.string(), formats::read_torch_file(path)};
+  if (std::filesystem::is_directory(path)) return read_hugging_face(path);
+  const auto file = std::make_shared<const formats::InputFile>(path);
+  const Source source{path.string(), formats::is_safetensors(*file) ? read_safetensors_root(file, path.string())
+                                                                    : formats::read_torch_file(file, path.string())};
   const Value* hyper_parameters = &find_hyper_parameters(source);
   Checkpoint checkpoint;
   checkpoint.model = model_options(source, *hyper_parameters);

@@ -2,6 +2,8 @@
 #include "igpt/error.h"
 #include "igpt/formats/torch_file.h"
 #include "igpt/ops/muon.h"
+#include "src/checkpoint/root.h"
+#include "src/checkpoint/weights.h"
 
 namespace igpt {
 namespace {
@@ -13,9 +15,7 @@ using torch::Tensor;
 constexpr const char* kLightningVersion = "2.0.0";
 
 Value stored(const Tensor& tensor) {
-  const auto owner = std::make_shared<Tensor>(tensor.detach().to(torch::kCPU, torch::kFloat32).contiguous());
-  const std::span bytes(static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes());
-  return Value::tensor(formats::DType::float32, owner->sizes().vec(), bytes, owner);
+  return stored_weight(tensor);
 }
 
 Value stored(const FieldValue& parameter) {
@@ -51,6 +51,7 @@ Value hyper_parameters_value(const Checkpoint& checkpoint) {
   for (const auto& [name, value] : values_of(model)) dict.insert(name, stored(value));
   if (model.final_norm && *model.final_norm != find_architecture(model.arch).properties.final_norm)
     dict.insert("final_norm", *model.final_norm);
+  if (!model.shifted_classifier) dict.insert("shifted_classifier", false);
   dict.insert("classify", checkpoint.classify);
   if (!checkpoint.dataset.empty()) dict.insert("dataset", checkpoint.dataset);
   if (!checkpoint.train_sha256.empty()) dict.insert("train_sha256", checkpoint.train_sha256);
@@ -150,7 +151,7 @@ Value progress_value(const TrainingProgress& progress) {
 
 }  // namespace
 
-void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+Value root_of(const std::filesystem::path& path, const Checkpoint& checkpoint) {
   auto root = Value::dict();
   root.insert("epoch", checkpoint.epoch);
   root.insert("global_step", checkpoint.global_step);
@@ -162,7 +163,11 @@ void write_checkpoint(const std::filesystem::path& path, const Checkpoint& check
     root.insert("lr_schedulers", Value::list({scheduler_value(checkpoint)}));
     root.insert("igpt_progress", progress_value(*checkpoint.progress));
   }
-  formats::write_torch_file(path, root);
+  return root;
+}
+
+void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+  formats::write_torch_file(path, root_of(path, checkpoint));
 }
 
 }  // namespace igpt

@@ -12,4 +12,6 @@ const igpt::Commands igpt_commands = {
     igpt::sampling::animate,
     igpt::palette_of,
     igpt::probe::run_probes,
+    igpt::describe_checkpoint,
+    igpt::convert,
 };

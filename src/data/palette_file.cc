@@ -30,7 +30,7 @@ void check_shape(const fs::path& path, const std::vector<int64_t>& shape) {
 }
 
 template <class T>
-void expect_different(const fs::path& path, const std::vector<T>& values, int64_t channels) {
+void expect_different(const std::string& name, const std::vector<T>& values, int64_t channels) {
   std::map<std::array<T, 3>, size_t> places;
   const auto size = static_cast<size_t>(channels);
   for (size_t k = 0; k * size < values.size(); ++k) {
@@ -38,29 +38,34 @@ void expect_different(const fs::path& path, const std::vector<T>& values, int64_
     for (size_t c = 0; c < size; ++c) colour[c] = values[k * size + c];
     const auto [other, is_new] = places.emplace(colour, k);
     if (!is_new)
-      throw InputError(path.string() + ": its colours " + std::to_string(other->second) + " and " + std::to_string(k) +
+      throw InputError(name + ": its colours " + std::to_string(other->second) + " and " + std::to_string(k) +
                        " are equal; a palette has different ones");
   }
 }
 
 PaletteFile of_floats(const fs::path& path) {
-  auto [shape, values] = formats::read_npy_floats(path);
+  const auto [shape, values] = formats::read_npy_floats(path);
   check_shape(path, shape);
-  for (size_t i = 0; i < values.size(); ++i)
-    if (!(std::abs(values[i]) <= 1 + kRounding))
-      throw InputError(path.string() + ": holds " + std::to_string(values[i]) + " in colour " +
-                       std::to_string(i / static_cast<size_t>(shape[1])) +
-                       "; a palette of floats has values from 0 to 1 or from -1 to 1");
   const bool is_signed = *std::ranges::min_element(values) < -kRounding;
-  std::vector<float> centroids;
-  for (const double value : values) centroids.push_back(static_cast<float>(is_signed ? (value + 1) / 2 : value));
-  for (float& value : centroids) value = std::clamp(value, 0.0f, 1.0f);
-  expect_different(path, centroids, shape[1]);
-  return {Palette::of_centroids(std::move(centroids), shape[1]),
+  return {palette_of_floats(path.string(), values, shape[1], is_signed),
           is_signed ? "floats from -1 to 1" : "floats from 0 to 1"};
 }
 
 }  // namespace
+
+Palette palette_of_floats(const std::string& name, const std::vector<double>& values, int64_t channels,
+                          bool is_signed) {
+  std::vector<float> centroids;
+  for (const double value : values) {
+    if (!(std::abs(value) <= 1 + kRounding))
+      throw InputError(name + ": holds " + std::to_string(value) + " in colour " +
+                       std::to_string(centroids.size() / static_cast<size_t>(channels)) +
+                       "; a palette of floats has values from 0 to 1 or from -1 to 1");
+    centroids.push_back(std::clamp(static_cast<float>(is_signed ? (value + 1) / 2 : value), 0.0f, 1.0f));
+  }
+  expect_different(name, centroids, channels);
+  return Palette::of_centroids(std::move(centroids), channels);
+}
 
 bool is_npy(const fs::path& path) {
   if (path.extension() == ".npy") return true;
@@ -78,7 +83,7 @@ PaletteFile read_palette_file(const fs::path& path) {
   if (header.dtype == formats::DType::float32 || header.dtype == formats::DType::float64) return of_floats(path);
   auto [shape, bytes] = formats::read_npy<uint8_t>(path, 0, UINT8_MAX, "a palette of whole numbers has bytes");
   check_shape(path, shape);
-  expect_different(path, bytes, shape[1]);
+  expect_different(path.string(), bytes, shape[1]);
   return {Palette{shape[1], std::move(bytes)}, "bytes"};
 }
 

@@ -105,9 +105,8 @@ std::string in_words(const Palette& palette) {
 void check_palette(const fs::path& x, const std::optional<DatasetInfo>& info, const ExpectedSplit& expected) {
   if (!info || expected.checkpoint.empty()) return;
   if (expected.lacks_palette)
-    throw InputError(expected.checkpoint +
-                     ": its tokens are indices of a k-means palette that the file does not hold, and " + x.string() +
-                     " has " + in_words(info->palette) + "; take a checkpoint that holds its centroids");
+    throw InputError(expected.checkpoint + ": its tokens are indices of a palette that it does not hold, and " +
+                     x.string() + " has " + in_words(info->palette) + "; take a checkpoint that holds its centroids");
   if (!expected.palette || same_colours(*expected.palette, info->palette)) return;
   const bool other_dataset = !expected.dataset.empty() && expected.dataset != info->dataset;
   const std::string command = prepare_command(expected, other_dataset ? expected.dataset : info->dataset, x);

@@ -188,6 +188,10 @@ bool Json::boolean() const {
   return as<bool>("true or false");
 }
 
+bool Json::is_whole() const {
+  return std::holds_alternative<int64_t>(node_->value);
+}
+
 int64_t Json::whole(const Allowed<int64_t>& allowed) const {
   const auto* real = std::get_if<double>(&node_->value);
   if (real && std::abs(*real) >= 0x1p63) fail("is too large");

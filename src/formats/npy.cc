@@ -340,6 +340,10 @@ void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& sh
   write_array(path, DType::uint8, shape, values);
 }
 
+void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const uint16_t> values) {
+  write_array(path, DType::uint16, shape, values);
+}
+
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const int64_t> values) {
   write_array(path, DType::int64, shape, values);
 }

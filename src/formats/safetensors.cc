@@ -10,7 +10,7 @@
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
 #include "igpt/formats/json.h"
-#include "igpt/formats/json_object.h"
+#include "igpt/formats/json_text.h"
 #include "igpt/limits.h"
 
 namespace igpt::formats {
@@ -252,9 +252,9 @@ std::optional<std::string> fault_of(const std::string& name, const StoredTensor&
 
 std::string header_of(const std::vector<const NamedTensors::value_type*>& tensors,
                       const std::map<std::string, std::string>& metadata) {
-  std::string header = "{" + json_quoted(metadata_key) + ":{";
+  std::string header = "{" + json_text(metadata_key) + ":{";
   for (const auto& [key, text] : metadata)
-    header += (header.ends_with('{') ? "" : ",") + json_quoted(key) + ":" + json_quoted(text);
+    header += (header.ends_with('{') ? "" : ",") + json_text(key) + ":" + json_text(text);
   header += "}";
   uint64_t offset = 0;
   for (const auto* named : tensors) {
@@ -262,9 +262,8 @@ std::string header_of(const std::vector<const NamedTensors::value_type*>& tensor
     std::string sizes;
     for (const int64_t size : tensor.sizes) sizes += (sizes.empty() ? "" : ",") + std::to_string(size);
     const uint64_t end = offset + tensor.nbytes();
-    header += "," + json_quoted(name) + ":{\"dtype\":\"" + std::string(format_of(tensor.dtype)->name) +
-              "\",\"shape\":[" + sizes + "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) +
-              "]}";
+    header += "," + json_text(name) + ":{\"dtype\":\"" + std::string(format_of(tensor.dtype)->name) + "\",\"shape\":[" +
+              sizes + "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
     offset = end;
   }
   header += "}";

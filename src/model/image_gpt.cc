@@ -226,7 +226,10 @@ Tensor ImageGPTImpl::forward(const Tensor& x) {
 }
 
 Tensor ImageGPTImpl::features(const Tensor& x) {
-  auto h = embed(x.to(torch::kInt64));
+  return features_of(embed(x.to(torch::kInt64)));
+}
+
+Tensor ImageGPTImpl::features_of(Tensor h) {
   for (const auto& layer : *layers) {
     const auto forward = [block = layer->as<Block>()](const Tensor& input) { return block->forward(input); };
     h = activation_checkpointing_ && torch::GradMode::is_enabled() ? recomputed(forward, h) : forward(h);
@@ -272,7 +275,9 @@ Tensor ImageGPTImpl::embed_neighbours(const Tensor& tokens, const Tensor& neighb
 }
 
 Tensor ImageGPTImpl::classify(const Tensor& x) {
-  return clf_head->forward(features(x));
+  if (options_.shifted_classifier) return clf_head->forward(features(x));
+  const auto e = token_embeddings->forward(x.to(torch::kInt64));  // (B, S, D)
+  return clf_head->forward(features_of(e + position_embeddings->weight.narrow(0, 0, x.size(1))));
 }
 
 KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {

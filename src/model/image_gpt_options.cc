@@ -28,6 +28,8 @@ void check(const ImageGPTOptions& options) {
   if (options.embed_dim % options.num_heads != 0)
     throw UsageError("--embed_dim " + std::to_string(options.embed_dim) + ": must be a multiple of --num_heads " +
                      std::to_string(options.num_heads));
+  if (!options.shifted_classifier && options.arch != kPaperArch)
+    throw UsageError("--arch " + options.arch + ": has no classifier that reads the pixels unshifted");
   const bool palette_fits = (options.channels == 1 || options.channels == 3) &&
                             (options.palette.empty() ||
                              static_cast<int64_t>(options.palette.size()) == options.num_vocab * options.channels) &&

@@ -9,6 +9,8 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
+#include "igpt/fields.h"
+#include "igpt/formats/atomic_file.h"
 #include "igpt/training/token_dataset.h"
 #include "src/probe/logistic_regression.h"
 
@@ -23,7 +25,7 @@ constexpr double kPenalties[] = {1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6};
 
 TokenDataset read_images(const std::string& images, const std::string& labels, const ProbeOptions& options,
                          const Checkpoint& checkpoint, const Hooks& hooks) {
-  const auto split = data::read_split(
+  auto split = data::read_split(
       images, labels, expected_images(checkpoint, options.checkpoint, "give it images of that size"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
   for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, images),
@@ -80,6 +82,14 @@ ProbeRow probe(const Tensor& x, const Tensor& y, const Tensor& test_x, const Ten
   return row;
 }
 
+void write_csv(const std::string& path, const ProbeResult& result) {
+  std::string text = "layer,test_acc,test_loss,val_acc,penalty\n";
+  for (const auto& row : result.rows)
+    text += to_text(row.layer) + "," + to_text(row.test_accuracy) + "," + to_text(row.test_loss) + "," +
+            to_text(row.val_accuracy) + "," + to_text(row.penalty) + "\n";
+  formats::write_atomically(path, text);
+}
+
 }  // namespace
 
 ProbeResult run_probes(const ProbeOptions& options, const std::function<void(const ProbeRow&)>& print,
@@ -89,6 +99,9 @@ ProbeResult run_probes(const ProbeOptions& options, const std::function<void(con
   if (options.layer && *options.layer > layers)
     throw UsageError("--layer " + std::to_string(*options.layer) + ": " + options.checkpoint + " has the layers 0 to " +
                      std::to_string(layers));
+  if (!options.csv.empty())
+    formats::expect_writable(options.csv, {options.checkpoint, options.data.train_x, options.data.train_y,
+                                           options.data.test_x, options.data.test_y});
   auto train = read_images(options.data.train_x, options.data.train_y, options, checkpoint, hooks);
   const auto test = read_images(options.data.test_x, options.data.test_y, options, checkpoint, hooks);
   if (options.limit && *options.limit < train.size())
@@ -118,6 +131,7 @@ ProbeResult run_probes(const ProbeOptions& options, const std::function<void(con
     print(row);
     result.rows.push_back(row);
   }
+  if (!options.csv.empty()) write_csv(options.csv, result);
   return result;
 }
 

@@ -12,6 +12,7 @@ namespace igpt::sampling {
 DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   require_palette(checkpoint, options.checkpoint);
+  require_head(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side);
   formats::expect_writable(options.output, {options.checkpoint});

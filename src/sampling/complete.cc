@@ -98,7 +98,8 @@ void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_voc
   const auto shape = tokens.sizes().vec();
   const auto count = static_cast<size_t>(tokens.numel());
   if (num_vocab > 256) {
-    formats::write_npy(path, shape, std::span<const int64_t>(tokens.data_ptr<int64_t>(), count));
+    const auto indices = tokens.to(torch::kUInt16);
+    formats::write_npy(path, shape, std::span<const uint16_t>(indices.data_ptr<uint16_t>(), count));
   } else {
     const auto bytes = tokens.to(torch::kUInt8);
     formats::write_npy(path, shape, std::span<const uint8_t>(bytes.data_ptr<uint8_t>(), count));
@@ -110,6 +111,7 @@ void write_tokens(const std::string& path, const Tensor& tokens, int64_t num_voc
 CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) {
   const Checkpoint checkpoint = read_checkpoint(options.checkpoint);
   require_palette(checkpoint, options.checkpoint);
+  require_head(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels;
   CompletionResult chosen;
   chosen.context_rows = context_rows(options, side);

@@ -44,6 +44,7 @@ void write_per_image(const std::string& path, const torch::Tensor& values) {
 EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
+  if (!classify) require_head(checkpoint, options.checkpoint);
   const auto dataset = read_test_set(options, checkpoint, classify, hooks);
   if (!options.per_image.empty())
     formats::expect_writable(options.per_image, {options.checkpoint, options.test_x, options.test_y});

@@ -24,6 +24,7 @@ void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
                        (name == "arch" ? " is of " : " has ") + to_text(own[i].second) + "; leave the option out");
     model.num_classes = options.model.num_classes;
   }
+  model.shifted_classifier = true;  // both losses are of one pass
   options.model = model;
 }
 

@@ -91,7 +91,7 @@ TEST_F(GifProgram, TheSameSeedGivesTheSameBytesWithAnyThreads) {
 
 TEST_F(GifProgram, JsonIsOneObject) {
   const auto ending = gif({"model.ckpt", "--json", "-q", "--rows", "1", "--cols", "2", "--seed", "4"});
-  EXPECT_EQ(ending.out, "{\"output\": \"out.gif\", \"seed\": 4, \"frames\": 14, \"images\": 2}\n");
+  EXPECT_EQ(ending.out, "{\"output\":\"out.gif\",\"seed\":4,\"frames\":14,\"images\":2}\n");
   EXPECT_EQ(ending.err, "");
 }
 

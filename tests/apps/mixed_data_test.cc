@@ -217,7 +217,7 @@ TEST_F(MixedData, AModelWhosePaletteIsNotInTheFileIsNotDrawnNorTunedNorTestedOnK
   checkpoint.hyper_parameters = {{"train_x", std::string("data/fmnist_train_x.npy")},
                                  {"dataset", std::string("fmnist")}};
   testing::write_as_original(folder_ / "kmeans.ckpt", checkpoint);
-  const std::string message = "kmeans.ckpt: its tokens are indices of a k-means palette that the file does not hold";
+  const std::string message = "kmeans.ckpt: its tokens are indices of a palette that it does not hold";
   for (const auto& ending :
        {program("gif", {"kmeans.ckpt"}), program("sample", {"kmeans.ckpt"}), program("run", {"test", "kmeans.ckpt"}),
         train({"--name", "tuned", "--pretrained", "kmeans.ckpt", "--steps", "2"}),

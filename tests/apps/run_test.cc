@@ -55,7 +55,7 @@ TEST_F(Run, TrainsTestsAndTellsInJson) {
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   EXPECT_EQ(lines(trained.out), 1);
   EXPECT_THAT(trained.out,
-              AllOf(HasSubstr("\"best_checkpoint\": \"logs"), HasSubstr("\"val_loss\":"), HasSubstr("\"step\":")));
+              AllOf(HasSubstr("\"best_checkpoint\":\"logs"), HasSubstr("\"val_loss\":"), HasSubstr("\"step\":")));
 
   const auto tested = run({"test", checkpoint("gen"), "--device", "cpu", "--per_image", "nats.npy"});
   ASSERT_EQ(tested.exit_code, 0) << tested.err;
@@ -74,7 +74,7 @@ TEST_F(Run, TrainsTestsAndTellsInJson) {
 
   const auto limited = run({"test", checkpoint("gen"), "--device", "cpu", "--limit", "7", "--json"});
   ASSERT_EQ(limited.exit_code, 0) << limited.err;
-  EXPECT_THAT(limited.out, HasSubstr("\"images\": 7"));
+  EXPECT_THAT(limited.out, HasSubstr("\"images\":7"));
 }
 
 TEST_F(Run, FineTunesAClassifier) {
@@ -99,15 +99,15 @@ TEST_F(Run, AnEarlyStopIsToldWithItsOption) {
   ASSERT_EQ(stopped.exit_code, 0) << stopped.err;
   EXPECT_THAT(stopped.err,
               AllOf(HasSubstr(" of 2000: val_acc has not improved on "), HasSubstr(" for 2 validations (--patience)")));
-  EXPECT_THAT(stopped.out, AllOf(HasSubstr("\"last_step\": "), HasSubstr("\"stopped_early\": true"),
-                                 HasSubstr("\"stop_reason\": \"val_acc has not improved for ")));
+  EXPECT_THAT(stopped.out, AllOf(HasSubstr("\"last_step\":"), HasSubstr("\"stopped_early\":true"),
+                                 HasSubstr("\"stop_reason\":\"val_acc has not improved for ")));
   const auto again = run({"train", "--resume", checkpoint("clf"), "--threads", "1", "--json"});
   EXPECT_THAT(again.err, HasSubstr(" for 2 validations (--patience)"));
   EXPECT_EQ(again.out, stopped.out);
   const auto longer =
       run({"train", "--resume", checkpoint("clf"), "--threads", "1", "--patience", "1000", "--steps", "150", "--json"});
   ASSERT_EQ(longer.exit_code, 0) << longer.err;
-  EXPECT_THAT(longer.out, AllOf(HasSubstr("\"last_step\": 150"), HasSubstr("\"stopped_early\": false")));
+  EXPECT_THAT(longer.out, AllOf(HasSubstr("\"last_step\":150"), HasSubstr("\"stopped_early\":false")));
 }
 
 TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
@@ -115,7 +115,7 @@ TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
     const auto tested = run({"test", checkpoint("gen"), "--device", "cpu", "--json"}, false, kernels);
     EXPECT_EQ(tested.exit_code, 0) << tested.err;
     double loss = 0;
-    EXPECT_EQ(std::sscanf(tested.out.c_str(), "{\"test_loss\": %lf", &loss), 1) << tested.out;
+    EXPECT_EQ(std::sscanf(tested.out.c_str(), "{\"test_loss\":%lf", &loss), 1) << tested.out;
     return loss;
   };
   const auto trained = train({"--name", "gen", "--steps", "60", "--arch", "image-gpt-2d", "--neighbours", "4"});

@@ -150,7 +150,7 @@ TEST(Checkpoint, ArchitectureTravels) {
   checkpoint.model.arch = "image-gpt-3d";
   checkpoint.model.neighbours = 6;
   write_checkpoint(path, checkpoint);
-  EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("neither image-gpt nor image-gpt-2d"));
+  EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("neither image-gpt, image-gpt-2d nor igpt"));
   checkpoint.model.arch = k2dArch;
   write_checkpoint(path, checkpoint);
   EXPECT_THAT(message_of([&] { read_checkpoint(path); }), HasSubstr("gpt.token_embeddings.weight has shape (42, 8)"));

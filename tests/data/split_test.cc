@@ -148,7 +148,7 @@ TEST_F(ReadSplitWithInfo, APaletteOtherThanTheCheckpointsIsRefusedWithTheCure) {
   EXPECT_NO_THROW(read_split(x_, "", expected));
   expected.lacks_palette = true;
   EXPECT_THAT([&] { read_split(x_, "", expected); },
-              ThrowsMessage<InputError>(HasSubstr("a.ckpt: its tokens are indices of a k-means palette")));
+              ThrowsMessage<InputError>(HasSubstr("a.ckpt: its tokens are indices of a palette")));
   EXPECT_NO_THROW(read_split(x_, "", {.palette = Palette::grey(16)}));  // of a new model
 }
 

@@ -1,7 +1,7 @@
 #include "igpt/formats/json.h"
 
 #include "fuzz.h"
-#include "igpt/formats/json_object.h"
+#include "igpt/formats/json_text.h"
 
 using namespace igpt::formats;
 

@@ -39,7 +39,8 @@ struct TrainingProgress {
   std::vector<torch::Tensor> weights;
 };
 
-/// The content of a checkpoint file: zip or legacy torch.save, of this project or of the original.
+/// The content of a checkpoint: a file of torch.save, zip or legacy, of this project or of the original; a .safetensors
+/// file of this project; or a folder of transformers' ImageGPT.
 struct Checkpoint {
   ImageGPTOptions model;
   std::vector<std::pair<std::string, torch::Tensor>> state_dict;  ///< float32 on the CPU; names without `gpt.`
@@ -50,14 +51,16 @@ struct Checkpoint {
   std::string train_sha256;              ///< data::fingerprint of the training images; empty: not known
   std::optional<data::Palette> palette;  ///< of its tokens; nothing where it is not known
   bool lacks_palette = false;            ///< its tokens are indices of a palette that the file does not hold
+  bool lacks_head = false;               ///< it has no weights to predict pixels with: a classifier of Hugging Face
   std::optional<OptimizerState> optimizer;
   std::optional<TrainingProgress> progress;  ///< only in this project's files
 };
 
 /// Reads and checks a checkpoint. Nothing in the file is run. The state dict's names may have any one prefix, `gpt.` or
 /// none, and the wrappers of torch.compile, DDP, SWA, FSDP and activation checkpointing; the hyper-parameters may lie
-/// under `hparams` or one level below. Throws igpt::InputError, one line with the file's name and what to do next, when
-/// it is not a checkpoint of an image GPT, is damaged, contradicts itself, or has weights that are not finite.
+/// under `hparams` or one level below. Of a folder see src/checkpoint/hugging_face.h. Throws igpt::InputError, one line
+/// with the file's name and what to do next, when it is not a checkpoint of an image GPT, is damaged, contradicts
+/// itself, or has weights that are not finite.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 /// Writes a zip checkpoint that torch.load(path, weights_only=True) reads as a plain dict, atomically. Throws
@@ -84,6 +87,9 @@ std::string note_on_palette(const Checkpoint& checkpoint, const std::string& pat
 
 /// Throws igpt::InputError when the checkpoint lacks the palette without which its images cannot be drawn.
 void require_palette(const Checkpoint& checkpoint, const std::string& path);
+
+/// The same when it cannot predict pixels.
+void require_head(const Checkpoint& checkpoint, const std::string& path);
 
 /// The weights of `model` on the CPU, as state_dict has them.
 std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model);

@@ -1,7 +1,9 @@
 #pragma once
 
 #include "igpt/check/check.h"
+#include "igpt/checkpoint/checkpoint_info.h"
 #include "igpt/checkpoint/checkpoint_palette.h"
+#include "igpt/checkpoint/convert.h"
 #include "igpt/probe/probe.h"
 #include "igpt/sampling/animate.h"
 #include "igpt/sampling/complete.h"
@@ -22,6 +24,8 @@ struct Commands {
   decltype(&sampling::animate) animate;
   decltype(&igpt::palette_of) palette_of;
   decltype(&probe::run_probes) probe;
+  decltype(&igpt::describe_checkpoint) describe_checkpoint;
+  decltype(&igpt::convert) convert;
 };
 
 /// Loads the library on the first call. Throws igpt::Error when it cannot be loaded.

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "igpt/data/palette.h"
 
@@ -11,6 +12,10 @@ struct PaletteFile {
   Palette palette;
   std::string values;  ///< what the file holds, for a note: "bytes", "floats from 0 to 1", "floats from -1 to 1"
 };
+
+/// Colours (V, C) from 0 to 1 or, if they are `is_signed`, from -1 to 1, which become the palette's centroids. `name`
+/// starts the message of an igpt::InputError on a value out of range or two equal colours.
+Palette palette_of_floats(const std::string& name, const std::vector<double>& values, int64_t channels, bool is_signed);
 
 /// Whether a file is to be read as an .npy file, by its name or its first bytes.
 bool is_npy(const std::filesystem::path& path);

@@ -37,6 +37,8 @@ class Json {
   const std::string& name() const { return name_; }
 
   bool boolean() const;
+  /// Whether whole() reads it.
+  bool is_whole() const;
   /// Exactly this integer, written without fraction and exponent.
   int64_t whole(const Allowed<int64_t>& allowed = {}) const;
   /// The nearest double; finite.

@@ -47,6 +47,7 @@ std::string npy_header(DType dtype, const std::vector<int64_t>& shape);
 /// Write a file of version 1.0, atomically. Throws igpt::InputError when `shape` is not that of `values`, igpt::Error
 /// when it cannot be written.
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const uint8_t> values);
+void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const uint16_t> values);
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const int64_t> values);
 void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, std::span<const double> values);
 

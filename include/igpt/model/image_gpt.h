@@ -123,7 +123,7 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   /// and, last, of features(x): (B, L + 1, D).
   torch::Tensor layer_features(const torch::Tensor& x);
 
-  /// x (B, S) -> class logits (B, C).
+  /// x (B, S) -> class logits (B, C), from features(x) or as ImageGPTOptions::shifted_classifier says.
   torch::Tensor classify(const torch::Tensor& x);
 
   /// An empty cache for `batch` images on the model's device.
@@ -163,6 +163,7 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
 
  private:
   torch::Tensor embed(const torch::Tensor& x);
+  torch::Tensor features_of(torch::Tensor h);  // from what the first block reads on
   torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
   void set_paper_initial_values();
 

@@ -63,16 +63,20 @@ struct ImageGPTOptions {
   int64_t num_classes = 10;        ///< C
   int64_t neighbours = 12;         ///< K, where the architecture embeds them
   std::optional<bool> final_norm;  ///< whether ln_f is applied; not given: as the architecture has it
-  int64_t channels = 1;            ///< of the palette: 1 grey, 3 RGB
-  std::vector<uint8_t> palette;    ///< (V, channels); empty: V evenly spaced greys
-  std::vector<float> centroids;    ///< (V, channels) in [0, 1] that the palette was rounded from; empty: none
+  /// The classifier reads what predicts the pixels, which begins with sos and lacks the last pixel (Chen et al. 2020);
+  /// otherwise, as Hugging Face's do, the pixels themselves.
+  bool shifted_classifier = true;
+  int64_t channels = 1;          ///< of the palette: 1 grey, 3 RGB
+  std::vector<uint8_t> palette;  ///< (V, channels); empty: V evenly spaced greys
+  std::vector<float> centroids;  ///< (V, channels) in [0, 1] that the palette was rounded from; empty: none
 
   int64_t sequence_length() const { return num_pixels * num_pixels; }
   int64_t head_dim() const { return embed_dim / num_heads; }
   bool operator==(const ImageGPTOptions&) const = default;
 };
 
-/// See igpt/fields.h. Not declared is what comes from the data set or the checkpoint: the palette and final_norm.
+/// See igpt/fields.h. Not declared is what comes from the data set or the checkpoint: the palette, final_norm,
+/// shifted_classifier.
 template <class Visit>
 void for_each_field(ImageGPTOptions& model, const Visit& visit) {
   constexpr Attributes kModel{.group = "Model"}, kOriginals{.group = "Model", .in_every_checkpoint = true};

@@ -15,6 +15,7 @@ struct ProbeOptions {
   std::string checkpoint;
   std::optional<int64_t> layer;  ///< 0 to L; not given: all
   std::optional<int64_t> limit;  ///< first training images only
+  std::string csv;               ///< a file for the table; empty: none
   int64_t batch_size = 64;
   training::DataFiles data;
   int64_t seed = 0;  ///< of the images that choose the penalty
