@@ -16,6 +16,12 @@ struct Change {
   bool flip = false;
 };
 
+// The pixel of a row of `side` that stands for one up to side - 1 pixels outside.
+int64_t within(int64_t x, int64_t side, bool reflect) {
+  if (!reflect) return std::clamp<int64_t>(x, 0, side - 1);
+  return x < 0 ? -x : x < side ? x : 2 * (side - 1) - x;
+}
+
 Change draw_change(const Augmentation& augmentation, int64_t seed, int64_t image) {
   const auto draw = [&](uint64_t place) {
     return sampling::uniform(augmentation_seed(seed), static_cast<uint64_t>(image), place);
@@ -41,8 +47,8 @@ torch::Tensor augment(const torch::Tensor& tokens, const Augmentation& augmentat
     const auto change = draw_change(augmentation, seed, position + b);
     for (int64_t row = 0; row < side; ++row)
       for (int64_t column = 0; column < side; ++column) {
-        const int64_t from_row = std::clamp<int64_t>(row - change.down, 0, side - 1);
-        const int64_t from_column = std::clamp<int64_t>(column - change.right, 0, side - 1);
+        const int64_t from_row = within(row - change.down, side, augmentation.padding == "reflect");
+        const int64_t from_column = within(column - change.right, side, augmentation.padding == "reflect");
         *place++ = from_row * side + (change.flip ? side - 1 - from_column : from_column);
       }
   }

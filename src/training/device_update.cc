@@ -42,7 +42,8 @@ DeviceUpdate::DeviceUpdate(const TrainOptions& options, const UpdateState& state
   update.data = {state_.images.size(), state_.images.tokens.size(1), state_.images.tokens.data_ptr<uint8_t>(),
                  state_.images.labels.data_ptr<int64_t>()};
   update.plan = {kPlanned, planned_images_.data_ptr<int64_t>(), rates_.data_ptr<float>(), next_.data_ptr<int64_t>()};
-  update.augmentation = {options_.augment.shift, options_.augment.flip, augmentation_seed(options_.seed)};
+  update.augmentation = {options_.augment.shift, options_.augment.flip, options_.augment.padding == "reflect",
+                         augmentation_seed(options_.seed)};
   update.images = planned_images_.size(2);
   update.batch_size = options_.batch_size;
   update.batches = options_.accumulate;

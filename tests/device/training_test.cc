@@ -137,6 +137,7 @@ INSTANTIATE_TEST_SUITE_P(
                                 o.beta2 = 0.95, o.warmup_steps = 2;
                               }},
                       Variant{"Augmented", [](TrainOptions& o) { o.augment = {.shift = 1, .flip = true}; }},
+                      Variant{"Mirrored", [](TrainOptions& o) { o.augment = {.shift = 3, .padding = "reflect"}; }},
                       Variant{"Shifted", [](TrainOptions& o) { o.augment.shift = 2, o.accumulate = 2; }},
                       Variant{"Classifier", [](TrainOptions& o) { o.classify = true; }},
                       Variant{"ClassifierWithGenerativeShare",

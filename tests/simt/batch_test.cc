@@ -83,7 +83,10 @@ TEST_P(CudaBatch, IsOfTheImagesThatThePlanNames) {
       const int down = shift(0), right = shift(1);
       const bool flip = c.augmentation.flip && draw(2) < 0.5;
       for (int at = 0; at < c.length; ++at) {
-        const int row = std::clamp(at / side - down, 0, side - 1), column = std::clamp(at % side - right, 0, side - 1);
+        const auto within = [&](int x) {
+          return c.augmentation.reflect ? std::abs(side - 1 - std::abs(side - 1 - x)) : std::clamp(x, 0, side - 1);
+        };
+        const int row = within(at / side - down), column = within(at % side - right);
         const int from = c.augmentation.any() ? row * side + (flip ? side - 1 - column : column) : at;
         ASSERT_EQ(gathered[static_cast<size_t>(b * c.length + at)], data[static_cast<size_t>(image * c.length + from)])
             << "image " << b << " pixel " << at;
@@ -98,14 +101,13 @@ TEST_P(CudaBatch, IsOfTheImagesThatThePlanNames) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, CudaBatch,
-                         ::testing::Values(Case{"Plain", 25, 3}, Case{"WithoutLabels", 9, 4, 2},
-                                           Case{"LongerThanABlock", 289, 3, 2},
-                                           Case{"Shifted", 25, 21, 1, {2, false, 9}},
-                                           Case{"Flipped", 16, 9, 3, {0, true, 10}},
-                                           Case{"ShiftedAndFlipped", 36, 41, 2, {3, true, (uint64_t{1} << 40) + 1}},
-                                           Case{"NotSquare", 12, 3}),
-                         ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(
+    Cases, CudaBatch,
+    ::testing::Values(Case{"Plain", 25, 3}, Case{"WithoutLabels", 9, 4, 2}, Case{"LongerThanABlock", 289, 3, 2},
+                      Case{"Shifted", 25, 21, 1, {2, false, false, 9}}, Case{"Flipped", 16, 9, 3, {0, true, false, 10}},
+                      Case{"ShiftedAndFlipped", 36, 41, 2, {3, true, false, (uint64_t{1} << 40) + 1}},
+                      Case{"Mirrored", 25, 21, 1, {4, true, true, 9}}, Case{"NotSquare", 12, 3}),
+    ::testing::PrintToStringParamName());
 
 TEST(CudaUpdateCounters, BeginAndEndAnUpdate) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;

@@ -195,29 +195,37 @@ TEST(Ema, KeepsLittleOfTheStartAndDecayLater) {
   EXPECT_GT((weights - expected).abs().max().item<double>(), 0.1);  // the model itself is left alone
 }
 
-TEST(Augment, ShiftsAndFlipsAndFillsWithTheBorder) {
+class AugmentPadding : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(AugmentPadding, FillsWhatShiftsLeaveFree) {
+  const std::string padding = GetParam();
   const auto image = torch::arange(16, torch::kUInt8).reshape({4, 4});
-  const auto images = image.flatten().expand({400, 16});
-  const auto result = augment(images, {.shift = 1, .flip = true}, 3, 0);
+  const auto images = image.flatten().expand({1000, 16});
+  const auto result = augment(images, {.shift = 2, .padding = padding, .flip = true}, 3, 0);
   EXPECT_EQ(result.scalar_type(), torch::kUInt8);
   std::set<std::vector<int>> expected, found;
+  const auto of_mode = [&](torch::nn::functional::PadFuncOptions options) {
+    return torch::nn::functional::pad(image.to(torch::kFloat32).view({1, 1, 4, 4}), options)[0][0];
+  };
+  const torch::nn::functional::PadFuncOptions by_two({2, 2, 2, 2});
+  const auto padded = padding == "edge" ? of_mode(torch::nn::functional::PadFuncOptions(by_two).mode(torch::kReplicate))
+                                        : of_mode(torch::nn::functional::PadFuncOptions(by_two).mode(torch::kReflect));
   for (const bool flip : {false, true})
-    for (int64_t down = -1; down <= 1; ++down)
-      for (int64_t right = -1; right <= 1; ++right) {
-        std::vector<int> pixels;
-        for (int64_t row = 0; row < 4; ++row)
-          for (int64_t column = 0; column < 4; ++column) {
-            const auto r = std::clamp<int64_t>(row - down, 0, 3), c = std::clamp<int64_t>(column - right, 0, 3);
-            pixels.push_back(static_cast<int>(4 * r + (flip ? 3 - c : c)));
-          }
-        expected.insert(pixels);
+    for (int64_t down = 0; down <= 4; ++down)
+      for (int64_t right = 0; right <= 4; ++right) {
+        const auto source = flip ? padded.flip(1) : padded;
+        const auto crop = source.narrow(0, down, 4).narrow(1, right, 4).to(torch::kInt32).contiguous();
+        expected.emplace(crop.data_ptr<int>(), crop.data_ptr<int>() + 16);
       }
-  for (int64_t b = 0; b < 400; ++b) {
+  for (int64_t b = 0; b < 1000; ++b) {
     const auto row = result[b].contiguous();
     found.emplace(row.data_ptr<uint8_t>(), row.data_ptr<uint8_t>() + 16);
   }
-  EXPECT_EQ(found, expected);  // each of the 18, and nothing else
+  EXPECT_EQ(found, expected);  // each of the 50, and nothing else
 }
+
+INSTANTIATE_TEST_SUITE_P(Paddings, AugmentPadding, ::testing::Values("edge", "reflect"),
+                         [](const auto& padding) { return std::string(padding.param); });
 
 TEST(Augment, DependsOnTheSeedAndTheImagesPlaceAlone) {
   const auto images = torch::randint(0, 16, {10, 49}, torch::kUInt8);

@@ -21,9 +21,10 @@ struct DataFiles {
   std::string test_y = "data/test_y.npy";
 };
 
-/// Random changes to a training image that leave its label true. The border's pixels fill the gap of a shift.
+/// Random changes to a training image that leave its label true.
 struct Augmentation {
   int64_t shift = 0;
+  std::string padding = "edge";  ///< what fills the gap of a shift
   bool flip = false;
 
   bool any() const { return shift > 0 || flip; }
@@ -104,6 +105,9 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
         with_default("0.1; of igpt the paper's"), greater_than(0));
   visit("augment_shift", o.augment.shift, "shift training images at random by up to this many pixels", kTraining,
         at_least(0));
+  visit("augment_padding", o.augment.padding,
+        "what moves into a shifted image: its border pixels again, or the image mirrored at them", kTraining,
+        one_of({"edge", "reflect"}));
   visit("augment_flip", o.augment.flip, "mirror half of the training images, left to right", kTraining);
   visit("generative_weight", o.generative_weight, "weight of the generative loss in a classifier's", kTraining,
         not_negative());

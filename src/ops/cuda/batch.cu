@@ -25,8 +25,10 @@ SIMT_DEVICE int drawn_shift(const BatchAugmentation& in, uint64_t place, uint64_
   return static_cast<int>(static_cast<int64_t>(u * static_cast<double>(2 * in.shift + 1)) - in.shift);
 }
 
-SIMT_DEVICE int within(int x, int side) {
-  return x < 0 ? 0 : x < side ? x : side - 1;
+/// The pixel of a row of `side` that stands for one up to side - 1 pixels outside.
+SIMT_DEVICE int within(int x, int side, bool reflect) {
+  if (x < 0) return reflect ? -x : 0;
+  return x < side ? x : reflect ? 2 * (side - 1) - x : side - 1;
 }
 
 /// A block for each image.
@@ -42,7 +44,7 @@ gather_batch_kernel(BatchGather in, int side) {
   const auto from = in.images.tokens + image * length;
   const auto to = in.tokens + b * length;
   for (int at = simt::thread(); at < length; at += kBatchThreads) {
-    const int from_row = within(at / side - down, side), column = within(at % side - right, side);
+    const int from_row = within(at / side - down, side, a.reflect), column = within(at % side - right, side, a.reflect);
     to[at] = static_cast<uint8_t>(from[from_row * side + (flip ? side - 1 - column : column)]);
   }
   if (in.labels && simt::thread() == 0) in.labels[b] = static_cast<int64_t>(in.images.labels[image]);

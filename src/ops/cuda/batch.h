@@ -25,6 +25,7 @@ struct UpdatePlan {
 struct BatchAugmentation {
   int64_t shift = 0;
   bool flip = false;
+  bool reflect = false;
   uint64_t seed = 0;
 
   bool any() const { return shift > 0 || flip; }
