@@ -27,7 +27,7 @@ cli::Options declare(GifCommand& gif) {
   options.group("Images");
   options.add("rows", drawing.animation.rows, "rows of images", between(1, 100));
   options.add("cols", drawing.animation.columns, "images in a row", between(1, 100));
-  add_sampling_options(options, drawing.sampling, gif.common);
+  add_sampling_options(options, drawing.sampling, drawing.precision, gif.common);
   options.group("Output");
   options.add("o,output", drawing.output, "the animation");
   options.add("fps", drawing.animation.fps, "frames per second", frame_rates);

@@ -31,7 +31,7 @@ cli::Options declare(SampleCommand& sample) {
   options.add("context_rows", completion.context_rows, "pixel rows that are given", at_least(0),
               {.shown_default = "half of them"});
   options.add("test_x", completion.test_x, "test images");
-  add_sampling_options(options, completion.sampling, sample.common);
+  add_sampling_options(options, completion.sampling, completion.precision, sample.common);
   options.group("Output");
   options.add("o,output", completion.output, "the figure, a PNG");
   options.add("scale", completion.scale, "enlarges each image, nearest neighbour", within(0.01, 100));

@@ -10,7 +10,8 @@ std::unique_ptr<DeviceWork> Backend::update(const ops::cuda::Update&) {
 
 std::unique_ptr<Backend> make_backend(const ImageGPT& model, const BackendOptions& options) {
   // The kernels know no other classifier.
-  if (ops::kernel_choice() == ops::Kernels::fused && model->options().shifted_classifier) {
+  const bool fused = ops::kernel_choice() == ops::Kernels::fused;
+  if (fused && model->options().shifted_classifier) {
     if (auto device = make_device_backend(model, options)) return device;
     if (auto cpu = make_cpu_backend(model)) {
       if (options.bf16 && options.note)
@@ -18,6 +19,8 @@ std::unique_ptr<Backend> make_backend(const ImageGPT& model, const BackendOption
       return cpu;
     }
   }
+  if (fused)
+    if (auto batch = make_batch_backend(model, options)) return batch;
   return make_libtorch_backend(model, options.bf16);
 }
 

@@ -22,7 +22,8 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   std::vector<uint64_t> streams(static_cast<size_t>(images));
   std::iota(streams.begin(), streams.end(), uint64_t{0});
   const auto nothing = torch::empty({images, 0}, torch::kInt64);
-  const auto tokens = draw_images(model, nothing, streams, options.sampling, options.checkpoint, hooks);
+  const auto tokens =
+      draw_images(model, nothing, streams, options.sampling, options.precision, options.checkpoint, hooks);
   write_animation(options.output, tokens.view({images, side, side}), model->palette(), options.animation,
                   [&] { throw_if_stopped(hooks); });
   return {images, frame_count(side * side, options.animation.downsample)};

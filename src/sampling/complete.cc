@@ -90,7 +90,7 @@ Tensor draw(const CompletionOptions& options, const ImageGPT& model, const Tenso
   const auto context =
       originals.narrow(1, 0, chosen.context_rows).flatten(1).repeat_interleave(options.num_samples, /*dim=*/0);
   const auto streams = streams_of(chosen.indices, options.num_samples);
-  return draw_images(model, context, streams, options.sampling, options.checkpoint, hooks)
+  return draw_images(model, context, streams, options.sampling, options.precision, options.checkpoint, hooks)
       .view({originals.size(0), options.num_samples, originals.size(1), originals.size(2)});
 }
 

@@ -17,7 +17,8 @@ ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device
 }
 
 torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                          const ops::SamplingOptions& options, const std::string& checkpoint, const Hooks& hooks) try {
+                          const ops::SamplingOptions& options, const std::string& precision,
+                          const std::string& checkpoint, const Hooks& hooks) try {
   const int64_t total = context.size(0) * (model->options().sequence_length() - context.size(1));
   int64_t done = 0;
   const auto drawn = [&](const Drawn& now) {
@@ -28,7 +29,7 @@ torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, c
   torch::Tensor tokens;
   backend::report_device_errors([&] {
     tokens = timed(hooks, "drew " + std::to_string(context.size(0)) + " images",
-                   [&] { return generate(model, context, streams, options, drawn); });
+                   [&] { return generate(model, context, streams, options, drawn, precision == "bf16"); });
   });
   return tokens;
 } catch (const LogitsNotFinite& error) {

@@ -13,6 +13,7 @@ ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device
 
 /// generate() with progress reports, which stops for a stop signal. Errors of the model name `checkpoint`, its file.
 torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                          const ops::SamplingOptions& options, const std::string& checkpoint, const Hooks& hooks);
+                          const ops::SamplingOptions& options, const std::string& precision,
+                          const std::string& checkpoint, const Hooks& hooks);
 
 }  // namespace igpt::sampling

@@ -35,11 +35,12 @@ backend::DrawToken draw_with(const ops::SamplingOptions& options, const std::vec
 }
 
 Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
-                const ops::SamplingOptions& options, const DrawnCallback& drawn) {
+                const ops::SamplingOptions& options, const DrawnCallback& drawn, bool bf16) {
   check(options);
   backend::Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(),
                                  streams, options, draw_with(options, streams), drawn);
-  backend::make_backend(model, {.images = std::clamp<int64_t>(generation.images(), 1, kImages)})->sample(generation);
+  const int64_t images = std::clamp<int64_t>(generation.images(), 1, kImages);
+  backend::make_backend(model, {.images = images, .bf16 = bf16 && model->device().is_cpu()})->sample(generation);
   return generation.tokens();
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes files that attack the readers into FOLDER/KIND/VERDICT/NAME, together with some good ones from which fuzzers
-start. The kinds are pickle, zip, torch_file, checkpoint, safetensors, json, npy, idx, gzip, image, tar, yaml (configurations), dataset
+start. The kinds are pickle, zip, torch_file, checkpoint, safetensors, model (checkpoints as
+safetensors), config and clusters (of transformers' folders), json, npy, idx, gzip, image, tar, yaml (configurations), dataset
 (dataset.yaml) and large. The verdict is what a program does with the file: `read` or `refused`. Always writes the same bytes, and needs only
 the standard library.
 
@@ -672,6 +673,91 @@ def jsons():
     yield "binary", bytes(range(256)) * 16
 
 
+# Checkpoints as safetensors, and the texts beside those of transformers
+
+
+def model_file(settings, change=lambda tensors: None, key="igpt"):
+    tensors, offset, data = {}, 0, b""
+    for name, sizes in sorted(MODEL.items()):
+        count = product(sizes)
+        tensors["gpt." + name] = entry(shape=sizes, begin=offset, end=offset + 4 * count)
+        data += struct.pack(f"<{count}f", *((i * 7 % 11 - 5) / 16 for i in range(count)))
+        offset += 4 * count
+    change(tensors)
+    text = settings if isinstance(settings, str) else compact(settings)
+    return safetensors({"__metadata__": {"format": "pt", key: text}, **tensors}, data)
+
+
+def model_files():
+    good = {"epoch": 1, "global_step": 10, "hyper_parameters": HYPER}
+
+    def with_hyper(**changes):
+        return model_file({**good, "hyper_parameters": {**HYPER, **changes}})
+
+    yield "good", model_file(good)
+    yield "good_without_counters", model_file({"hyper_parameters": HYPER})
+    yield "key_missing", model_file(good, key="other")
+    for name, text in {"empty": "", "not_json": "{", "list": "[]", "number": "1", "twice": '{"hyper_parameters":{},"hyper_parameters":{}}',
+                       "no_hyper_parameters": "{}", "hyper_parameters_null": '{"hyper_parameters":null}', "long": " " * 5_000_000 + "{}",
+                       "deep": '{"hyper_parameters":' + "[" * 100_000 + "]" * 100_000 + "}"}.items():
+        yield f"settings_{name}", model_file(text)
+    for name, value in {"text": "1", "real": 1.5, "minus_1": -1, "2e63": 1 << 63, "list": [1]}.items():
+        yield f"global_step_{name}", model_file({**good, "global_step": value})
+        yield f"embed_dim_{name}", with_hyper(embed_dim=value)
+    for name, value in {"2e31": 1 << 31, "0": 0, "1e6": MILLION, "object": {"a": 1}}.items():
+        yield f"num_layers_{name}", with_hyper(num_layers=value)
+    for name, value in {"of_one": [0], "of_texts": ["0"] * 4, "of_lists": [[0]] * 4, "of_objects": [{}] * 4, "10e5": [0] * 190_000}.items():
+        yield f"palette_{name}", with_hyper(palette=value)
+    yield "arch_unknown", with_hyper(arch="x\n\x1b[2J")
+
+    def rename(tensors):
+        tensors["gpt.other"] = tensors.pop("gpt.sos")
+
+    yield "weight_missing", model_file(good, rename)
+    yield "weight_transposed", model_file(good, lambda tensors: tensors["gpt.clf_head.weight"].update(shape=[4, 10]))
+    yield "weight_of_integers", model_file(good, lambda tensors: tensors["gpt.sos"].update(dtype="I32"))
+    yield "weight_of_sub_bytes", model_file(good, lambda tensors: tensors["gpt.sos"].update(dtype="F4", shape=[32]))
+    yield "weight_infinite", model_file(good)[:-4] + struct.pack("<f", float("inf"))
+
+
+CONFIG = {"model_type": "imagegpt", "activation_function": "quick_gelu", "n_embd": 8, "n_head": 2, "n_layer": 3, "n_positions": 16,
+          "vocab_size": 6, "scale_attn_by_inverse_layer_idx": True}
+
+
+def configs():
+    yield "good", compact(CONFIG)
+    for key in ("n_embd", "n_head", "n_layer", "n_positions", "vocab_size"):
+        for name, value in {**LENGTHS, "text": "8", "real": 8.5, "list": [8], "object": {}, "true": True, "1e6": MILLION, "2e30": 1 << 30}.items():
+            yield f"{key}_{name}", compact({**CONFIG, key: value})
+    for key in ("model_type", "activation_function"):
+        for name, value in {"number": 1, "list": ["imagegpt"], "long": "x" * MILLION, "control": "\n\x1b[2J"}.items():
+            yield f"{key}_{name}", compact({**CONFIG, key: value})
+    yield "model_type_missing", compact({key: value for key, value in CONFIG.items() if key != "model_type"})
+    yield "epsilon_text", compact({**CONFIG, "layer_norm_epsilon": "1e-5"})
+    yield "epsilon_huge", compact(CONFIG)[:-1] + ',"layer_norm_epsilon":1e999}'
+    yield "flag_number", compact({**CONFIG, "scale_attn_weights": 1})
+    yield "list", compact([CONFIG])
+    yield "empty", ""
+    yield "deep", "[" * 100_000
+    yield "long", " " * 5_000_000
+    yield "key_twice", compact(CONFIG)[:-1] + ',"n_layer":3}'
+    yield "not_utf8", compact(CONFIG).encode()[:-1] + b',"a":"\xff"}'
+
+
+def clusters():
+    colours = [[i / 5, 0, -i / 5] for i in range(5)]
+    yield "good", compact({"clusters": colours})
+    yield "good_more_keys", compact({"clusters": colours, "size": {"height": 4}, "other": None})
+    for name, value in {"number": 1, "text": "x", "object": {}, "empty": [], "of_numbers": [0.5] * 5, "of_pairs": [[0, 1]] * 5,
+                        "of_texts": [["0"] * 3] * 5, "of_empty": [[]] * 5, "equal": [[0.5, 0, 0]] * 5, "four": colours[:4],
+                        "six": colours + [[1, 1, 1]], "too_large": colours[:4] + [[2, 0, 0]], "huge": colours[:4] + [[1e300, 0, 0]],
+                        "10e6": [[0, 0, 0]] * MILLION}.items():
+        yield f"clusters_{name}", compact({"clusters": value})
+    yield "infinite", '{"clusters":[[1e999,0,0]]}'
+    yield "not_a_number", '{"clusters":[[NaN,0,0]]}'
+    yield "list", "[]"
+
+
 # Arrays
 
 
@@ -1116,7 +1202,7 @@ def main():
     root = pathlib.Path(sys.argv[1])
     storages = [Entry(b"x/data.pkl", pickled(Tensor("0", 8, [8]))), Entry(b"x/byteorder", b"little"), Entry(b"x/data/0", bytes(32))]
     kinds = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "checkpoint": checkpoints(),
-             "safetensors": safetensors_files(), "json": jsons(), "npy": npys(), "idx": idxs(), "gzip": gzips(),
+             "safetensors": safetensors_files(), "model": model_files(), "config": configs(), "clusters": clusters(), "json": jsons(), "npy": npys(), "idx": idxs(), "gzip": gzips(),
              "image": images(), "tar": tars(),
              "yaml": yamls(), "dataset": dataset_yamls()}
     for kind, files in kinds.items():

@@ -20,6 +20,7 @@ struct DrawingOptions {
   AnimationOptions animation;
   ops::SamplingOptions sampling;
   std::string output = "out.gif";
+  std::string precision = "fp32";  ///< fp32, or bf16: see generate
   std::string device = "auto";
   int64_t threads = 0;
 };

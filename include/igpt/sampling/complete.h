@@ -21,6 +21,7 @@ struct CompletionOptions {
   std::string output = "figure.png";
   std::string tokens;  ///< .npy for the samples, (N, h, w); empty: none
   double scale = 1;    ///< of each image in the figure, nearest neighbour
+  std::string precision = "fp32";  ///< fp32, or bf16: see generate
   std::string device = "auto";
   int64_t threads = 0;
 };

@@ -22,12 +22,15 @@ backend::DrawToken draw_with(const ops::SamplingOptions& options, const std::vec
 ///
 /// Image n draws from random stream streams[n] of options.seed: its pixels depend on its context, its stream and the
 /// options, neither on the other images nor on the number of threads. The CPU's kernels draw an image at a time in each
-/// thread and report row by row; LibTorch's operations draw a fixed number of images at once and report pixel by pixel;
+/// thread and report row by row; of large
+/// models they draw several at once and report pixel by pixel, as LibTorch's operations do with a fixed number;
 /// a device's kernels draw whole images and report them when all are complete.
+///
+/// With `bf16` a large model's weights, keys and values are bfloat16 on the CPU, which is faster and rounds them.
 ///
 /// Throws igpt::UsageError for impossible options, igpt::InputError for a context outside the model's palette or size
 /// and LogitsNotFinite.
 torch::Tensor generate(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                       const ops::SamplingOptions& options, const DrawnCallback& drawn = {});
+                       const ops::SamplingOptions& options, const DrawnCallback& drawn = {}, bool bf16 = false);
 
 }  // namespace igpt::sampling

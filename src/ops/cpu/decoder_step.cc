@@ -11,6 +11,7 @@
 // after highway.h
 #include "igpt/ops/cpu/decoder.h"
 #include "src/ops/cpu/decoder_step.h"
+#include "src/ops/cpu/row_norm-inl.h"
 #include "src/ops/cpu/vector-inl.h"
 #include "src/ops/cpu/vectors.h"
 
@@ -20,32 +21,6 @@ namespace HWY_NAMESPACE {
 namespace {
 
 constexpr size_t kLanes = N;
-
-// The first lanes of the vector at `index` that are below `count`.
-HWY_INLINE V only_below(size_t count, size_t index, V x) {
-  return index + kLanes <= count ? x : hn::IfThenElseZero(hn::FirstN(kFloats, count - std::min(index, count)), x);
-}
-
-// (x - mean) / sigma * weight + bias over D features (Ba et al. 2016), eps 1e-5; the mean is taken as zero where the
-// model's norms do so. The padding of `weight` and `bias` is zero, and so is that of the result.
-HWY_INLINE void layer_norm(const PackedModel& model, const float* x, const float* weight, const float* bias,
-                           float* normalised) {
-  const auto features = static_cast<float>(model.embed_dim);
-  V sum = zero(), squares = zero();
-  if (!model.rms_norm)
-    for (size_t i = 0; i < model.width; i += kLanes) sum = hn::Add(sum, load(x + i));
-  const V mean = hn::Mul(hn::SumOfLanes(kFloats, sum), all(1 / features));
-  for (size_t i = 0; i < model.width; i += kLanes) {
-    const V deviation = only_below(model.embed_dim, i, hn::Sub(load(x + i), mean));
-    squares = hn::MulAdd(deviation, deviation, squares);
-  }
-  const V variance = hn::Mul(hn::SumOfLanes(kFloats, squares), all(1 / features));
-  const V scale = hn::Div(all(1.0f), hn::Sqrt(hn::Add(variance, all(1e-5f))));
-  for (size_t i = 0; i < model.width; i += kLanes) {
-    const V x_hat = hn::Mul(hn::Sub(load(x + i), mean), scale);
-    store(hn::MulAdd(x_hat, load(weight + i), load(bias + i)), normalised + i);
-  }
-}
 
 // kVectors vectors of outputs of x (inputs) times `weight` (inputs, outputs), from `weight` on. kRows rows at a time
 // have sums of their own, so that enough additions are under way. `inputs` is a multiple of kRows.
@@ -237,8 +212,11 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
   const DecoderScratch scratch(model, memory);
   const size_t width = model.width, layer_floats = model.num_heads * model.head_floats();
   float* const normalised = model.pre_norm ? scratch.normalised : scratch.h;
+  const auto normalise = [&](const float* weight, const float* bias, float* to) HWY_ATTR {
+    layer_norm(scratch.h, weight, bias, model.embed_dim, width, model.rms_norm, to);
+  };
   for (const auto& layer : model.layers) {
-    layer_norm(model, scratch.h, layer.ln_1_weight, layer.ln_1_bias, normalised);
+    normalise(layer.ln_1_weight, layer.ln_1_bias, normalised);
     product(normalised, width, layer.qkv_weight, 3 * width,
             [&](size_t i, V y) HWY_ATTR { store(hn::Add(y, load(layer.qkv_bias + i)), scratch.qkv + i); });
     store_key_and_value(model, scratch, cache, position);
@@ -249,7 +227,7 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
       const V residual = hn::Add(load(scratch.h + i), load(layer.out_bias + i));
       store(hn::Add(y, residual), scratch.h + i);
     });
-    layer_norm(model, scratch.h, layer.ln_2_weight, layer.ln_2_bias, scratch.normalised);
+    normalise(layer.ln_2_weight, layer.ln_2_bias, scratch.normalised);
     product(scratch.normalised, width, layer.up_weight, model.hidden_width, [&](size_t i, V y) HWY_ATTR {
       const V x = hn::Add(y, load(layer.up_bias + i));
       V slope;
@@ -260,7 +238,7 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
       store(hn::Add(y, residual), scratch.h + i);
     });
   }
-  if (model.final_norm) layer_norm(model, scratch.h, model.ln_f_weight, model.ln_f_bias, scratch.h);
+  if (model.final_norm) normalise(model.ln_f_weight, model.ln_f_bias, scratch.h);
   if (with_logits)
     product(scratch.h, width, model.head, model.vocab_width,
             [&](size_t i, V y) HWY_ATTR { store(y, scratch.logits + i); });

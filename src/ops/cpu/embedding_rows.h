@@ -21,7 +21,8 @@ class EmbeddingRows {
   int64_t of_position() const { return neighbours_.empty() ? 1 : static_cast<int64_t>(neighbours_.size()); }
 
   /// Writes the rows of position `s` and returns how many there are. `tokens`: the image's, read before `s` only.
-  int find(const uint8_t* tokens, int64_t s, int64_t* rows) const {
+  template <class Token>
+  int find(const Token* tokens, int64_t s, int64_t* rows) const {
     if (neighbours_.empty()) {
       rows[0] = s == 0 ? outside_ : tokens[s - 1];
       return 1;

@@ -1,0 +1,90 @@
+#include <ATen/Parallel.h>
+
+#include "igpt/backend/backend.h"
+#include "igpt/ops/cpu/batch_decoder.h"
+
+namespace igpt::backend {
+namespace {
+
+using torch::Tensor;
+
+constexpr int64_t kMostImages = 16;                  // that a thread draws at once: more save little
+constexpr int64_t kLargestCache = int64_t{2} << 30;  // bytes of a thread's keys and values
+
+// Draws the images of a chunk position by position.
+class Chunk {
+ public:
+  Chunk(Generation& generation, const ops::cpu::BatchDecoder& decoder, int64_t images, int64_t num_vocab)
+      : generation_(generation), decoder_(decoder), state_(decoder.make_state(images)), num_vocab_(num_vocab) {}
+
+  void draw(int64_t first, int64_t count) {
+    previous_.assign(static_cast<size_t>(count), 0);
+    logits_.resize(static_cast<size_t>(count * num_vocab_));
+    for (int64_t position = 0; position < generation_.length() && !generation_.stopped(); ++position) {
+      if (position > 0)
+        for (int64_t i = 0; i < count; ++i)
+          previous_[static_cast<size_t>(i)] = generation_.image(first + i)[position - 1];
+      const bool is_given = position < generation_.given();
+      decoder_.decode(state_, previous_, position, is_given ? std::span<float>() : logits_);
+      if (is_given) continue;
+      for (int64_t i = 0; i < count; ++i)
+        generation_.draw_pixel(
+            first + i, position,
+            std::span(logits_).subspan(static_cast<size_t>(i * num_vocab_), static_cast<size_t>(num_vocab_)));
+      generation_.report(first, count, position, position + 1);
+    }
+  }
+
+ private:
+  Generation& generation_;
+  const ops::cpu::BatchDecoder& decoder_;
+  ops::cpu::BatchDecoder::State state_;
+  const int64_t num_vocab_;
+  std::vector<int64_t> previous_;
+  std::vector<float> logits_;
+};
+
+// LibTorch's operations for everything but drawing.
+class BatchBackend final : public Backend {
+ public:
+  BatchBackend(ImageGPT model, const BackendOptions& options)
+      : model_(std::move(model)), bf16_(options.bf16), libtorch_(make_libtorch_backend(model_, options.bf16)) {}
+
+  std::string name() const override { return libtorch_->name(); }
+  bool is_fused() const override { return false; }
+
+  Tensor add_gradients(const Tensor& tokens, const Tensor& labels, const Objective& objective, double scale,
+                       const Tensor& gradients) override {
+    return libtorch_->add_gradients(tokens, labels, objective, scale, gradients);
+  }
+  Tensor nats_per_image(const Tensor& tokens) override { return libtorch_->nats_per_image(tokens); }
+  Tensor class_logits(const Tensor& tokens) override { return libtorch_->class_logits(tokens); }
+  Tensor layer_features(const Tensor& tokens) override { return libtorch_->layer_features(tokens); }
+
+  void sample(Generation& generation) override {
+    const Tensor& weights = model_->weights();
+    const std::span flat(weights.const_data_ptr<float>(), static_cast<size_t>(weights.numel()));
+    const ops::cpu::BatchDecoder decoder(model_->shape(), flat, bf16_);
+    const int64_t threads = at::get_num_threads(), in_memory = kLargestCache / decoder.cache_bytes();
+    const int64_t shared = (generation.images() + threads - 1) / threads;
+    const int64_t images = std::max<int64_t>(1, std::min({shared, kMostImages, in_memory}));
+    generation.run(images, threads, [&]() -> Generation::Worker {
+      const auto chunk = std::make_shared<Chunk>(generation, decoder, images, model_->options().num_vocab);
+      return [chunk](int64_t first, int64_t count) { chunk->draw(first, count); };
+    });
+  }
+
+ private:
+  ImageGPT model_;
+  const bool bf16_;
+  const std::unique_ptr<Backend> libtorch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_batch_backend(const ImageGPT& model, const BackendOptions& options) {
+  if (!model->device().is_cpu() || model->head->weight.scalar_type() != torch::kFloat32) return nullptr;
+  return std::make_unique<BatchBackend>(model, options);
+}
+
+}  // namespace igpt::backend
