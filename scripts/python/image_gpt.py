@@ -91,6 +91,15 @@ class ImageGPT(nn.Module):
             h = layer(h)
         return self.ln_f(h) if self.final_norm else h
 
+    def layer_features(self, x):  # (B, L + 1, D), what linear probes read
+        h = self.embed_2d(x) if self.is_2d else self.embed(x)
+        means = []
+        for layer in self.layers:
+            means.append(layer.ln_1(h).mean(1))
+            h = layer(h)
+        means.append((self.ln_f(h) if self.final_norm else h).mean(1))
+        return torch.stack(means, 1)
+
     def forward(self, x):  # (B, S, V)
         return self.head(self.features(x))
 

@@ -12,6 +12,9 @@ void describe_start(const TrainOptions& options, const StartDescription& start, 
     hooks.note("--batch_size " + count(options.batch_size) + " is more than the " + count(start.train_images) +
                " images to train: a batch has some of them more than once, and every " +
                (options.val_interval ? "step ends an epoch" : "step ends an epoch and is followed by a validation"));
+  if (hooks.note && options.warmup_steps.value_or(0) > options.steps)
+    hooks.note("--warmup_steps " + count(*options.warmup_steps) + " is more than --steps " + count(options.steps) +
+               ": the learning rate does not reach its peak");
   if (hooks.detail)
     hooks.detail("model: " + count(start.parameters) + " parameters; data: " + count(start.train_images) +
                  " images to train, " + count(start.validation_images) + " to validate; " + start.kernels +

@@ -14,9 +14,6 @@ void check(const TrainOptions& options) {
       options.resume.empty() && options.pretrained.empty())
     throw UsageError("--neighbours: is for --arch " +
                      in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
-  if (options.warmup_steps.value_or(0) > options.steps && options.resume.empty())
-    throw UsageError("--warmup_steps " + std::to_string(*options.warmup_steps) + ": must be at most --steps " +
-                     std::to_string(options.steps));
   if (!images_read(options, options.steps))
     throw UsageError("--steps " + std::to_string(options.steps) + ": reads more images than can be counted");
   if (options.augment.shift >= options.model.num_pixels)

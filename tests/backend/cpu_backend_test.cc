@@ -71,6 +71,12 @@ TEST_P(CpuBackendGolden, ClassLogitsAndGradientsEqualPyTorch) {
   expect_flat_gradients(model_, gradients, golden_.tensors("class_gradients"), kFusedTolerance);
 }
 
+TEST_P(CpuBackendGolden, FeaturesOfTheLayersEqualPyTorch) {
+  const auto x = golden_.tensor("x")[0], expected = golden_.tensor("layer_features");
+  EXPECT_LT(relative_error(backend_->layer_features(x), expected), kFusedTolerance);
+  EXPECT_LT(relative_error(make_libtorch_backend(model_)->layer_features(x), expected), kFusedTolerance);
+}
+
 TEST_P(CpuBackendGolden, TenTrainingLossesEqualPyTorch) {
   expect_training_losses(golden_.tensor("training_losses"), {});
 }

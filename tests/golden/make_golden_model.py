@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/model/*.pt: what PyTorch computes, for the C++ tests to compare with.
 
-For each configuration: weights, tokens, logits, loss, every gradient, class logits, and the losses of ten steps of
+For each configuration: weights, tokens, logits, loss, every gradient, features of the layers, class logits, and the losses of ten steps of
 training with torch.optim.Adam. And muon.pt: what two updates of torch.optim.Muon make of matrices. Run with a Python that has torch: .venv/bin/python tests/golden/make_golden_model.py
 """
 
@@ -61,7 +61,7 @@ def golden(options, seed):
     loss = generative_loss(logits, x[0])
     loss.backward()
     result = dict(options=options, weights=weights, x=x.to(torch.uint8), y=y, logits=logits.detach(),
-                  loss=loss.item(), gradients=gradients(model))
+                  loss=loss.item(), gradients=gradients(model), layer_features=model.layer_features(x[0]).detach())
     model.zero_grad()
     class_logits = model.classify(x[0])
     F.cross_entropy(class_logits, y[0]).backward()
