@@ -119,8 +119,7 @@ TEST_F(SampleProgram, ADrawnSeedIsPrintedAndRepeatsTheSamples) {
 
 TEST_F(SampleProgram, JsonIsOneObject) {
   const auto ending = sample({"model.ckpt", "--json", "-q", "--indices", "0", "--seed", "4", "-o", "f.png"});
-  EXPECT_EQ(ending.out,
-            "{\"output\":\"f.png\",\"seed\":4,\"indices\":[0],\"num_samples\":5,\"context_rows\":4}\n");
+  EXPECT_EQ(ending.out, "{\"output\":\"f.png\",\"seed\":4,\"indices\":[0],\"num_samples\":5,\"context_rows\":4}\n");
   EXPECT_EQ(ending.err, "");
 }
 

@@ -89,8 +89,8 @@ std::unique_ptr<Backend> make_libtorch_backend(const ImageGPT& model, bool bf16 
 /// The CPU's kernels. Null where they do not support the model or its device.
 std::unique_ptr<Backend> make_cpu_backend(const ImageGPT& model);
 
-/// LibTorch's operations, with a kernel of this project for drawing; on the CPU, for models that make_cpu_backend does not
-/// support. With options.bf16 that keeps weights, keys and values as bfloat16. Null on other devices.
+/// LibTorch's operations, with a kernel of this project for drawing; on the CPU, for models that make_cpu_backend does
+/// not support. With options.bf16 that keeps weights, keys and values as bfloat16. Null on other devices.
 std::unique_ptr<Backend> make_batch_backend(const ImageGPT& model, const BackendOptions& options);
 
 /// The kernels of the model's device, for batches of options.images. Null where it has none for the model, the number

@@ -19,8 +19,8 @@ struct CompletionOptions {
   std::optional<int64_t> context_rows;  ///< pixel rows that are given; half of them if not given
   ops::SamplingOptions sampling;
   std::string output = "figure.png";
-  std::string tokens;  ///< .npy for the samples, (N, h, w); empty: none
-  double scale = 1;    ///< of each image in the figure, nearest neighbour
+  std::string tokens;              ///< .npy for the samples, (N, h, w); empty: none
+  double scale = 1;                ///< of each image in the figure, nearest neighbour
   std::string precision = "fp32";  ///< fp32, or bf16: see generate
   std::string device = "auto";
   int64_t threads = 0;
