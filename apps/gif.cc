@@ -29,7 +29,7 @@ cli::Options declare(GifCommand& gif) {
   options.add("cols", drawing.animation.columns, "images in a row", between(1, 100));
   add_sampling_options(options, drawing.sampling, drawing.precision, gif.common);
   options.group("Output");
-  options.add("o,output", drawing.output, "the animation");
+  options.add("o,output", drawing.output, "the animation", {}, {.placeholder = "FILE"});
   options.add("fps", drawing.animation.fps, "frames per second", frame_rates);
   options.add("scale", drawing.animation.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
   options.add("downsample", drawing.animation.downsample, "pixels drawn from one frame to the next", at_least(1));

@@ -68,16 +68,19 @@ int prepare_data(int argc, char** argv) {
   options.add(
       "source", prepare.source,
       "folder with its files (IDX files, plain or .gz), its archive, or the URL of a mirror; of --dataset folder "
-      "the pictures: {train,test}/CLASS/*.png or CLASS/*.jpg");
+      "the pictures: {train,test}/CLASS/*.png or CLASS/*.jpg",
+      {}, {.placeholder = "DIR|URL"});
   options.add("num_pixels", prepare.num_pixels, "side to which the pictures of a folder are resized", between(1, 1024));
   options.group("Output");
   options.add("palette", palette,
               "grey: evenly spaced greys; kmeans: the colours that fit the training images best; or a file with the "
-              "palette: FILE.npy (V x 1 or V x 3; bytes, or floats from 0 to 1 or from -1 to 1) or a checkpoint");
+              "palette: FILE.npy (V x 1 or V x 3; bytes, or floats from 0 to 1 or from -1 to 1) or a checkpoint",
+              {}, {.placeholder = "grey|kmeans|FILE|CKPT"});
   options.add("num_vocab", prepare.num_vocab, "colours of the palette, of kmeans up to 32768",
               between(2, kLargestVocab), {.shown_default = "16; kmeans of RGB images: 512"});
   options.add("seed", prepare.seed, "of kmeans, and of the tenth of CLASS/*.png that becomes the test set", any_seed());
-  options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy");
+  options.add("data_dir", data_dir, "folder of train_x.npy, train_y.npy, test_x.npy and test_y.npy", {},
+              {.placeholder = "DIR"});
   options.add("dtype", prepare.dtype, "integer type; auto: the smallest that fits", one_of({"auto", "int64"}));
   options.add("force", prepare.force, "write the files again even if they exist");
   cli::add_log_options(options, common);

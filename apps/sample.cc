@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "apps/add_sampling_options.h"
+#include "apps/data_dir_option.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
@@ -15,6 +16,7 @@ using namespace igpt;
 
 struct SampleCommand {
   sampling::CompletionOptions completion;
+  DataDirOption data_dir;
   cli::CommonOptions common;
 };
 
@@ -30,12 +32,14 @@ cli::Options declare(SampleCommand& sample) {
   options.add("indices", completion.indices, "these test images instead of random ones", at_least(0));
   options.add("context_rows", completion.context_rows, "pixel rows that are given", at_least(0),
               {.shown_default = "half of them"});
-  options.add("test_x", completion.test_x, "test images");
+  options.add("test_x", completion.test_x, "test images", {}, {.placeholder = "FILE"});
+  sample.data_dir.add(options);
   add_sampling_options(options, completion.sampling, completion.precision, sample.common);
   options.group("Output");
-  options.add("o,output", completion.output, "the figure, a PNG");
+  options.add("o,output", completion.output, "the figure, a PNG", {}, {.placeholder = "FILE"});
   options.add("scale", completion.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
-  options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this .npy");
+  options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this .npy", {},
+              {.placeholder = "FILE"});
   cli::add_json_option(options, sample.common);
   cli::add_log_options(options, sample.common);
   options.group("Computation");
@@ -50,7 +54,7 @@ void check(const cli::Options& options, const SampleCommand& sample) {
 }
 
 void report(const SampleCommand& sample, const sampling::CompletionResult& result) {
-  const auto& [completion, common] = sample;
+  const auto& [completion, data_dir, common] = sample;
   if (common.json) {
     formats::OrderedJson json;
     json["output"] = completion.output;
@@ -74,7 +78,8 @@ int sample_images(const std::vector<std::string>& arguments) {
   cli::Options options = declare(sample);
   if (!options.parse(arguments)) return 0;
   check(options, sample);
-  auto& [completion, common] = sample;
+  sample.data_dir.apply(options);
+  auto& [completion, data_dir, common] = sample;
   completion.device = common.device;
   completion.threads = common.threads;
   completion.sampling.seed = cli::seed_of(common);

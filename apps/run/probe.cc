@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <string>
 
+#include "apps/data_dir_option.h"
 #include "apps/run/command.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
@@ -22,6 +23,7 @@ class ProbeCommand final : public Command {
   void print_json(const probe::ProbeResult& result) const;
 
   probe::ProbeOptions probe_;
+  DataDirOption data_dir_;
   std::string layer_ = "all";
 };
 
@@ -31,15 +33,18 @@ ProbeCommand::ProbeCommand()
                "run probe models/fmnist_gen.ckpt --layer all"}) {
   options.positional("CKPT", probe_.checkpoint, "checkpoint of a trained model");
   options.group("Probe");
-  options.add("layer", layer_, "0: what the first block reads, and so on; the last: what the heads read; or all");
+  options.add("layer", layer_, "0: what the first block reads, and so on; the last: what the heads read; or all", {},
+              {.placeholder = "all|N"});
   options.add("limit", probe_.limit, "only the first training images", at_least(2), {.shown_default = "all"});
-  options.add("csv", probe_.csv, "also write the table to this file");
+  options.add("csv", probe_.csv, "also write the table to this file", {}, {.placeholder = "FILE"});
   options.add("batch_size", probe_.batch_size, "images in a batch", between(1, 1 << 20));
+  constexpr Attributes kFile{.placeholder = "FILE"};
   options.group("Data");
-  options.add("train_x", probe_.data.train_x, "training images");
-  options.add("train_y", probe_.data.train_y, "training labels");
-  options.add("test_x", probe_.data.test_x, "test images");
-  options.add("test_y", probe_.data.test_y, "test labels");
+  options.add("train_x", probe_.data.train_x, "training images", {}, kFile);
+  options.add("train_y", probe_.data.train_y, "training labels", {}, kFile);
+  options.add("test_x", probe_.data.test_x, "test images", {}, kFile);
+  options.add("test_y", probe_.data.test_y, "test labels", {}, kFile);
+  data_dir_.add(options);
   options.add("seed", probe_.seed, "seed of the images that choose the penalty", any_seed());
   add_program_options();
 }
@@ -82,6 +87,7 @@ void ProbeCommand::print_json(const probe::ProbeResult& result) const {
 }
 
 int ProbeCommand::run() {
+  data_dir_.apply(options);
   choose_layer();
   probe_.device = common.device;
   probe_.threads = common.threads;

@@ -1,5 +1,6 @@
 #include <cstdio>
 
+#include "apps/data_dir_option.h"
 #include "apps/run/command.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
@@ -15,26 +16,30 @@ class TestCommand final : public Command {
 
  private:
   training::EvaluateOptions evaluate_;
+  DataDirOption data_dir_;
   bool classify_ = false;
 };
 
 TestCommand::TestCommand()
     : Command(
           {"run test", "Prints the loss of a checkpoint over the test images.", "run test models/fmnist_gen.ckpt"}) {
+  constexpr Attributes kFile{.placeholder = "FILE"};
   options.positional("CKPT", evaluate_.checkpoint, "checkpoint of this project or the original");
   options.group("Test");
   options.add("classify", classify_, "test the class logits even if the checkpoint was trained as a generative model");
   options.add("limit", evaluate_.limit, "only the first images", at_least(1), {.shown_default = "all"});
   options.add("per_image", evaluate_.per_image,
-              "also write the nats of each image, or a classifier's logits, to this .npy");
+              "also write the nats of each image, or a classifier's logits, to this .npy", {}, kFile);
   options.add("batch_size", evaluate_.batch_size, "images in a batch", between(1, 1 << 20));
   options.add("precision", evaluate_.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
-  options.add("test_x", evaluate_.test_x, "test images");
-  options.add("test_y", evaluate_.test_y, "test labels, for a classifier");
+  options.add("test_x", evaluate_.test_x, "test images", {}, kFile);
+  options.add("test_y", evaluate_.test_y, "test labels, for a classifier", {}, kFile);
+  data_dir_.add(options);
   add_program_options();
 }
 
 int TestCommand::run() {
+  data_dir_.apply(options);
   if (classify_) evaluate_.classify = true;
   evaluate_.device = common.device;
   evaluate_.threads = common.threads;

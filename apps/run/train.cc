@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "apps/data_dir_option.h"
 #include "apps/run/command.h"
 #include "igpt/cli/launch.h"
 #include "igpt/cli/terminal.h"
@@ -20,34 +22,48 @@ class TrainCommand final : public Command {
 
  private:
   void complete();
+  void find_run_to_resume();
   void take_settings_of_run();
+  void print_plan();
   void translate_precision();
   void note_differences() const;
 
   training::TrainOptions train_;
+  DataDirOption data_dir_;
   std::string config_;
+  bool print_config_ = false, dry_run_ = false;
 };
 
 TrainCommand::TrainCommand()
     : Command({"run train", "Trains an Image GPT to predict the next pixel, or to classify.",
                "run train --name fmnist_gen --steps 25000"}) {
-  constexpr Attributes kOfThisStart{.of_run = false};
+  constexpr Attributes kOfThisStart{.of_run = false, .placeholder = "FILE"};
   options.add_fields(train_);
   options.alias("accumulate_grad_batches", "accumulate", [](const std::string& batches) { return batches; });
+  data_dir_.add(options);
   options.group("Run");
   options.add("config", config_,
               "YAML file with options, also one of the original's; the command line takes precedence", {},
+              kOfThisStart);
+  options.add("print_config", print_config_, "print the complete configuration, which --config reads, and do nothing",
+              {}, kOfThisStart);
+  options.add("dry_run", dry_run_, "check everything, tell what the training would be, and write nothing", {},
               kOfThisStart);
   add_program_options();
 }
 
 // Completes the options with the configuration file, the run to resume, and a drawn seed.
 void TrainCommand::complete() {
+  data_dir_.apply(options);  // that of the command line goes before the files that a configuration names
   if (!config_.empty()) {
     options.load_yaml(config_);
     note_differences();
+    data_dir_.apply(options);
   }
+  translate_precision();
+  find_run_to_resume();
   if (!train_.resume.empty()) take_settings_of_run();
+  if (print_config_) return;
   options.require("name", "it is the folder of the run, for example --name fmnist_gen");
   if (!options.given("seed")) train_.seed = cli::draw_seed();
   train_.device = common.device;
@@ -55,18 +71,31 @@ void TrainCommand::complete() {
   const int64_t timeout = train_.launch.timeout;
   train_.launch = cli::read_launch();
   train_.launch.timeout = timeout;
-  translate_precision();
   for (const auto& [name, text] : options.values())
     if (options.given(name)) train_.given.push_back(name);
 }
 
+void TrainCommand::find_run_to_resume() {
+  if (train_.resume.empty()) return;
+  const std::string asked = std::exchange(train_.resume, "");
+  train_.resume = commands().checkpoint_to_resume(asked, train_.log_dir, train_.name);
+  if (train_.resume.empty())
+    cli::note(common, "--resume last: " + train_.log_dir + " has no run" + (train_.name.empty() ? "" : " of ") +
+                          train_.name + " with a last.ckpt; beginning a new one");
+}
+
 // A resumed run keeps its settings, but for those that may be given anew.
 void TrainCommand::take_settings_of_run() {
-  for (const auto& [name, text] : options.values())
-    if (options.given(name) && options.attributes(name)->of_run && !options.attributes(name)->free_on_resume)
-      throw UsageError("--" + name +
-                       ": a resumed run keeps its options; leave it out, or start a new run with --pretrained");
-  for (const auto& [name, text] : commands().settings_of_run(train_.resume)) {
+  const auto settings = commands().settings_of_run(train_.resume);
+  for (const auto& [name, text] : options.values()) {
+    if (!options.given(name) || !options.attributes(name)->of_run || options.attributes(name)->free_on_resume) continue;
+    const auto own = std::ranges::find(settings, name, &std::pair<std::string, std::string>::first);
+    if (own != settings.end() && own->second == text) continue;
+    throw UsageError("--" + name + " " + text + ": a resumed run keeps its options, and " + train_.resume +
+                     (own == settings.end() ? " was trained without it" : " was trained with " + own->second) +
+                     "; leave it out, or start a new run with --pretrained");
+  }
+  for (const auto& [name, text] : settings) {
     const Attributes* attributes = options.attributes(name);
     if (attributes && !attributes->of_run)
       throw InputError(train_.resume + ": its training state sets " + name + ", which no run stores; do not trust it");
@@ -97,8 +126,58 @@ void TrainCommand::translate_precision() {
     cli::note(common, "precision 16: taken as --precision bf16, where the original computes in fp16");
 }
 
+// As large as the unit that it is told in.
+std::string in_bytes(int64_t bytes) {
+  char text[32];
+  const double mebibytes = static_cast<double>(bytes) / (1 << 20);
+  std::snprintf(text, sizeof text, mebibytes < 1024 ? "%.0f MiB" : "%.1f GiB",
+                mebibytes < 1024 ? mebibytes : mebibytes / 1024);
+  return text;
+}
+
+void TrainCommand::print_plan() {
+  cli::Terminal terminal("steps", common);
+  const auto plan = commands().plan_training(train_, terminal.hooks());
+  terminal.finish();
+  const auto count = [](int64_t number) { return static_cast<long long>(number); };
+  if (common.json) {
+    formats::OrderedJson json;
+    json["device"] = plan.device;
+    json["kernels"] = plan.kernels;
+    json["parameters"] = plan.parameters;
+    json["dataset"] = plan.dataset;
+    json["train_images"] = plan.train_images;
+    json["validation_images"] = plan.validation_images;
+    json["done_steps"] = plan.done_steps;
+    json["steps"] = plan.steps;
+    json["steps_per_epoch"] = plan.steps_per_epoch;
+    json["memory"] = plan.memory ? formats::OrderedJson(*plan.memory) : formats::OrderedJson();
+    json["activation_checkpointing"] = plan.activation_checkpointing;
+    std::printf("%s\n", formats::json_text(json).c_str());
+    return;
+  }
+  std::printf("%s", options.yaml().c_str());
+  std::printf("\ndevice       %s, %s\n", plan.device.c_str(), plan.kernels.c_str());
+  std::printf("parameters   %lld\n", count(plan.parameters));
+  std::printf("images       %s%s%lld to train, %lld to validate\n", plan.dataset.c_str(),
+              plan.dataset.empty() ? "" : ", ", count(plan.train_images), count(plan.validation_images));
+  std::printf("steps        %lld to %lld, %.1f in an epoch, %.1f epochs in all\n", count(plan.done_steps),
+              count(plan.steps), plan.steps_per_epoch, static_cast<double>(plan.steps) / plan.steps_per_epoch);
+  if (plan.memory)
+    std::printf("memory       about %s%s\n", in_bytes(*plan.memory).c_str(),
+                plan.activation_checkpointing ? ", with activation checkpointing" : "");
+}
+
 int TrainCommand::run() {
   complete();
+  if (print_config_) {
+    std::printf("%s", options.yaml().c_str());
+    return 0;
+  }
+  if (dry_run_) {
+    print_plan();
+    return 0;
+  }
   cli::Terminal terminal("steps", common);
   const auto result = commands().train(train_, terminal.hooks());
   terminal.finish();

@@ -30,6 +30,7 @@ template <class T>
 struct Allowed {
   std::string words;  ///< "at least 1", "cosine, linear or constant"
   std::function<bool(const T&)> test;
+  std::vector<T> choices = {};  ///< all of them, where they can be listed
 };
 
 /// What a program must know of a field beside its name, type and range.
@@ -41,6 +42,7 @@ struct Attributes {
   bool free_per_rank = false;           ///< may differ between the processes that train together
   bool in_every_checkpoint = false;     ///< the original's checkpoints have it as well
   const char* shown_default = nullptr;  ///< what help says in place of the field's value
+  const char* placeholder = nullptr;    ///< what help shows for a text as the option's value: "FILE"
 };
 
 /// A field's value where its type is known at run time only. Nothing: an optional without a value.
@@ -140,10 +142,10 @@ inline Allowed<double> not_negative() {
   return {"at least 0", [](double value) { return value >= 0; }};
 }
 inline Allowed<std::string> one_of(std::vector<std::string> choices) {
-  std::string words = in_words(choices);
-  return {std::move(words), [choices = std::move(choices)](const std::string& value) {
-            return std::find(choices.begin(), choices.end(), value) != choices.end();
-          }};
+  const auto is_one = [choices](const std::string& value) {
+    return std::find(choices.begin(), choices.end(), value) != choices.end();
+  };
+  return {in_words(choices), is_one, std::move(choices)};
 }
 inline Allowed<int64_t> any_seed() {
   return {"0 to 9223372036854775807", [](int64_t value) { return value >= 0; }};

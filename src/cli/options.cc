@@ -79,11 +79,16 @@ std::optional<std::string> field_text(const std::vector<T>& field) {
 }
 
 template <class T>
-const char* placeholder_of() {
+std::string placeholder_of(const Allowed<ElementOf<T>>& allowed, const Attributes& attributes) {
   using Element = ElementOf<T>;
-  if (std::is_same_v<T, bool>) return "";
+  if (attributes.placeholder) return attributes.placeholder;
+  if constexpr (std::is_same_v<Element, std::string>) {
+    std::string choices;
+    for (const auto& choice : allowed.choices) choices += (choices.empty() ? "" : "|") + choice;
+    return choices.empty() ? "TEXT" : choices;
+  }
   if (std::is_same_v<T, std::vector<Element>>) return "N,N,...";
-  return std::is_same_v<Element, int64_t> ? "N" : std::is_same_v<Element, double> ? "X" : "TEXT";
+  return std::is_same_v<Element, int64_t> ? "N" : "X";
 }
 
 constexpr size_t longest_shown = 80;
@@ -155,9 +160,14 @@ void Options::add(const std::string& names, T& field, std::string help, Allowed<
   option.short_name = comma == std::string::npos ? attributes.short_name : names.substr(0, comma);
   option.name = comma == std::string::npos ? names : names.substr(comma + 1);
   option.heading = attributes.group ? attributes.group : heading_;
-  option.placeholder = placeholder_of<T>();
+  using Takes = Option::Takes;
+  option.takes = std::is_same_v<T, bool>          ? Takes::nothing
+                 : std::is_same_v<T, std::string> ? Takes::text
+                                                  : Takes::numbers;
+  option.placeholder = placeholder_of<T>(allowed, attributes);
   option.attributes = attributes;
-  option.help = std::move(help) + (allowed.words.empty() ? "" : "; " + allowed.words);
+  const bool is_told = allowed.words.empty() || !allowed.choices.empty();  // the placeholder lists them
+  option.help = std::move(help) + (is_told ? "" : "; " + allowed.words);
   const std::string shown = attributes.shown_default ? attributes.shown_default : field_text(field).value_or("");
   if (!option.is_flag() && !shown.empty()) option.help += " (" + shown + ")";
   option.assign = [&field, allowed = std::move(allowed)](const std::string& text) {

@@ -125,10 +125,8 @@ std::string number_text(const std::string& text) {
   return is_whole ? std::to_string(static_cast<int64_t>(real)) : number;
 }
 
-// An entry's text as `set` takes it; `placeholder` is what help shows for the option's value.
-std::string option_text(const std::string& placeholder, const std::string& text) {
-  if (placeholder.empty()) return flag_text(text);
-  if (placeholder == "TEXT") return text;
+// An entry with numbers as `set` takes it.
+std::string numbers_text(const std::string& text) {
   std::string numbers;
   for (size_t begin = 0, comma; begin <= text.size(); begin = comma + 1) {
     comma = std::min(text.find(',', begin), text.size());
@@ -167,10 +165,21 @@ void Options::load_yaml(const std::string& path) {
     }
     assign(option, path + ": " + entry.name, entry.text, [&](const std::string& text) {
       if (entry.style == Entry::Style::plain && option.translate_plain) return option.translate_plain(text);
-      const std::string value = option_text(target.placeholder, text);
+      const std::string value = target.is_flag()                         ? flag_text(text)
+                                : target.takes == Option::Takes::numbers ? numbers_text(text)
+                                                                         : text;
       return option.translate ? option.translate(value) : value;
     });
   }
+}
+
+std::string Options::yaml() const {
+  YAML::Emitter yaml;
+  yaml << YAML::BeginMap;
+  for (const auto& [name, text] : values())
+    if (at(name).attributes.of_run && !text.empty()) yaml << YAML::Key << name << YAML::Value << text;
+  yaml << YAML::EndMap;
+  return std::string(yaml.c_str()) + "\n";
 }
 
 }  // namespace igpt::cli

@@ -128,7 +128,8 @@ void add_device_options(Options& options, CommonOptions& common) {
                                        if (device.starts_with("cuda:")) return is_number(device.substr(5));
                                        return device == "auto" || device == "cpu" || device == "cuda";
                                      }};
-  options.add("device", common.device, "where to compute", devices, kOfThisStart);
+  options.add("device", common.device, "where to compute", devices,
+              {.of_run = false, .placeholder = "auto|cpu|cuda|cuda:N"});
   // On the command line the original takes the index of a GPU, a text; in its configuration files their number, an
   // integer. Lightning distinguishes the two in this way.
   options.alias(

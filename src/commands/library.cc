@@ -6,6 +6,8 @@ const igpt::Commands igpt_commands = {
     IGPT_VERSION,
     igpt::training::train,
     igpt::training::settings_of_run,
+    igpt::training::checkpoint_to_resume,
+    igpt::training::plan_training,
     igpt::training::evaluate,
     igpt::check_kernels,
     igpt::sampling::complete,

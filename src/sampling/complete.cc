@@ -55,7 +55,7 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
 data::Split read_images(const CompletionOptions& options, const Checkpoint& checkpoint, const Hooks& hooks) {
   auto split = data::read_split(
       options.test_x, /*y=*/"",
-      expected_images(checkpoint, options.checkpoint, "give --test_x images of the model's size"),
+      expected_images(checkpoint, options.checkpoint, "give it images of the model's size with --data_dir or --test_x"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
   for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, options.test_x),
                            note_on_palette(checkpoint, options.checkpoint, split, options.test_x)})

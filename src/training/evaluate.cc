@@ -19,7 +19,7 @@ TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& che
                            const Hooks& hooks) {
   auto split = data::read_split(
       options.test_x, classify ? options.test_y : "",
-      expected_images(checkpoint, options.checkpoint, "give it images of that size with --test_x"),
+      expected_images(checkpoint, options.checkpoint, "give it images of that size with --data_dir or --test_x"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
   for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, options.test_x),
                            note_on_palette(checkpoint, options.checkpoint, split, options.test_x)})

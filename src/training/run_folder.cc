@@ -6,6 +6,8 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -97,7 +99,46 @@ int64_t next_version(const fs::path& folder) {
   return next;
 }
 
+// The names in a folder that are folders themselves, or what lies behind a link to one.
+std::vector<fs::path> folders_in(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (std::error_code ignored; entry->is_directory(ignored)) found.push_back(entry->path());
+  if (error && error != std::errc::no_such_file_or_directory)
+    throw Error(folder.string() + ": cannot be read: " + error.message());
+  return found;
+}
+
+fs::path last_checkpoint_of(const fs::path& run) {
+  return run / "checkpoints" / "last.ckpt";
+}
+
+std::string newest_last_checkpoint(const fs::path& log_dir, const std::string& name) {
+  fs::path newest;
+  fs::file_time_type newest_time;
+  for (const auto& of_name : name.empty() ? folders_in(log_dir) : std::vector{log_dir / name})
+    for (const auto& run : folders_in(of_name)) {
+      std::error_code error;
+      const auto time = fs::last_write_time(last_checkpoint_of(run), error);
+      if (error || (!newest.empty() && time <= newest_time)) continue;
+      newest = last_checkpoint_of(run);
+      newest_time = time;
+    }
+  return newest.string();
+}
+
 }  // namespace
+
+std::string checkpoint_to_resume(const std::string& resume, const fs::path& log_dir, const std::string& name) {
+  if (resume == "last") return newest_last_checkpoint(log_dir, name);
+  std::error_code ignored;
+  if (!fs::is_directory(resume, ignored)) return resume;
+  const auto last = last_checkpoint_of(resume);
+  if (!fs::exists(last, ignored))
+    throw InputError(resume + ": has no checkpoints/last.ckpt to go on from; start a new run without --resume");
+  return last.string();
+}
 
 void check_run_name(const std::string& name) {
   const bool plain = !name.empty() && name.size() <= kLongestName && name != "." && name != ".." &&
@@ -185,6 +226,40 @@ void RunFolder::write_hparams(const FieldValues& settings) const {
   for (const auto& [name, value] : settings) yaml << YAML::Key << name << YAML::Value << to_text(value);
   yaml << YAML::EndMap;
   formats::write_atomically(path_ / "hparams.yaml", std::string(yaml.c_str()) + "\n");
+}
+
+std::vector<int64_t> RunFolder::kept_steps() const {
+  std::vector<int64_t> steps;
+  for (const auto& entry : fs::directory_iterator(path_ / "checkpoints")) {
+    const std::string name = entry.path().filename().string();
+    int64_t step = 0;
+    if (std::sscanf(name.c_str(), "step_%" SCNd64, &step) == 1 && kept_checkpoint(step).filename() == name)
+      steps.push_back(step);
+  }
+  return steps;
+}
+
+fs::path RunFolder::kept_checkpoint(int64_t step) const {
+  return path_ / "checkpoints" / ("step_" + std::to_string(step) + ".ckpt");
+}
+
+std::map<int64_t, double> RunFolder::validations(bool accuracy) const {
+  std::map<int64_t, double> scores;
+  std::ifstream file(metrics_path());
+  std::string line;
+  while (std::getline(file, line)) {
+    std::vector<std::string> cells;
+    std::istringstream row(line);
+    for (std::string text; std::getline(row, text, ',');) cells.push_back(text);
+    const size_t column = accuracy ? 5 : 4;  // of kHeader
+    int64_t step = 0;
+    double score = 0;
+    const auto parsed = [](const std::string& text, auto& value) {
+      return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
+    };
+    if (cells.size() > column && parsed(cells[0], step) && parsed(cells[column], score)) scores[step] = score;
+  }
+  return scores;
 }
 
 void RunFolder::add(const Metrics& metrics) {

@@ -1,7 +1,9 @@
 #include "src/training/run_log.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <limits>
 #include <utility>
 
 #include "igpt/training/restart.h"
@@ -63,6 +65,27 @@ void RunLog::validated(const Metrics& metrics, bool is_best) const {
 
 void RunLog::save_best(const Checkpoint& checkpoint) {
   write_checkpoint(folder_->best_checkpoint(), checkpoint);
+}
+
+void RunLog::save_among_best(const Checkpoint& checkpoint, const TrainOptions& options) {
+  const auto scores = folder_->validations(options.classify);
+  // From the best to the worst; of equal ones the earlier is better, and what was never validated is worst.
+  auto steps = folder_->kept_steps();
+  steps.push_back(checkpoint.global_step);
+  const auto rank = [&](int64_t step) {
+    const auto score = scores.find(step);
+    const double none = std::numeric_limits<double>::infinity();
+    return std::pair(score == scores.end() ? none : options.classify ? -score->second : score->second, step);
+  };
+  std::ranges::sort(steps, {}, rank);
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
+  for (size_t place = 0; place < steps.size(); ++place) {
+    const bool is_kept = place < static_cast<size_t>(options.save_top_k);
+    if (is_kept && steps[place] == checkpoint.global_step)
+      write_checkpoint(folder_->kept_checkpoint(steps[place]), checkpoint);
+    else if (!is_kept)
+      std::filesystem::remove(folder_->kept_checkpoint(steps[place]));
+  }
 }
 
 void RunLog::save_last(const Checkpoint& checkpoint) {

@@ -30,6 +30,8 @@ class RunLog {
   void validation(const Metrics& metrics, const std::optional<formats::Image>& samples);
   void validated(const Metrics& metrics, bool is_best) const;  ///< reports the validation to the user
   void save_best(const Checkpoint& checkpoint);
+  /// Keeps it as step_N.ckpt where it is among the options.save_top_k best so far, and removes the others.
+  void save_among_best(const Checkpoint& checkpoint, const TrainOptions& options);
   void save_last(const Checkpoint& checkpoint);
 
   /// "; to go on: run train --resume .../last.ckpt", where there is such a file.

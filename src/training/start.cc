@@ -124,8 +124,9 @@ void check_images(const TrainOptions& options, const Checkpoint& start, const da
     difference = "was trained on other images or labels than those of " + train_x + " and " + options.data.train_y;
   const auto expected = expected_images(start, options.resume, /*other_size_cure=*/"");
   const auto command = data::prepare_command(expected, start.dataset, train_x);
-  throw InputError(options.resume + ": " + difference + "; " + (command.empty() ? "" : "run `" + command + "`, ") +
-                   "name the right ones with --train_x, or start a new run from its weights with --pretrained");
+  throw InputError(
+      options.resume + ": " + difference + "; " + (command.empty() ? "" : "run `" + command + "`, ") +
+      "name the right ones with --data_dir or --train_x, or start a new run from its weights with --pretrained");
 }
 
 std::vector<std::pair<std::string, std::string>> settings_of_run(const std::string& checkpoint) {

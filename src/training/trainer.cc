@@ -11,12 +11,6 @@
 #include "src/training/validation.h"
 
 namespace igpt::training {
-namespace {
-
-constexpr int64_t kLogInterval = 50;  // steps between rows of the training loss
-
-}  // namespace
-
 TrainResult Trainer::run() {
   try {
     backend::report_device_errors([this] {
@@ -49,7 +43,7 @@ void Trainer::loop() {
   while (step_ < options_.steps && !stops_early()) {
     update();
     finish_row();  // while the device computes that update
-    if (step_ % kLogInterval == 0 || validation_due()) loss_rows_.begin(step_);
+    if (step_ % options_.log_interval == 0 || validation_due()) loss_rows_.begin(step_);
     if (update_->loss_is_at_hand()) finish_row();
     if (validation_due()) validate();
     if (validation_due() || checkpoint_due()) save_last();
@@ -109,6 +103,7 @@ void Trainer::validate() {
     progress_.best_step = step_;
     if (group_.is_first()) log_->save_best(checkpoint());
   }
+  if (group_.is_first() && options_.save_top_k > 1) log_->save_among_best(checkpoint(), options_);
   log_->validated(metrics, is_best);
 }
 

@@ -79,7 +79,7 @@ TEST_F(MixedData, ARunIsNotResumedOnOtherImages) {
   put_data("mnist", kGreys, 90);
   const std::string cure =
       "`prepare_data --fashion --palette " + last("gen") +
-      "`, name the right ones with --train_x, or start a new run from its weights with --pretrained";
+      "`, name the right ones with --data_dir or --train_x, or start a new run from its weights with --pretrained";
   expect_refused("gen", last("gen") + ": was trained on Fashion-MNIST, and data/train_x.npy holds MNIST; run " + cure);
   fs::remove(folder_ / "data/dataset.yaml");
   expect_refused("gen",
@@ -109,7 +109,7 @@ TEST_F(MixedData, AClassifierIsNotResumedOnOtherLabels) {
                             ": was trained on other images or labels than those of data/train_x.npy and "
                             "data/train_y.npy; run `prepare_data --fashion --palette " +
                             last("clf") +
-                            "`, name the right ones with --train_x, or "
+                            "`, name the right ones with --data_dir or --train_x, or "
                             "start a new run from its weights with --pretrained");
 }
 

@@ -217,7 +217,7 @@ TEST(Options, HelpIsGroupedWithDefaultsAndEndsWithTheExample) {
   EXPECT_THAT(help, HasSubstr("usage: run train CKPT [options]\n"));
   EXPECT_THAT(help, HasSubstr("\nTraining:\n      --steps N"));
   EXPECT_THAT(help, HasSubstr("optimizer steps; at least 1 (25000)\n"));
-  EXPECT_THAT(help, HasSubstr("cosine, linear or constant"));
+  EXPECT_THAT(help, HasSubstr("--schedule cosine|linear|constant"));
   EXPECT_THAT(help, HasSubstr("  -n, --name TEXT"));
   EXPECT_TRUE(help.ends_with("\nExample:\n  run train --name fmnist_gen\n"));
   std::istringstream lines(help);

@@ -91,6 +91,9 @@ class Options {
   /// without a value is left out.
   std::vector<std::pair<std::string, std::string>> values() const;
 
+  /// The values of all settings of a run, as a YAML file that load_yaml reads; a text that is empty is left out.
+  std::string yaml() const;
+
   std::string help() const;
   const std::string& command() const { return command_; }
   const std::string& summary() const { return summary_; }
@@ -101,7 +104,8 @@ class Options {
  private:
   struct Option {
     std::string short_name, name, heading, help;
-    std::string placeholder = "TEXT";  // what help shows for the value; empty: a flag
+    enum class Takes : uint8_t { nothing, text, numbers } takes = Takes::text;
+    std::string placeholder = {};  // what help shows for the value
     Attributes attributes = {};
     std::function<void(const std::string&)> assign = {};       // throws UsageError without the option's name
     std::function<std::optional<std::string>()> present = {};  // the field as text
@@ -109,7 +113,7 @@ class Options {
     Translate translate = {}, translate_plain = {};
     bool given = false;
 
-    bool is_flag() const { return placeholder.empty(); }
+    bool is_flag() const { return takes == Takes::nothing; }
   };
   struct Positional {
     std::string name, help;

@@ -8,6 +8,8 @@
 #include "igpt/sampling/animate.h"
 #include "igpt/sampling/complete.h"
 #include "igpt/training/evaluate.h"
+#include "igpt/training/plan.h"
+#include "igpt/training/run_folder.h"
 #include "igpt/training/train_options.h"
 
 namespace igpt {
@@ -18,6 +20,8 @@ struct Commands {
   const char* version;  ///< of the toolkit; a library of another version is refused
   decltype(&training::train) train;
   decltype(&training::settings_of_run) settings_of_run;
+  decltype(&training::checkpoint_to_resume) checkpoint_to_resume;
+  decltype(&training::plan_training) plan_training;
   decltype(&training::evaluate) evaluate;
   decltype(&igpt::check_kernels) check;
   decltype(&sampling::complete) complete;

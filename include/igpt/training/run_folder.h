@@ -3,8 +3,10 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "igpt/fields.h"
 #include "igpt/formats/append_file.h"
@@ -20,6 +22,12 @@ struct Metrics {
 
 /// Throws igpt::UsageError on a name that is not a plain folder name.
 void check_run_name(const std::string& name);
+
+/// The checkpoint that `run train --resume` asks for: `resume` itself; of a run's folder its last.ckpt; and for "last"
+/// the newest last.ckpt of the runs of `name`, or of all runs where that is empty. Empty where "last" finds none.
+/// Throws igpt::InputError on a folder without last.ckpt, igpt::Error on one that cannot be read.
+std::string checkpoint_to_resume(const std::string& resume, const std::filesystem::path& log_dir,
+                                 const std::string& name);
 
 /// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt. Locked (flock)
 /// as long as the object or its process lives: only one training writes to it at a time. Where the file system has no
@@ -53,6 +61,13 @@ class RunFolder {
   std::filesystem::path last_checkpoint() const { return path_ / "checkpoints" / "last.ckpt"; }
 
   void write_hparams(const FieldValues& settings) const;
+
+  /// The steps of the checkpoints that were kept beside best.ckpt, and the path of one.
+  std::vector<int64_t> kept_steps() const;
+  std::filesystem::path kept_checkpoint(int64_t step) const;
+
+  /// val_loss, or val_acc, of each step in metrics.csv that was validated.
+  std::map<int64_t, double> validations(bool accuracy) const;
 
   /// Appends a row to metrics.csv, where a reader sees it at once. Throws igpt::Error when it cannot be written; then
   /// nothing of it is there.

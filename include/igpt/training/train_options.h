@@ -51,6 +51,7 @@ struct TrainOptions {
   double generative_weight = 0.2;  ///< of a classifier's training
   std::optional<int64_t> patience;
   std::optional<int64_t> val_interval, checkpoint_interval;
+  int64_t log_interval = 50, save_top_k = 1;
   int64_t sample_grid = 5;
   std::string precision = "fp32", activation_checkpointing = "auto";
   int64_t seed = 0;
@@ -66,17 +67,23 @@ struct TrainOptions {
 template <class Visit>
 void for_each_field(TrainOptions& o, const Visit& visit) {
   constexpr Attributes kRun{.group = "Run"}, kTraining{.group = "Training"};
-  constexpr Attributes kOfThisStart{.group = "Run", .of_run = false};
+  constexpr Attributes kOfThisStart{.group = "Run", .of_run = false, .placeholder = "CKPT|DIR|last"};
   constexpr Attributes kFreeOnResume{.group = "Training", .free_on_resume = true};
-  constexpr Attributes kData{.group = "Data", .free_on_resume = true, .free_per_rank = true};
+  constexpr Attributes kData{.group = "Data", .free_on_resume = true, .free_per_rank = true, .placeholder = "FILE"};
   const auto with_default = [](const char* shown_default) {
     return Attributes{.group = "Training", .shown_default = shown_default};
   };
 
-  visit("name", o.name, "folder of the run under --log_dir", Attributes{.group = "Run", .short_name = "n"});
-  visit("log_dir", o.log_dir, "where runs are kept", Attributes{.group = "Run", .free_per_rank = true});
-  visit("pretrained", o.pretrained, "checkpoint whose weights to start from", kRun);
-  visit("resume", o.resume, "checkpoint (last.ckpt) of a run to continue, with its own options", kOfThisStart);
+  visit("name", o.name, "folder of the run under --log_dir",
+        Attributes{.group = "Run", .short_name = "n", .placeholder = "NAME"});
+  visit("log_dir", o.log_dir, "where runs are kept",
+        Attributes{.group = "Run", .free_per_rank = true, .placeholder = "DIR"});
+  visit("pretrained", o.pretrained, "checkpoint whose weights to start from",
+        Attributes{.group = "Run", .placeholder = "CKPT"});
+  visit("resume", o.resume,
+        "run to continue with its own options: its last.ckpt or folder, or last: the newest run of --name, or "
+        "a new one where there is none",
+        kOfThisStart);
   visit("classify", o.classify, "train a classifier on the labels", kRun);
 
   for_each_field(o.model, visit);
@@ -116,12 +123,18 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("val_interval", o.val_interval, "steps between validations", with_default("an epoch"), at_least(1));
   visit("checkpoint_interval", o.checkpoint_interval, "steps between writes of last.ckpt",
         with_default("each validation"), at_least(1));
+  visit("save_top_k", o.save_top_k,
+        "how many of the best checkpoints are kept: best.ckpt and, of more than one, each as step_N.ckpt",
+        kFreeOnResume, between(1, 1000));
+  visit("log_interval", o.log_interval, "steps between rows of the training loss in metrics.csv", kFreeOnResume,
+        at_least(1));
   visit("sample_grid", o.sample_grid, "N x N images drawn for TensorBoard at each validation; 0: none", kFreeOnResume,
         between(0, 32));
   // 32 and 16 are the original's names; the command line translates them.
   visit("precision", o.precision, kPrecisionHelp, kTraining,
         Allowed<std::string>{"fp32 or bf16 (32 or 16, as the original has it)",
-                             one_of({"fp32", "bf16", "32", "16"}).test});
+                             one_of({"fp32", "bf16", "32", "16"}).test,
+                             {"fp32", "bf16"}});
   visit("activation_checkpointing", o.activation_checkpointing,
         "recompute each block for its gradients to save memory; auto: where memory requires it; fused kernels never do",
         kFreeOnResume, one_of({"auto", "on", "off"}));

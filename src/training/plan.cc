@@ -1,0 +1,48 @@
+#include "igpt/training/plan.h"
+
+#include "igpt/backend/backend.h"
+#include "igpt/backend/devices.h"
+#include "igpt/backend/machine.h"
+#include "igpt/data/datasets.h"
+#include "igpt/training/schedule.h"
+#include "igpt/training/token_dataset.h"
+#include "src/training/memory_plan.h"
+#include "src/training/start.h"
+
+namespace igpt::training {
+
+TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
+  TrainOptions options = complete(of_user);
+  check(options);
+  const auto device = backend::prepare_device(options.device, options.threads, hooks);
+  const int64_t free_memory = backend::available_memory(device);
+  const auto start = starting_checkpoint(options);
+  expect_model_fits(options, backend::most_memory(device));
+  auto split = read_training_split(options, start, hooks);
+  if (start) check_images(options, *start, split, data::fingerprint(split), hooks);
+  TrainingPlan plan{.device = device.str(), .steps = options.steps};
+  if (const auto dataset = dataset_of(split); !dataset.empty()) plan.dataset = data::title_of(dataset);
+  const auto images = make_token_dataset(split);
+  const auto [train, validation] = split_for_validation(images, options.seed);
+  plan.train_images = train.size();
+  plan.validation_images = validation.size();
+  plan.steps_per_epoch =
+      static_cast<double>(train.size()) / static_cast<double>(options.batch_size * options.accumulate);
+  if (!options.resume.empty()) plan.done_steps = start->global_step;
+
+  ImageGPT model(options.model);
+  for (const auto& weights : model->parameters()) plan.parameters += weights.numel();
+  backend::report_device_errors([&] {
+    model->to(device);
+    const auto backend = backend::make_backend(
+        model, {.images = options.batch_size, .bf16 = options.precision == "bf16", .note = hooks.note});
+    plan.kernels = backend->name();
+    if (backend->is_fused()) return;
+    const auto memory = plan_memory(options, options.batch_size, images.bytes());
+    plan.activation_checkpointing = choose_activation_checkpointing(options, memory, free_memory, hooks);
+    plan.memory = memory.total(plan.activation_checkpointing);
+  });
+  return plan;
+}
+
+}  // namespace igpt::training

@@ -1,0 +1,170 @@
+// What a job that is queued again types, and what is seen of a run before it begins.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "npy_floats.h"
+#include "process.h"
+#include "temporary_folder.h"
+#include "tiny_dataset.h"
+
+namespace igpt {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using testing::Ending;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::TemporaryFolder;
+
+class Queued : public ::testing::Test {
+ protected:
+  Queued() { testing::write_tiny_dataset(folder_ / "data"); }
+
+  Ending train(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {testing::program("run"), "train", "--device", "cpu", "--threads", "1"});
+    return testing::run(testing::with_tiny_model(arguments), {}, folder_.path());
+  }
+  Ending run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), testing::program("run"));
+    return testing::run(arguments, {}, folder_.path());
+  }
+  std::string text(const std::string& file) const { return testing::read_bytes(folder_ / file); }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Queued, OneCommandLineBeginsGoesOnAndIsFinished) {
+  const std::vector<std::string> job{"--resume",        "last", "--name",        "job", "--seed",  "1",
+                                     "--batch_size",    "16",   "--sample_grid", "0",   "--steps", "30",
+                                     "--learning_rate", "0.005"};
+  const auto first = train(job);
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.err, HasSubstr("--resume last: logs has no run of job with a last.ckpt; beginning a new one"));
+  const auto again = train(job);
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("nothing is left to train: the run is at step 30 of 30"));
+  EXPECT_EQ(again.out, first.out);
+  auto longer = job;
+  longer[11] = "40";
+  EXPECT_THAT(train(longer).err, HasSubstr("logs/job/version_0"));
+  EXPECT_EQ(folder_.names("logs/job"), std::set<std::string>{"version_0"});
+}
+
+TEST_F(Queued, LastIsTheNewestRunOfTheNameOrOfAnyName) {
+  for (const char* name : {"a", "b", "a"})
+    ASSERT_EQ(train({"--name", name, "--steps", "5", "--seed", "1", "--batch_size", "16"}).exit_code, 0);
+  const auto in_seconds = [&](const std::string& run, int seconds) {
+    fs::last_write_time(folder_ / "logs" / run / "checkpoints/last.ckpt",
+                        fs::file_time_type::clock::now() - std::chrono::seconds(seconds));
+  };
+  in_seconds("a/version_0", 10), in_seconds("a/version_1", 20), in_seconds("b/version_0", 5);
+  fs::create_directories(folder_ / "logs/a/version_2/checkpoints");  // begun and never saved
+  const auto of_name = run({"train", "--resume", "last", "--name", "a", "--steps", "6", "--threads", "1"});
+  EXPECT_THAT(of_name.err, HasSubstr("writing to logs/a/version_0"));
+  in_seconds("a/version_0", 10);
+  EXPECT_THAT(run({"train", "--resume", "last", "--steps", "6", "--threads", "1"}).err,
+              HasSubstr("writing to logs/b/version_0"));
+  EXPECT_THAT(run({"train", "--resume", "last", "--log_dir", "other", "--threads", "1"}).err,
+              AllOf(HasSubstr("other has no run with a last.ckpt"), HasSubstr("--name is required")));
+}
+
+TEST_F(Queued, AFolderMeansItsLastCheckpoint) {
+  ASSERT_EQ(train({"--name", "a", "--steps", "5", "--seed", "1", "--batch_size", "16"}).exit_code, 0);
+  const auto resumed = run({"train", "--resume", "logs/a/version_0", "--steps", "6", "--threads", "1"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.err, HasSubstr("writing to logs/a/version_0"));
+  const auto refused = run({"train", "--resume", "logs/a", "--threads", "1"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.err,
+            "run train: logs/a: has no checkpoints/last.ckpt to go on from; start a new run without --resume\n");
+}
+
+TEST_F(Queued, OptionsThatTheRunWasNotStartedWithAreRefused) {
+  ASSERT_EQ(train({"--name", "a", "--steps", "5", "--seed", "1", "--batch_size", "16"}).exit_code, 0);
+  const auto refused = run({"train", "--resume", "last", "--name", "a", "--batch_size", "8", "--threads", "1"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--batch_size 8: a resumed run keeps its options, and "
+                                     "logs/a/version_0/checkpoints/last.ckpt was trained with 16"));
+}
+
+TEST_F(Queued, KeepsTheBestCheckpoints) {
+  const std::vector<std::string> options{"--name",         "a", "--seed",       "1", "--batch_size",   "16",
+                                         "--val_interval", "5", "--save_top_k", "3", "--log_interval", "3",
+                                         "--sample_grid",  "0"};
+  auto first = options;
+  first.insert(first.end(), {"--steps", "20"});
+  ASSERT_EQ(train(first).exit_code, 0);
+  const auto resumed = run({"train", "--resume", "last", "--steps", "40", "--threads", "1"});
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
+  std::vector<std::pair<double, int>> scores;
+  std::istringstream metrics(text("logs/a/version_0/metrics.csv"));
+  int training_rows = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    int step = 0, epoch = 0;
+    double loss = 0;
+    if (std::sscanf(line.c_str(), "%d,%d,,,%lf,", &step, &epoch, &loss) == 3) scores.emplace_back(loss, step);
+    training_rows += std::sscanf(line.c_str(), "%d,%d,%lf,", &step, &epoch, &loss) == 3 && step % 3 == 0;
+  }
+  EXPECT_EQ(training_rows, 13);
+  ASSERT_EQ(scores.size(), 8u);
+  std::ranges::sort(scores);
+  std::set<std::string> expected{"best.ckpt", "last.ckpt"};
+  for (size_t i = 0; i < 3; ++i) expected.insert("step_" + std::to_string(scores[i].second) + ".ckpt");
+  EXPECT_EQ(folder_.names("logs/a/version_0/checkpoints"), expected);
+  const std::string best = "logs/a/version_0/checkpoints/step_" + std::to_string(scores[0].second) + ".ckpt";
+  EXPECT_EQ(run({"test", best, "--device", "cpu"}).out,
+            run({"test", "logs/a/version_0/checkpoints/best.ckpt", "--device", "cpu"}).out);
+}
+
+TEST_F(Queued, PrintedConfigurationIsThatOfTheRun) {
+  const std::vector<std::string> options{
+      "--name", "a", "--seed", "1", "--steps", "5", "--batch_size", "16", "--augment_flip", "--learning_rate", "0.02"};
+  auto printing = options;
+  printing.push_back("--print_config");
+  const auto printed = train(printing);
+  ASSERT_EQ(printed.exit_code, 0) << printed.err;
+  EXPECT_FALSE(fs::exists(folder_ / "logs"));
+  EXPECT_THAT(printed.out, AllOf(HasSubstr("learning_rate: 0.02\n"), HasSubstr("arch: image-gpt\n"),
+                                 HasSubstr("augment_flip: true\n"), Not(HasSubstr("device"))));
+  std::ofstream(folder_ / "config.yaml") << printed.out;
+  ASSERT_EQ(run({"train", "--config", "config.yaml", "--device", "cpu", "--threads", "1"}).exit_code, 0);
+  ASSERT_EQ(train(options).exit_code, 0);
+  EXPECT_EQ(text("logs/a/version_0/hparams.yaml"), text("logs/a/version_1/hparams.yaml"));
+}
+
+TEST_F(Queued, DryRunTellsAndWritesNothing) {
+  const auto before = folder_.names();
+  const auto told = train({"--name", "a", "--steps", "45", "--batch_size", "8", "--dry_run"});
+  ASSERT_EQ(told.exit_code, 0) << told.err;
+  EXPECT_THAT(told.out, AllOf(HasSubstr("batch_size: 8\n"), HasSubstr("72 to train, 8 to validate"),
+                              HasSubstr("steps        0 to 45, 9.0 in an epoch, 5.0 epochs in all")));
+  const auto json = train({"--name", "a", "--steps", "45", "--batch_size", "8", "--dry_run", "--json"});
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"train_images\":72"), HasSubstr("\"memory\":null")));
+  EXPECT_EQ(train({"--name", "a", "--train_x", "none.npy", "--dry_run"}).exit_code, 1);
+  EXPECT_EQ(folder_.names(), before);
+}
+
+TEST_F(Queued, DataDirNamesTheFilesThatAreNotNamed) {
+  fs::rename(folder_ / "data", folder_ / "pictures");
+  const auto trained = train({"--name", "a", "--steps", "5", "--data_dir", "pictures", "--classify"});
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_THAT(text("logs/a/version_0/hparams.yaml"), HasSubstr("train_y: pictures/train_y.npy"));
+  const std::string checkpoint = "logs/a/version_0/checkpoints/last.ckpt";
+  EXPECT_EQ(run({"test", checkpoint, "--data_dir", "pictures/"}).exit_code, 0);
+  EXPECT_EQ(run({"probe", checkpoint, "--data_dir", "pictures", "--layer", "0"}).exit_code, 0);
+  const auto missing = run({"test", checkpoint, "--data_dir", "pictures", "--test_y", "none.npy"});
+  EXPECT_THAT(missing.err, HasSubstr("none.npy: no such file"));
+  const auto sampled = testing::run(
+      {testing::program("sample"), checkpoint, "--data_dir", "pictures", "--num_samples", "1"}, {}, folder_.path());
+  EXPECT_EQ(sampled.exit_code, 0) << sampled.err;
+  fs::rename(folder_ / "pictures", folder_ / "moved");
+  const auto resumed = run({"train", "--resume", "last", "--steps", "8", "--data_dir", "moved", "--threads", "1"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+}
+
+}  // namespace
+}  // namespace igpt
