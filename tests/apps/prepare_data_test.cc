@@ -48,7 +48,7 @@ TEST(PrepareData, HelpAndVersionAreResults) {
     EXPECT_EQ(help.exit_code, 0);
     EXPECT_THAT(help.out,
                 AllOf(HasSubstr("--fashion"), HasSubstr("--data_dir"), HasSubstr("--dtype"), HasSubstr("--source"),
-                      HasSubstr("--force"), HasSubstr("mnist, fashion, cifar10 or folder")));
+                      HasSubstr("--force"), HasSubstr("mnist|fashion|cifar10|folder")));
     EXPECT_THAT(help.err, IsEmpty());
   }
   EXPECT_THAT(prepare_data(folder, {"--version"}).out, HasSubstr("igpt "));
@@ -59,7 +59,7 @@ TEST(PrepareData, UsageErrorsAreOneLineAndExit2) {
   TemporaryFolder folder;
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"--fashoin"}, "--fashion"},
-      {{"--dataset", "cifar"}, "mnist, fashion, cifar10 or folder"},
+      {{"--dataset", "cifar"}, "mnist|fashion|cifar10|folder"},
       {{"--dataset", "folder"}, "needs --source"},
       {{"--num_pixels", "32"}, "the images of MNIST keep their size"},
       {{"--dtype", "float32"}, "auto or int64"},
