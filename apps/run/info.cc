@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -107,6 +108,12 @@ void print_training(const CheckpointInfo& info) {
   print_settings(info.training);
 }
 
+bool embeds_neighbours(const std::string& arch) {
+  return std::ranges::any_of(kArchitectures, [&](const Architecture& architecture) {
+    return architecture.name == arch && architecture.properties.neighbours > 0;
+  });
+}
+
 formats::OrderedJson json_of(const FieldValues& settings) {
   auto json = formats::OrderedJson::object();
   for (const auto& [name, value] : settings) json[name] = formats::to_json(value);
@@ -149,7 +156,8 @@ int InfoCommand::run() {
   std::printf("%s: %s, a %s of %s parameters\n\nModel\n", cli::single_line(checkpoint_).c_str(),
               info.model.arch.c_str(), info.classify ? "classifier" : "generative model",
               with_commas(info.parameter_count()).c_str());
-  print_settings(values_of(info.model));
+  for (const auto& setting : values_of(info.model))
+    if (setting.first != "neighbours" || embeds_neighbours(info.model.arch)) print_settings({setting});
   if (info.model.final_norm) print_row("final_norm", *info.model.final_norm ? "true" : "false");
   std::printf("\nParameters\n");
   print_parameters(info);
