@@ -59,7 +59,7 @@ TEST(PrepareData, UsageErrorsAreOneLineAndExit2) {
   TemporaryFolder folder;
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"--fashoin"}, "--fashion"},
-      {{"--dataset", "cifar"}, "mnist|fashion|cifar10|folder"},
+      {{"--dataset", "cifar"}, "mnist, fashion, cifar10 or folder"},
       {{"--dataset", "folder"}, "needs --source"},
       {{"--num_pixels", "32"}, "the images of MNIST keep their size"},
       {{"--dtype", "float32"}, "auto or int64"},
