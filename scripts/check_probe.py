@@ -12,6 +12,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from image_gpt import load_checkpoint  # noqa: E402
 
 
 @torch.no_grad()
-def features(model, images, batch=100):
+def features(model, images, batch=10):
     """(N, H, W) tokens -> (N, L + 1, D)"""
     tokens = torch.from_numpy(images.reshape(len(images), -1).astype(np.int64))
     return torch.cat([model.layer_features(part) for part in tokens.split(batch)]).numpy()
@@ -33,28 +34,32 @@ def main():
     parser.add_argument("checkpoint", type=pathlib.Path)
     parser.add_argument("--layers", default="0,4,8")
     parser.add_argument("--limit", type=int, default=10_000, help="training images")
+    parser.add_argument("--test_limit", type=int, default=10_000, help="test images")
     parser.add_argument("--data_dir", type=pathlib.Path, default=pathlib.Path("data"))
     a = parser.parse_args()
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     files = {f"{split}_{part}": a.data_dir / f"{split}_{part}.npy" for split in ("train", "test") for part in "xy"}
-    data = {name: np.load(path) for name, path in files.items()}
+    limits = {"train": a.limit, "test": a.test_limit}
+    data = {name: np.load(path)[: limits[name.split("_")[0]]] for name, path in files.items()}
     model, _ = load_checkpoint(a.checkpoint)
-    train, test = features(model, data["train_x"][: a.limit]), features(model, data["test_x"])
-    options = [word for name, path in files.items() for word in (f"--{name}", path)]
+    train, test = features(model, data["train_x"]), features(model, data["test_x"])
     failed = False
-    print(f"{'layer':>5} {'penalty':>8} {'run probe':>10} {'scikit-learn':>13}")
-    for layer in map(int, a.layers.split(",")):
-        command = [a.program, "probe", a.checkpoint, "--layer", layer, "--limit", a.limit, "--seed", 0, "--json", "--quiet", *options]
-        ran = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)["layers"][0]
-        scaler = StandardScaler().fit(train[:, layer])
-        # C is the inverse of the penalty on the sum of the images' losses.
-        regression = LogisticRegression(C=1 / (ran["penalty"] * a.limit), max_iter=2000, tol=1e-5)
-        regression.fit(scaler.transform(train[:, layer]), data["train_y"][: a.limit])
-        theirs = regression.score(scaler.transform(test[:, layer]), data["test_y"])
-        failed |= abs(theirs - ran["test_acc"]) > 0.005
-        print(f"{layer:5} {ran['penalty']:8.0e} {ran['test_acc']:10.4f} {theirs:13.4f}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, values in data.items():
+            np.save(f"{folder}/{name}.npy", values)
+        print(f"{'layer':>5} {'penalty':>8} {'run probe':>10} {'scikit-learn':>13}")
+        for layer in map(int, a.layers.split(",")):
+            command = [a.program, "probe", a.checkpoint, "--layer", layer, "--data_dir", folder, "--seed", 0, "--json", "--quiet"]
+            ran = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout)["layers"][0]
+            scaler = StandardScaler().fit(train[:, layer])
+            # C is the inverse of the penalty on the sum of the images' losses.
+            regression = LogisticRegression(C=1 / (ran["penalty"] * len(train)), max_iter=2000, tol=1e-5)
+            regression.fit(scaler.transform(train[:, layer]), data["train_y"])
+            theirs = regression.score(scaler.transform(test[:, layer]), data["test_y"])
+            failed |= abs(theirs - ran["test_acc"]) > 0.005
+            print(f"{layer:5} {ran['penalty']:8.0e} {ran['test_acc']:10.4f} {theirs:13.4f}", flush=True)
     sys.exit(failed)
 
 
