@@ -60,6 +60,9 @@ void TrainCommand::complete() {
     note_differences();
     data_dir_.apply(options);
   }
+  const int64_t timeout = train_.launch.timeout;
+  train_.launch = cli::read_launch();
+  train_.launch.timeout = timeout;
   translate_precision();
   find_run_to_resume();
   if (!train_.resume.empty()) take_settings_of_run();
@@ -68,9 +71,6 @@ void TrainCommand::complete() {
   if (!options.given("seed")) train_.seed = cli::draw_seed();
   train_.device = common.device;
   train_.threads = common.threads;
-  const int64_t timeout = train_.launch.timeout;
-  train_.launch = cli::read_launch();
-  train_.launch.timeout = timeout;
   for (const auto& [name, text] : options.values())
     if (options.given(name)) train_.given.push_back(name);
 }
@@ -79,7 +79,7 @@ void TrainCommand::find_run_to_resume() {
   if (train_.resume.empty()) return;
   const std::string asked = std::exchange(train_.resume, "");
   train_.resume = commands().checkpoint_to_resume(asked, train_.log_dir, train_.name);
-  if (train_.resume.empty())
+  if (train_.resume.empty() && train_.launch.rank == 0)
     cli::note(common, "--resume last: " + train_.log_dir + " has no run" + (train_.name.empty() ? "" : " of ") +
                           train_.name + " with a last.ckpt; beginning a new one");
 }
@@ -170,6 +170,7 @@ void TrainCommand::print_plan() {
 
 int TrainCommand::run() {
   complete();
+  if ((print_config_ || dry_run_) && train_.launch.rank > 0) return 0;  // rank 0 tells
   if (print_config_) {
     std::printf("%s", options.yaml().c_str());
     return 0;

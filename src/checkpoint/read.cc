@@ -493,7 +493,7 @@ TrainingProgress read_progress(const Source& source, const Value& stored, const 
 }  // namespace
 
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return read_hugging_face(path);
+  if (std::error_code error; std::filesystem::is_directory(path, error)) return read_hugging_face(path);
   const auto file = std::make_shared<const formats::InputFile>(path);
   const Source source{path.string(), formats::is_safetensors(*file) ? read_safetensors_root(file, path.string())
                                                                     : formats::read_torch_file(file, path.string())};

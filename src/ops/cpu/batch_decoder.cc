@@ -12,10 +12,6 @@ namespace {
 
 constexpr double kLog2e = 1.4426950408889634;
 
-size_t rounded_up(size_t size, size_t unit) {
-  return (size + unit - 1) / unit * unit;
-}
-
 // Copies parameters from the flat buffer, each to zeroed memory of its own.
 class Packing {
  public:
@@ -43,14 +39,6 @@ class Packing {
         for (size_t i = 0; i < inputs; ++i)
           store_number(model_, packed, place + i * panel, part == 0 ? row[i] * scale : row[i]);
       }
-    return packed;
-  }
-
-  // `rows` vectors of D, each padded, and room for `more`.
-  float* rows(int64_t offset, size_t count, size_t more = 0) {
-    float* const packed = buffer((count + more) * model_.width);
-    for (size_t row = 0; row < count; ++row)
-      std::copy_n(weights_ + offset + row * model_.embed_dim, model_.embed_dim, packed + row * model_.width);
     return packed;
   }
 
@@ -82,36 +70,6 @@ BatchModel::Layer pack_layer(Packing& packing, const BatchModel& model, const Bl
   return layer;
 }
 
-void pack_embeddings(Packing& packing, BatchModel& model, const ParameterTable& at) {
-  if (!model.shape.is_plane()) {
-    float* const tokens = packing.rows(at.token_embeddings, model.num_vocab, /*more=*/1);
-    std::copy_n(packing.rows(at.sos, 1), model.width, tokens + model.num_vocab * model.width);
-    model.token_embeddings = tokens;
-    model.position_embeddings = packing.rows(at.position_embeddings, model.length);
-    return;
-  }
-  const auto side = static_cast<size_t>(model.shape.side());
-  model.token_embeddings = packing.rows(at.token_embeddings, static_cast<size_t>(model.embedding.table_rows()));
-  const float* const rows = packing.rows(at.position_embeddings, 2 * side);  // those of the columns behind them
-  const float* const columns = rows + side * model.width;
-  float* const positions = packing.buffer(model.length * model.width);
-  for (size_t s = 0; s < model.length; ++s)
-    for (size_t i = 0; i < model.width; ++i)
-      positions[s * model.width + i] = rows[s / side * model.width + i] + columns[s % side * model.width + i];
-  model.position_embeddings = positions;
-}
-
-// The input of the first layer at `position`, from the tokens before it.
-void embed(const BatchModel& model, const uint16_t* tokens, size_t position, float* h) {
-  std::copy_n(model.position_embeddings + position * model.width, model.width, h);
-  int64_t rows[EmbeddingRows::kMost];
-  const int count = model.embedding.find(tokens, static_cast<int64_t>(position), rows);
-  for (int row = 0; row < count; ++row) {
-    const float* const embedding = model.token_embeddings + static_cast<size_t>(rows[row]) * model.width;
-    for (size_t i = 0; i < model.width; ++i) h[i] += embedding[i];
-  }
-}
-
 }  // namespace
 
 BatchDecoder::BatchDecoder(const ModelShape& shape, std::span<const float> weights, bool bf16) {
@@ -132,7 +90,7 @@ BatchDecoder::BatchDecoder(const ModelShape& shape, std::span<const float> weigh
   model->vocab_width = rounded_up(model->num_vocab, model->panel);
   model->head_width = rounded_up(model->head_dim, model->panel);
   Packing packing(*model, weights.data());
-  pack_embeddings(packing, *model, at);
+  model->embeddings.emplace(shape, weights.data(), model->width);
   for (const auto& block : at.blocks) model->layers.push_back(pack_layer(packing, *model, block));
   model->ln_f_weight = packing.vector(at.ln_f_weight, model->embed_dim);
   model->ln_f_bias = packing.vector(at.ln_f_bias, model->embed_dim);
@@ -192,7 +150,7 @@ void BatchDecoder::decode(State& of_thread, std::span<const int64_t> previous, i
         throw Error("decoder: token " + std::to_string(previous[n]) + " is outside the model");
       tokens[place - 1] = static_cast<uint16_t>(previous[n]);
     }
-    embed(model, tokens, place, state.h.data() + n * model.width);
+    model.embeddings->embed(tokens, place, state.h.data() + n * model.width);
   }
   model.step.run(model, state, images, place, /*with_logits=*/!logits.empty());
   if (logits.empty()) return;

@@ -2,11 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "igpt/ops/model_shape.h"
 #include "src/ops/cpu/aligned_buffer.h"
-#include "src/ops/cpu/embedding_rows.h"
+#include "src/ops/cpu/packed_embeddings.h"
 
 namespace igpt::ops::cpu {
 
@@ -36,18 +37,16 @@ struct BatchModel {
     const float *qkv_weight, *out_weight, *up_weight, *down_weight;  // each third of qkv is padded by itself
   };
 
-  explicit BatchModel(const ModelShape& model_shape) : shape(model_shape), embedding(model_shape) {}
+  explicit BatchModel(const ModelShape& model_shape) : shape(model_shape) {}
 
   ModelShape shape;
-  EmbeddingRows embedding;
+  std::optional<PackedEmbeddings> embeddings;
   BatchStep step;
   bool bf16;
   size_t embed_dim, num_heads, head_dim, length, num_vocab;
   size_t panel;                                         // 2 N
   size_t width, hidden_width, vocab_width, head_width;  // D, 4D, V and d padded to panels
   std::vector<AlignedBuffer> buffers;                   // of the weights
-  const float* token_embeddings;                        // its rows, (.., D); that of sos behind them
-  const float* position_embeddings;                     // (S, D)
   std::vector<Layer> layers;
   const float *ln_f_weight, *ln_f_bias;  // (D)
   const float* head;                     // a matrix

@@ -14,19 +14,15 @@ namespace {
 
 constexpr double kLog2e = 1.4426950408889634;
 
-size_t rounded_up(size_t size, size_t unit) {
-  return (size + unit - 1) / unit * unit;
-}
-
 // Copies parameters from the flat buffer, each to a zeroed buffer of its own.
 class Packing {
  public:
   Packing(PackedModel& model, const float* weights) : model_(model), weights_(weights) {}
 
-  // `rows` vectors of `size`, each padded, and room for `more`.
-  float* vectors(int64_t offset, size_t rows, size_t size, size_t more = 0) {
+  // `rows` vectors of `size`, each padded.
+  float* vectors(int64_t offset, size_t rows, size_t size) {
     const size_t padded = rounded_up(size, model_.unit);
-    float* packed = buffer((rows + more) * padded);
+    float* packed = buffer(rows * padded);
     for (size_t row = 0; row < rows; ++row) std::copy_n(weights_ + offset + row * size, size, packed + row * padded);
     return packed;
   }
@@ -80,37 +76,6 @@ PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model, const 
   return layer;
 }
 
-void pack_embeddings(Packing& packing, PackedModel& model, const ModelShape& shape, const ParameterTable& at) {
-  const size_t d = model.embed_dim;
-  if (!shape.is_plane()) {
-    float* const tokens = packing.vectors(at.token_embeddings, model.num_vocab, d, /*more=*/1);
-    std::copy_n(packing.vector(at.sos, d), model.width, tokens + model.num_vocab * model.width);
-    model.token_embeddings = tokens;
-    model.position_embeddings = packing.vectors(at.position_embeddings, model.length, d);
-    return;
-  }
-  const auto side = static_cast<size_t>(shape.side());
-  model.token_embeddings = packing.vectors(at.token_embeddings, static_cast<size_t>(model.embedding.table_rows()), d);
-  const float* const rows = packing.vectors(at.position_embeddings, 2 * side, d);  // those of the columns behind them
-  const float* const columns = rows + side * model.width;
-  float* const positions = packing.buffer(model.length * model.width);
-  for (size_t s = 0; s < model.length; ++s)
-    for (size_t i = 0; i < model.width; ++i)
-      positions[s * model.width + i] = rows[s / side * model.width + i] + columns[s % side * model.width + i];
-  model.position_embeddings = positions;
-}
-
-// The input of the first layer at `position`, from the tokens before it.
-void embed(const PackedModel& model, const uint8_t* tokens, size_t position, float* h) {
-  std::copy_n(model.position_embeddings + position * model.width, model.width, h);
-  int64_t rows[EmbeddingRows::kMost];
-  const int count = model.embedding.find(tokens, static_cast<int64_t>(position), rows);
-  for (int row = 0; row < count; ++row) {
-    const float* const embedding = model.token_embeddings + static_cast<size_t>(rows[row]) * model.width;
-    for (size_t i = 0; i < model.width; ++i) h[i] += embedding[i];
-  }
-}
-
 std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<const float> weights) {
   const ParameterTable at(shape);
   if (static_cast<int64_t>(weights.size()) != at.count)
@@ -123,7 +88,7 @@ std::unique_ptr<const PackedModel> packed(const ModelShape& shape, std::span<con
   model->vocab_width = rounded_up(model->num_vocab, model->unit);
 
   Packing packing(*model, weights.data());
-  pack_embeddings(packing, *model, shape, at);
+  model->embeddings.emplace(shape, weights.data(), model->width);
   for (const auto& block : at.blocks) model->layers.push_back(pack_layer(packing, *model, block));
   model->ln_f_weight = packing.vector(at.ln_f_weight, model->embed_dim);
   model->ln_f_bias = packing.vector_or_zeros(at.ln_f_bias, model->embed_dim);
@@ -169,7 +134,7 @@ void Decoder::decode(State& state, int64_t previous, int64_t position, std::span
   State::Memory& memory = *state.memory_;
   const DecoderScratch scratch(model, memory.scratch.data());
   if (place > 0) memory.tokens[place - 1] = static_cast<uint8_t>(token);
-  embed(model, memory.tokens.data(), place, scratch.h);
+  model.embeddings->embed(memory.tokens.data(), place, scratch.h);
   model.step.run(model, memory.cache.data(), memory.scratch.data(), place, /*with_logits=*/!logits.empty());
   std::copy_n(scratch.logits, logits.size(), logits.begin());
 }

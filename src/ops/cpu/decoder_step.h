@@ -1,11 +1,12 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "igpt/ops/model_shape.h"
 #include "src/ops/cpu/aligned_buffer.h"
-#include "src/ops/cpu/embedding_rows.h"
+#include "src/ops/cpu/packed_embeddings.h"
 
 namespace igpt::ops::cpu {
 
@@ -39,7 +40,6 @@ struct PackedModel {
         head_dim(static_cast<size_t>(shape.head_dim())),
         length(static_cast<size_t>(shape.sequence_length)),
         num_vocab(static_cast<size_t>(shape.num_vocab)),
-        embedding(shape),
         pre_norm(shape.pre_norm),
         final_norm(shape.final_norm),
         rms_norm(shape.rms_norm),
@@ -50,9 +50,7 @@ struct PackedModel {
   size_t unit;                              // of padding: whole vectors, and whole groups of rows in a product
   size_t width, hidden_width, vocab_width;  // D, 4D and V padded
   std::vector<AlignedBuffer> buffers;       // of the weights
-  EmbeddingRows embedding;
-  const float* token_embeddings;     // its rows, (.., D)
-  const float* position_embeddings;  // (S, D)
+  std::optional<PackedEmbeddings> embeddings;
   std::vector<Layer> layers;
   bool pre_norm, final_norm, rms_norm, quick_gelu;
   const float *ln_f_weight, *ln_f_bias;  // (D)
