@@ -6,6 +6,7 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/error.h"
 #include "igpt/formats/json_text.h"
 
 namespace {
@@ -26,6 +27,9 @@ cli::Options declare(GifCommand& gif) {
   options.positional("CKPT", drawing.checkpoint, "the checkpoint of a trained model");
   options.group("Images");
   options.add("rows", drawing.animation.rows, "rows of images", between(1, 100));
+  options.add("class", drawing.classes,
+              "classes of the rows, in turn, from a model of run train --conditional; with it, there is a row for each",
+              at_least(0), {.shown_default = "all", .placeholder = "N,..."});
   options.add("cols", drawing.animation.columns, "images in a row", between(1, 100));
   add_sampling_options(options, drawing.sampling, drawing.precision, gif.common);
   options.group("Output");
@@ -61,6 +65,9 @@ int animate(const std::vector<std::string>& arguments) {
   cli::Options options = declare(gif);
   if (!options.parse(arguments)) return 0;
   auto& [drawing, common] = gif;
+  if (options.given("class") && drawing.classes.empty()) throw UsageError("--class names no class");
+  if (options.given("class") && !options.given("rows"))
+    drawing.animation.rows = static_cast<int64_t>(drawing.classes.size());
   drawing.device = common.device;
   drawing.threads = common.threads;
   drawing.sampling.seed = cli::seed_of(common);

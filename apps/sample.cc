@@ -30,9 +30,14 @@ cli::Options declare(SampleCommand& sample) {
               between(1, 1000));
   options.add("num_samples", completion.num_samples, "samples of each image", between(1, 1000));
   options.add("indices", completion.indices, "these test images instead of random ones", at_least(0));
+  options.add("class", completion.classes,
+              "classes of an image's samples, in turn, from a model of run train --conditional", at_least(0),
+              {.shown_default = "the image's own", .placeholder = "N,..."});
   options.add("context_rows", completion.context_rows, "pixel rows that are given", at_least(0),
               {.shown_default = "half of them"});
   options.add("test_x", completion.test_x, "test images", {}, {.placeholder = "FILE"});
+  options.add("test_y", completion.test_y, "their labels, for a model of --conditional without --class", {},
+              {.placeholder = "FILE"});
   sample.data_dir.add(options);
   add_sampling_options(options, completion.sampling, completion.precision, sample.common);
   options.group("Output");
@@ -49,6 +54,7 @@ cli::Options declare(SampleCommand& sample) {
 
 void check(const cli::Options& options, const SampleCommand& sample) {
   if (options.given("indices") && sample.completion.indices.empty()) throw UsageError("--indices names no image");
+  if (options.given("class") && sample.completion.classes.empty()) throw UsageError("--class names no class");
   if (options.given("indices") && options.given("num_examples"))
     throw UsageError("--num_examples and --indices exclude each other");
 }

@@ -37,7 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--test_x", default="data/test_x.npy")
-    parser.add_argument("--test_y", default="data/test_y.npy", help="for a classifier")
+    parser.add_argument("--test_y", default="data/test_y.npy", help="for a classifier or a conditional model")
     parser.add_argument("--test_idx", help="raw images instead, plain or .gz, for the checkpoint's own centroids")
     parser.add_argument("--trusted", action="store_true", help="the checkpoint may run code: it is the original's")
     parser.add_argument("--limit", type=int)
@@ -49,16 +49,22 @@ def main():
         tokens = torch.from_numpy(np.load(arguments.test_x)[: arguments.limit].astype(np.int64))
     tokens = tokens.flatten(1)  # (N, S)
     step = f"step {checkpoint['global_step']}"
-    if checkpoint["hyper_parameters"]["classify"]:
+    is_classifier = checkpoint["hyper_parameters"]["classify"]
+    labels = None
+    if is_classifier or model.conditional:
         labels = torch.from_numpy(np.load(arguments.test_y)[: arguments.limit].astype(np.int64))
+    if is_classifier:
         logits = torch.cat([model.classify(x) for x in tokens.split(64)])
         loss = F.cross_entropy(logits, labels).item()
         accuracy = (logits.argmax(1) == labels).double().mean().item()
         print(f"{step}: {loss:.6f} nats/label, accuracy {accuracy:.4f} ({len(tokens)} images)")
         return
-    nats = sum(generative_loss(model(x), x).item() * len(x) for x in tokens.split(64))
+    nats = 0
+    for first in range(0, len(tokens), 64):
+        x, y = (None if part is None else part[first : first + 64] for part in (tokens, labels))
+        nats += generative_loss(model(x, y), x).item() * len(x)
     loss = nats / len(tokens)
-    print(f"{step}: {loss:.6f} nats/pixel, {loss / math.log(2):.6f} bits/dim ({len(tokens)} images)")
+    print(f"{step}: {loss:.6f} nats/pixel{' given the class' if model.conditional else ''}, {loss / math.log(2):.6f} bits/dim ({len(tokens)} images)")
 
 
 if __name__ == "__main__":

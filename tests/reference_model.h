@@ -27,8 +27,9 @@ class ReferenceModel {
     Vector gradients;  ///< of nats
   };
 
-  /// Cross-entropy of the tokens or, with a label, of the class.
-  Result run(std::span<const uint8_t> tokens, int64_t label = -1) const;
+  /// Cross-entropy of the tokens or, with a label, of the class. `start`: of a model with a start token for each class,
+  /// that of the image.
+  Result run(std::span<const uint8_t> tokens, int64_t label = -1, int64_t start = 0) const;
 
  private:
   struct Matrix {                               // of the flat vector: (rows, columns)
@@ -63,7 +64,8 @@ class ReferenceModel {
   Vector block(const Block& b, const Vector& x, Saved& saved) const;
   Vector block_backward(const Block& b, const Saved& saved, const Vector& d, Vector& g) const;
   /// The entries of the flat vector that a position's input is the sum of: the first of D each.
-  std::vector<int64_t> embeddings(const Parameters& p, std::span<const uint8_t> tokens, int64_t position) const;
+  std::vector<int64_t> embeddings(const Parameters& p, std::span<const uint8_t> tokens, int64_t start,
+                                  int64_t position) const;
   static double cross_entropy(const double* logits, int64_t count, int64_t target, double* d);
 
   ops::ModelShape s_;
@@ -97,12 +99,13 @@ inline ReferenceModel::Parameters ReferenceModel::parameters() const {
   };
   const auto shift = [&] { return s_.rms_norm ? Matrix{} : take(1, d); };  // of a norm
   Parameters p;
+  if (s_.conditional) p.sos = take(s_.num_classes, d);
   if (s_.is_plane()) {
     p.tokens = take(s_.neighbours * (s_.num_vocab + 1), d);
     p.rows = take(s_.side(), d);
     p.columns = take(s_.side(), d);
   } else {
-    p.sos = take(1, d);
+    if (!s_.conditional) p.sos = take(1, d);
     p.tokens = take(s_.num_vocab, d);
     p.positions = take(s_.sequence_length, d);
   }
@@ -272,10 +275,11 @@ inline ReferenceModel::Vector ReferenceModel::block_backward(const Block& b, con
 }
 
 inline std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std::span<const uint8_t> tokens,
-                                                       int64_t position) const {
+                                                       int64_t start, int64_t position) const {
   const int64_t d = s_.embed_dim;
   if (!s_.is_plane())
-    return {position == 0 ? p.sos.offset : p.tokens.offset + tokens[static_cast<size_t>(position - 1)] * d,
+    return {position == 0 ? p.sos.offset + (s_.conditional ? start * d : 0)
+                          : p.tokens.offset + tokens[static_cast<size_t>(position - 1)] * d,
             p.positions.offset + position * d};
   const int64_t side = s_.side(), row = position / side, column = position % side;
   std::vector<int64_t> result{p.rows.offset + row * d, p.columns.offset + column * d};
@@ -288,7 +292,8 @@ inline std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std:
     const int64_t y = row - places[static_cast<size_t>(k)][1], x = column + places[static_cast<size_t>(k)][2];
     const bool inside = y >= 0 && x >= 0 && x < side;
     const int64_t token = inside ? tokens[static_cast<size_t>(y * side + x)] : s_.num_vocab;
-    result.push_back(p.tokens.offset + (k * (s_.num_vocab + 1) + token) * d);
+    const bool is_start = s_.conditional && position == 0 && k == 0;
+    result.push_back(is_start ? p.sos.offset + start * d : p.tokens.offset + (k * (s_.num_vocab + 1) + token) * d);
   }
   return result;
 }
@@ -301,7 +306,7 @@ inline double ReferenceModel::cross_entropy(const double* logits, int64_t count,
   return std::log(total) + largest - logits[target];
 }
 
-inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int64_t label) const {
+inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int64_t label, int64_t start) const {
   const int64_t length = s_.sequence_length, d = s_.embed_dim;
   const Parameters p = parameters();
   Result result;
@@ -311,7 +316,7 @@ inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> token
   Vector x;
   for (int64_t t = 0; t < length; ++t) {
     Vector sum_of_embeddings(static_cast<size_t>(d));
-    for (const int64_t first : embeddings(p, tokens, t))
+    for (const int64_t first : embeddings(p, tokens, start, t))
       for (int64_t i = 0; i < d; ++i)
         sum_of_embeddings[static_cast<size_t>(i)] += weights_[static_cast<size_t>(first + i)];
     x.insert(x.end(), sum_of_embeddings.begin(), sum_of_embeddings.end());
@@ -346,7 +351,7 @@ inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> token
   if (s_.final_norm) dx = norm_backward(ln_f, p.ln_f_weight, p.ln_f_bias, dx, g);
   for (size_t l = p.blocks.size(); l-- > 0;) dx = block_backward(p.blocks[l], saved[l], dx, g);
   for (int64_t t = 0; t < length; ++t)
-    for (const int64_t first : embeddings(p, tokens, t))
+    for (const int64_t first : embeddings(p, tokens, start, t))
       for (int64_t i = 0; i < d; ++i) g[static_cast<size_t>(first + i)] += dx[static_cast<size_t>(t * d + i)];
   return result;
 }

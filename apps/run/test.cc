@@ -33,7 +33,7 @@ TestCommand::TestCommand()
   options.add("batch_size", evaluate_.batch_size, "images in a batch", between(1, 1 << 20));
   options.add("precision", evaluate_.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
   options.add("test_x", evaluate_.test_x, "test images", {}, kFile);
-  options.add("test_y", evaluate_.test_y, "test labels, for a classifier", {}, kFile);
+  options.add("test_y", evaluate_.test_y, "test labels, for a classifier or a model of --conditional", {}, kFile);
   data_dir_.add(options);
   add_program_options();
 }
@@ -56,7 +56,12 @@ int TestCommand::run() {
     return 0;
   }
   const auto images = static_cast<long long>(result.count);
-  if (result.accuracy)
+  if (result.accuracy && result.bits_per_dim)
+    std::printf(
+        "test_loss %.6f nats/pixel given the class, %.6f bits/dim; test_acc %.4f of the likeliest class "
+        "(%lld images)\n",
+        result.loss, *result.bits_per_dim, *result.accuracy, images);
+  else if (result.accuracy)
     std::printf("test_loss %.6f nats/label, test_acc %.4f (%lld images)\n", result.loss, *result.accuracy, images);
   else
     std::printf("test_loss %.6f nats/pixel, %.6f bits/dim (%lld images)\n", result.loss, *result.bits_per_dim, images);

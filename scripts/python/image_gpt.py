@@ -51,18 +51,22 @@ class Block(nn.Module):
 
 class ImageGPT(nn.Module):
     def __init__(self, arch="image-gpt", embed_dim=16, num_heads=2, num_layers=8, num_pixels=28, num_vocab=16,
-                 num_classes=10, neighbours=12, final_norm=None):
+                 num_classes=10, neighbours=12, final_norm=None, conditional=False):
         super().__init__()
         self.is_2d, self.num_pixels, self.num_vocab, self.neighbours = (
             arch == "image-gpt-2d", num_pixels, num_vocab, neighbours)
         is_paper = arch == "igpt"
+        self.conditional = conditional  # a start token for each class
         self.final_norm = (self.is_2d or is_paper) if final_norm is None else final_norm
+        if conditional:
+            self.sos = nn.Parameter(torch.randn(num_classes, embed_dim))
+        elif not self.is_2d:
+            self.sos = nn.Parameter(torch.randn(embed_dim))
         if self.is_2d:
             self.token_embeddings = nn.Embedding(neighbours * (num_vocab + 1), embed_dim)
             self.row_embeddings = nn.Embedding(num_pixels, embed_dim)
             self.column_embeddings = nn.Embedding(num_pixels, embed_dim)
         else:
-            self.sos = nn.Parameter(torch.randn(embed_dim))
             self.token_embeddings = nn.Embedding(num_vocab, embed_dim)
             self.position_embeddings = nn.Embedding(num_pixels**2, embed_dim)
         self.layers = nn.ModuleList(
@@ -71,28 +75,33 @@ class ImageGPT(nn.Module):
         self.head = nn.Linear(embed_dim, num_vocab, bias=False)
         self.clf_head = nn.Linear(embed_dim, num_classes, bias=not is_paper)
 
-    def embed(self, x):  # (B, S) int64 -> (B, S, D)
+    def embed(self, x, y):  # (B, S) int64, (B) int64 or None -> (B, S, D)
         e = self.token_embeddings(x)
-        h = torch.cat([self.sos.expand(x.size(0), 1, -1), e[:, :-1]], dim=1)
+        start = self.sos[y].unsqueeze(1) if self.conditional else self.sos.expand(x.size(0), 1, -1)
+        h = torch.cat([start, e[:, :-1]], dim=1)
         return h + self.position_embeddings.weight[: x.size(1)]
 
-    def embed_2d(self, x):  # (B, S) int64, whole images -> (B, S, D)
+    def embed_2d(self, x, y):  # (B, S) int64, whole images, (B) int64 or None -> (B, S, D)
         side, outside = self.num_pixels, self.num_vocab
         images = F.pad(x.view(-1, side, side), (REACH, REACH, REACH, 0), value=outside)
         h = self.row_embeddings.weight[:, None] + self.column_embeddings.weight  # (side, side, D)
         for k, (down, right) in enumerate(nearest(self.neighbours)):
             seen = images[:, REACH + down : REACH + down + side, REACH + right : REACH + right + side]
             h = h + self.token_embeddings(seen + k * (outside + 1))
-        return h.flatten(1, 2)
+        h = h.flatten(1, 2)
+        if self.conditional:  # in the place of the first neighbour of the first position
+            first = h[:, 0] - self.token_embeddings.weight[outside] + self.sos[y]
+            h = torch.cat([first.unsqueeze(1), h[:, 1:]], dim=1)
+        return h
 
-    def features(self, x):  # (B, S) int64 -> (B, S, D)
-        h = self.embed_2d(x) if self.is_2d else self.embed(x)
+    def features(self, x, y=None):  # (B, S) int64, (B) int64 the classes, for a conditional model -> (B, S, D)
+        h = self.embed_2d(x, y) if self.is_2d else self.embed(x, y)
         for layer in self.layers:
             h = layer(h)
         return self.ln_f(h) if self.final_norm else h
 
     def layer_features(self, x):  # (B, L + 1, D), what linear probes read
-        h = self.embed_2d(x) if self.is_2d else self.embed(x)
+        h = self.embed_2d(x, None) if self.is_2d else self.embed(x, None)
         means = []
         for layer in self.layers:
             means.append(layer.ln_1(h).mean(1))
@@ -100,15 +109,15 @@ class ImageGPT(nn.Module):
         means.append((self.ln_f(h) if self.final_norm else h).mean(1))
         return torch.stack(means, 1)
 
-    def forward(self, x):  # (B, S, V)
-        return self.head(self.features(x))
+    def forward(self, x, y=None):  # (B, S, V)
+        return self.head(self.features(x, y))
 
     def classify(self, x):  # (B, C)
         return self.clf_head(self.features(x).mean(1))
 
 
 MODEL_OPTIONS = ("arch", "neighbours", "final_norm", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab",
-                 "num_classes")
+                 "num_classes", "conditional")
 
 
 class LightningsClassesAsDicts(pickle.Unpickler):

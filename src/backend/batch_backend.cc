@@ -21,9 +21,7 @@ class Chunk {
     previous_.assign(static_cast<size_t>(count), 0);
     logits_.resize(static_cast<size_t>(count * num_vocab_));
     for (int64_t position = 0; position < generation_.length() && !generation_.stopped(); ++position) {
-      if (position > 0)
-        for (int64_t i = 0; i < count; ++i)
-          previous_[static_cast<size_t>(i)] = generation_.image(first + i)[position - 1];
+      for (int64_t i = 0; i < count; ++i) previous_[static_cast<size_t>(i)] = generation_.previous(first + i, position);
       const bool is_given = position < generation_.given();
       decoder_.decode(state_, previous_, position, is_given ? std::span<float>() : logits_);
       if (is_given) continue;
@@ -57,7 +55,9 @@ class BatchBackend final : public Backend {
                        const Tensor& gradients) override {
     return libtorch_->add_gradients(tokens, labels, objective, scale, gradients);
   }
-  Tensor nats_per_image(const Tensor& tokens) override { return libtorch_->nats_per_image(tokens); }
+  Tensor nats_per_image(const Tensor& tokens, const Tensor& labels) override {
+    return libtorch_->nats_per_image(tokens, labels);
+  }
   Tensor class_logits(const Tensor& tokens) override { return libtorch_->class_logits(tokens); }
   Tensor layer_features(const Tensor& tokens) override { return libtorch_->layer_features(tokens); }
 

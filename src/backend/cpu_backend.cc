@@ -28,13 +28,12 @@ class ImageByImage {
         logits_(static_cast<size_t>(options.num_vocab)) {}
 
   void draw(int64_t n) {
-    int64_t* x = generation_.image(n);
-    read_context(x);
+    read_context(n);
     for (int64_t begin = generation_.given(), end; begin < generation_.length() && !generation_.stopped();
          begin = end) {
       end = (begin / row_ + 1) * row_;
       for (int64_t position = begin; position < end; ++position) {
-        decoder_.decode(state_, position > 0 ? x[position - 1] : 0, position, logits_);
+        decoder_.decode(state_, generation_.previous(n, position), position, logits_);
         generation_.draw_pixel(n, position, logits_);
       }
       generation_.report(n, 1, begin, end);
@@ -43,12 +42,14 @@ class ImageByImage {
 
  private:
   // The samples of one test image follow each other and have the same context: its keys and values are still there.
-  void read_context(const int64_t* x) {
+  void read_context(int64_t n) {
     const int64_t given = generation_.given();
-    if (!context_ || !std::equal(x, x + given, context_))
-      for (int64_t position = 0; position < given; ++position)
-        decoder_.decode(state_, position > 0 ? x[position - 1] : 0, position, {});
-    context_ = x;
+    const int64_t* const x = generation_.image(n);
+    const bool is_read = read_ >= 0 && generation_.label(n) == generation_.label(read_) &&
+                         std::equal(x, x + given, generation_.image(read_));
+    for (int64_t position = 0; position < given && !is_read; ++position)
+      decoder_.decode(state_, generation_.previous(n, position), position, {});
+    read_ = n;
   }
 
   Generation& generation_;
@@ -56,7 +57,7 @@ class ImageByImage {
   ops::cpu::Decoder::State state_;
   int64_t row_;
   std::vector<float> logits_;
-  const int64_t* context_ = nullptr;  // what state_ has read: the first given tokens of an image
+  int64_t read_ = -1;  // the image whose context state_ has read
 };
 
 class CpuBackend final : public Backend {
@@ -71,18 +72,17 @@ class CpuBackend final : public Backend {
     const auto factor = static_cast<float>(scale);
     if (!objective.classify)
       return torch::scalar_tensor(
-          step().generative(span_of<const uint8_t>(tokens), weights(), factor, span_of<float>(gradients)),
+          step().generative(span_of<const uint8_t>(tokens), weights(), factor, span_of<float>(gradients), starts(y)),
           torch::kFloat64);
-    const Tensor labels = y.to(torch::kInt64).contiguous();
     return torch::scalar_tensor(
-        step().classifier(span_of<const uint8_t>(tokens), span_of<const int64_t>(labels), weights(), factor,
-                          span_of<float>(gradients), static_cast<float>(objective.generative_weight)),
+        step().classifier(span_of<const uint8_t>(tokens), labels_of(y), weights(), factor, span_of<float>(gradients),
+                          static_cast<float>(objective.generative_weight)),
         torch::kFloat64);
   }
 
-  Tensor nats_per_image(const Tensor& x) override {
+  Tensor nats_per_image(const Tensor& x, const Tensor& y) override {
     const Tensor tokens = checked(x), nats = torch::empty({x.size(0)}, torch::kFloat64);
-    step().nats(span_of<const uint8_t>(tokens), weights(), span_of<double>(nats));
+    step().nats(span_of<const uint8_t>(tokens), weights(), span_of<double>(nats), starts(y));
     return nats;
   }
 
@@ -117,6 +117,16 @@ class CpuBackend final : public Backend {
 
   std::span<const float> weights() const { return span_of<const float>(weights_); }
 
+  std::span<const int64_t> labels_of(const Tensor& y) {
+    labels_ = y.to(torch::kInt64).contiguous();
+    return span_of<const int64_t>(labels_);
+  }
+
+  // The labels where the images' start tokens depend on them.
+  std::span<const int64_t> starts(const Tensor& y) {
+    return model_->shape().conditional ? labels_of(y) : std::span<const int64_t>();
+  }
+
   // (B, S) uint8
   Tensor checked(const Tensor& x) const {
     const int64_t length = model_->shape().sequence_length, vocab = model_->shape().num_vocab;
@@ -133,6 +143,7 @@ class CpuBackend final : public Backend {
 
   ImageGPT model_;
   const Tensor weights_;  // (P): the model's
+  Tensor labels_;         // those of a call
   std::optional<ops::cpu::FusedStep> step_;
 };
 

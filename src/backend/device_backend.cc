@@ -27,6 +27,10 @@ class RepeatedEvaluation {
     const auto on_device = torch::TensorOptions(device);
     tokens_ = torch::zeros({evaluation.images, shape.sequence_length}, on_device.dtype(torch::kUInt8));
     evaluation.tokens = tokens_.data_ptr<uint8_t>();
+    if (shape.conditional) {
+      labels_ = torch::zeros({evaluation.images}, on_device.dtype(torch::kInt64));
+      evaluation.labels = labels_.data_ptr<int64_t>();
+    }
     if (classify) {
       result_ = torch::zeros({evaluation.images, shape.num_classes}, on_device.dtype(torch::kFloat32));
       evaluation.class_logits = result_.data_ptr<float>();
@@ -40,14 +44,16 @@ class RepeatedEvaluation {
   }
 
   /// The last batch may be smaller: what else is in the buffer is computed for nothing.
-  Tensor operator()(const Tensor& x) {
+  Tensor operator()(const Tensor& x, const Tensor& y) {
     tokens_.narrow(0, 0, x.size(0)).copy_(x);
+    if (labels_.defined()) labels_.narrow(0, 0, y.size(0)).copy_(y);
     work_->repeat();
     return result_.narrow(0, 0, x.size(0)).clone();
   }
 
  private:
   Tensor tokens_;  // (B, S)
+  Tensor labels_;  // (B), where each class has a start token
   Tensor result_;  // (B) float64 or (B, C) float32
   std::unique_ptr<DeviceWork> work_;
 };
@@ -72,7 +78,8 @@ class DeviceBackend final : public Backend {
                  order = torch::arange(x.size(0), on_device.dtype(torch::kInt64)),
                  next = torch::zeros({2}, on_device.dtype(torch::kInt64)), rates = torch::zeros({1}, on_device),
                  loss = torch::zeros({}, on_device.dtype(torch::kFloat64)), added = torch::zeros_like(weights_);
-    const Tensor labels = objective.classify ? y.contiguous() : torch::zeros_like(order);
+    const bool with_labels = objective.classify || model_->shape().conditional;
+    const Tensor labels = with_labels ? y.contiguous() : torch::zeros_like(order);
     ops::cuda::Update update;
     update.data = {x.size(0), x.size(1), tokens.data_ptr<uint8_t>(), labels.data_ptr<int64_t>()};
     update.plan = {1, order.data_ptr<int64_t>(), rates.data_ptr<float>(), next.data_ptr<int64_t>()};
@@ -86,8 +93,12 @@ class DeviceBackend final : public Backend {
     return loss;
   }
 
-  Tensor nats_per_image(const Tensor& tokens) override { return evaluated(nats_, tokens, /*classify=*/false); }
-  Tensor class_logits(const Tensor& tokens) override { return evaluated(class_logits_, tokens, /*classify=*/true); }
+  Tensor nats_per_image(const Tensor& tokens, const Tensor& labels) override {
+    return evaluated(nats_, tokens, labels, /*classify=*/false);
+  }
+  Tensor class_logits(const Tensor& tokens) override {
+    return evaluated(class_logits_, tokens, /*labels=*/{}, /*classify=*/true);
+  }
 
   // Computed once for a model: LibTorch's operations will do.
   Tensor layer_features(const Tensor& tokens) override { return make_libtorch_backend(model_)->layer_features(tokens); }
@@ -116,13 +127,16 @@ class DeviceBackend final : public Backend {
   }
 
  private:
-  Tensor evaluated(std::unique_ptr<RepeatedEvaluation>& evaluation, const Tensor& tokens, bool classify) {
+  Tensor evaluated(std::unique_ptr<RepeatedEvaluation>& evaluation, const Tensor& tokens, const Tensor& labels,
+                   bool classify) {
+    if (model_->shape().conditional && !labels.defined())
+      throw Error("the device's kernels: the model has a start token for each class and was not told the classes");
     if (!evaluation)
       evaluation = std::make_unique<RepeatedEvaluation>(
           kernels_, device_,
           ops::cuda::Evaluation{model_->shape(), precision_, images_, weights_.data_ptr<float>(), /*tokens=*/nullptr},
           classify);
-    return (*evaluation)(tokens);
+    return (*evaluation)(tokens, labels);
   }
 
   // Images that are drawn at a time: several for each multiprocessor, with keys and values that fit into memory.
@@ -136,10 +150,12 @@ class DeviceBackend final : public Backend {
     const auto& options = generation.options();
     const auto on_device = torch::TensorOptions(device_);
     const auto tokens = generation.tokens().narrow(0, first, count).to(on_device.dtype(torch::kUInt8)).contiguous();
-    auto streams = torch::empty({count}, torch::kInt64);
-    for (int64_t i = 0; i < count; ++i)
+    auto streams = torch::empty({count}, torch::kInt64), labels = torch::empty_like(streams);
+    for (int64_t i = 0; i < count; ++i) {
       streams.data_ptr<int64_t>()[i] = static_cast<int64_t>(generation.stream(first + i));
-    streams = streams.to(device_);
+      labels.data_ptr<int64_t>()[i] = generation.label(first + i);
+    }
+    streams = streams.to(device_), labels = labels.to(device_);
     const auto cache = torch::empty({ops::cuda::sampler_cache_floats(shape, count)}, on_device.dtype(torch::kFloat32));
     const auto faults = torch::zeros({count}, on_device.dtype(torch::kInt32));
     ops::cuda::Sampler sampler{shape, count, generation.given()};
@@ -148,6 +164,7 @@ class DeviceBackend final : public Backend {
     sampler.streams = reinterpret_cast<const uint64_t*>(streams.data_ptr<int64_t>());
     sampler.tokens = tokens.data_ptr<uint8_t>();
     sampler.cache = cache.data_ptr<float>();
+    sampler.labels = labels.data_ptr<int64_t>();
     sampler.faults = faults.data_ptr<int32_t>();
     kernels_.sample(device_, sampler);
     if (faults.any().item<bool>()) throw LogitsNotFinite();

@@ -6,8 +6,10 @@
 namespace igpt::backend {
 
 Generation::Generation(const torch::Tensor& context, int64_t length, const std::vector<uint64_t>& streams,
-                       const ops::SamplingOptions& options, DrawToken draw_token, DrawnCallback drawn)
+                       const std::vector<int64_t>& classes, const ops::SamplingOptions& options, DrawToken draw_token,
+                       DrawnCallback drawn)
     : streams_(streams),
+      classes_(classes),
       options_(options),
       draw_token_(std::move(draw_token)),
       drawn_(std::move(drawn)),

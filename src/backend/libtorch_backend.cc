@@ -29,10 +29,10 @@ class LibTorchBackend final : public Backend {
     return loss.detach().to(torch::kFloat64);
   }
 
-  Tensor nats_per_image(const Tensor& tokens) override {
+  Tensor nats_per_image(const Tensor& tokens, const Tensor& labels) override {
     const torch::NoGradGuard no_gradients;
     const Bf16Autocast autocast(tokens.device().type(), bf16_);
-    return igpt::nats_per_image(model_->forward(tokens).to(torch::kFloat32), tokens);
+    return igpt::nats_per_image(model_->forward(tokens, labels).to(torch::kFloat32), tokens);
   }
 
   Tensor class_logits(const Tensor& tokens) override {
@@ -70,7 +70,7 @@ class LibTorchBackend final : public Backend {
 
   Tensor loss_of(const Tensor& tokens, const Tensor& labels, const Objective& objective) {
     const Bf16Autocast autocast(tokens.device().type(), bf16_);
-    const auto h = model_->features(tokens);  // (B, S, D)
+    const auto h = model_->features(tokens, labels);  // (B, S, D)
     const auto generative = [&] { return generative_loss(model_->head->forward(h).to(torch::kFloat32), tokens); };
     if (!objective.classify) return generative();
     const auto logits = model_->clf_head->forward(h).to(torch::kFloat32);  // (B, C)
@@ -84,8 +84,7 @@ class LibTorchBackend final : public Backend {
     const auto vocab = static_cast<size_t>(model_->options().num_vocab);
     auto previous = torch::zeros({chunk}, torch::kInt64);
     for (int64_t position = 0; position < generation.length() && !generation.stopped(); ++position) {
-      if (position > 0)
-        for (int64_t i = 0; i < count; ++i) previous.data_ptr<int64_t>()[i] = generation.image(first + i)[position - 1];
+      for (int64_t i = 0; i < count; ++i) previous.data_ptr<int64_t>()[i] = generation.previous(first + i, position);
       const auto decoded = model_->decode(previous.to(model_->device()), position, cache);  // (chunk, V)
       if (position < generation.given()) continue;
       const auto logits = decoded.to(torch::kCPU, torch::kFloat32).contiguous();

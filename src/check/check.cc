@@ -27,7 +27,8 @@ using ops::cuda::AttentionPrecision;
 using torch::Tensor;
 
 // Models that take each path of the kernels: compiled-in and other widths, each head dimension, both kinds of embedding
-// and of residual, with and without ln_f, lengths that fill no tile; the last one is the default model.
+// and of residual, with and without ln_f, start tokens of classes, lengths that fill no tile; the last one is the
+// default model.
 const ImageGPTOptions kModels[] = {
     {.num_layers = 2, .num_pixels = 9},
     {.arch = k2dArch, .num_layers = 2, .num_pixels = 9},
@@ -40,6 +41,8 @@ const ImageGPTOptions kModels[] = {
      .num_vocab = 33,
      .neighbours = 5},
     {.embed_dim = 24, .num_heads = 3, .num_layers = 2, .num_pixels = 5, .num_vocab = 255, .num_classes = 2},
+    {.num_layers = 2, .num_pixels = 5, .num_classes = 4, .conditional = true},
+    {.arch = k2dArch, .num_layers = 2, .num_pixels = 5, .conditional = true},
     {},
 };
 
@@ -168,7 +171,7 @@ std::string text_of(const ImageGPTOptions& model) {
     return std::string(", ") + name + " " + std::to_string(value);
   };
   return model.arch + field("D", model.embed_dim) + field("H", model.num_heads) + field("L", model.num_layers) +
-         field("S", model.sequence_length()) + field("V", model.num_vocab);
+         field("S", model.sequence_length()) + field("V", model.num_vocab) + (model.conditional ? ", conditional" : "");
 }
 
 // A model with images of its own, and both backends.
@@ -195,10 +198,12 @@ class ModelCheck {
   void run() {
     if (!tested_) return;
     gradients("gradients", {});
-    gradients("gradients of a classifier", {.classify = true});
-    gradients("gradients of both losses", {.classify = true, .generative_weight = 0.5});
-    scores("nats per image", &backend::Backend::nats_per_image);
-    scores("class logits", &backend::Backend::class_logits);
+    scores("nats per image", [this](auto& backend) { return backend.nats_per_image(tokens_, labels_); });
+    if (!model_->shape().conditional) {
+      gradients("gradients of a classifier", {.classify = true});
+      gradients("gradients of both losses", {.classify = true, .generative_weight = 0.5});
+      scores("class logits", [this](auto& backend) { return backend.class_logits(tokens_); });
+    }
     samples();
     if (tested_->has_updates()) updates("update", /*muon=*/false);
     if (tested_->has_muon()) updates("update by Muon", /*muon=*/true);
@@ -230,11 +235,11 @@ class ModelCheck {
         });
   }
 
-  void scores(const char* work, Tensor (backend::Backend::*score)(const Tensor&)) {
+  void scores(const char* work, const std::function<Tensor(backend::Backend&)>& score) {
     Tensor ours, theirs;
     table_.compare(
-        work, shape_, limit_, [&] { ours = ((*tested_).*score)(tokens_); },
-        [&] { theirs = ((*libtorch_).*score)(tokens_); }, [&] { return relative_error(ours, theirs); });
+        work, shape_, limit_, [&] { ours = score(*tested_); }, [&] { theirs = score(*libtorch_); },
+        [&] { return relative_error(ours, theirs); });
   }
 
   // The share of pixels that LibTorch's logits would draw otherwise, after the same pixels before them.
@@ -244,10 +249,13 @@ class ModelCheck {
     std::iota(streams.begin(), streams.end(), uint64_t{0});
     const ops::SamplingOptions options{.temperature = 0.9, .top_k = 0, .top_p = 0.95, .seed = 5};
     const auto context = torch::zeros({kImages, 0}, torch::kInt64);
+    const auto labels = labels_.cpu();
+    std::vector<int64_t> classes(labels.data_ptr<int64_t>(), labels.data_ptr<int64_t>() + kImages);
+    if (!model_->shape().conditional) classes.clear();
     const auto draw_token = sampling::draw_with(options, streams);
     std::optional<backend::Generation> generation, by_libtorch;
     const auto draw = [&](backend::Backend& backend, std::optional<backend::Generation>& images) {
-      images.emplace(context, model_->shape().sequence_length, streams, options, draw_token);
+      images.emplace(context, model_->shape().sequence_length, streams, classes, options, draw_token);
       backend.sample(*images);
     };
     table_.compare(
@@ -255,7 +263,8 @@ class ModelCheck {
         [&] {
           const torch::NoGradGuard no_gradients;
           const auto tokens = generation->tokens();
-          const auto logits = model_->forward(tokens.to(table_.device())).to(torch::kCPU, torch::kFloat32).contiguous();
+          const auto logits =
+              model_->forward(tokens.to(table_.device()), labels_).to(torch::kCPU, torch::kFloat32).contiguous();
           const int64_t length = generation->length(), vocab = logits.size(2);
           int64_t others = 0;
           for (int64_t i = 0; i < tokens.numel(); ++i) {

@@ -359,6 +359,8 @@ void expect_writable_by_transformers(const Checkpoint& checkpoint, const std::st
                      ", transformers' ImageGPT computes igpt alone" + instead);
   if (model.final_norm && !*model.final_norm)
     throw InputError(source + ": has no final norm, transformers' ImageGPT has one" + instead);
+  if (model.conditional)
+    throw InputError(source + ": has a start token for each class, transformers' ImageGPT has one for all" + instead);
 }
 
 }  // namespace

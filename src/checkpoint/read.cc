@@ -132,6 +132,9 @@ ImageGPTOptions model_options(const Source& source, const Value& hyper_parameter
     const Value* value = hyper_parameters.find(name);
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
       if (value) field = value->as_string() ? *value->as_string() : "";
+    } else if constexpr (std::is_same_v<std::decay_t<decltype(field)>, bool>) {
+      if (value && !value->as_bool()) source.fail("its hyper_parameter " + std::string(name) + " is not True or False");
+      if (value) field = *value->as_bool();
     } else {
       static_assert(std::is_same_v<std::decay_t<decltype(field)>, int64_t>);
       field =

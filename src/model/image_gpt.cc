@@ -155,6 +155,10 @@ ImageGPTImpl::ImageGPTImpl(ImageGPTOptions options) : options_(std::move(options
 void ImageGPTImpl::reset() {
   weights_ = Tensor();
   const int64_t d = options_.embed_dim;
+  if (shape_.conditional)
+    sos = register_parameter("sos", torch::randn({shape_.num_classes, d}));
+  else if (shape_.start_tokens() > 0)
+    sos = register_parameter("sos", torch::randn({d}));
   if (shape_.is_plane()) {
     const int64_t side = options_.num_pixels;
     token_embeddings =
@@ -162,7 +166,6 @@ void ImageGPTImpl::reset() {
     row_embeddings = register_module("row_embeddings", nn::Embedding(side, d));
     column_embeddings = register_module("column_embeddings", nn::Embedding(side, d));
   } else {
-    sos = register_parameter("sos", torch::randn({d}));
     token_embeddings = register_module("token_embeddings", nn::Embedding(options_.num_vocab, d));
     position_embeddings = register_module("position_embeddings", nn::Embedding(options_.sequence_length(), d));
   }
@@ -217,16 +220,21 @@ void ImageGPTImpl::to(torch::Device device, torch::Dtype dtype, bool non_blockin
 }
 
 std::vector<Tensor> ImageGPTImpl::embeddings() const {
-  if (shape_.is_plane()) return {token_embeddings->weight, row_embeddings->weight, column_embeddings->weight};
-  return {sos, token_embeddings->weight, position_embeddings->weight};
+  std::vector<Tensor> all{token_embeddings->weight};
+  if (shape_.is_plane())
+    all.insert(all.end(), {row_embeddings->weight, column_embeddings->weight});
+  else
+    all.push_back(position_embeddings->weight);
+  if (sos.defined()) all.insert(all.begin(), sos);
+  return all;
 }
 
-Tensor ImageGPTImpl::forward(const Tensor& x) {
-  return head->forward(features(x));
+Tensor ImageGPTImpl::forward(const Tensor& x, const Tensor& labels) {
+  return head->forward(features(x, labels));
 }
 
-Tensor ImageGPTImpl::features(const Tensor& x) {
-  return features_of(embed(x.to(torch::kInt64)));
+Tensor ImageGPTImpl::features(const Tensor& x, const Tensor& labels) {
+  return features_of(embed(x.to(torch::kInt64), labels));
 }
 
 Tensor ImageGPTImpl::features_of(Tensor h) {
@@ -238,7 +246,7 @@ Tensor ImageGPTImpl::features_of(Tensor h) {
 }
 
 Tensor ImageGPTImpl::layer_features(const Tensor& x) {
-  auto h = embed(x.to(torch::kInt64));
+  auto h = embed(x.to(torch::kInt64), /*labels=*/{});
   std::vector<Tensor> means;
   for (const auto& layer : *layers) {
     auto* const block = layer->as<Block>();
@@ -249,28 +257,41 @@ Tensor ImageGPTImpl::layer_features(const Tensor& x) {
   return torch::stack(means, 1);
 }
 
-// (B, S) int64 -> (B, S, D)
-Tensor ImageGPTImpl::embed(const Tensor& x) {
+// (B, S) int64, (B) int64 -> (B, S, D)
+Tensor ImageGPTImpl::embed(const Tensor& x, const Tensor& labels) {
+  if (shape_.conditional && !labels.defined())
+    throw Error("the model has a start token for each class and was not told the images' classes");
   const int64_t length = x.size(1);
   if (shape_.is_plane()) {
     const auto padded = torch::constant_pad_nd(x, {0, options_.sequence_length() + 1 - length}, options_.num_vocab);
     const auto positions = row_embeddings->weight.unsqueeze(1) + column_embeddings->weight;  // (side, side, D)
-    return embed_neighbours(padded, neighbour_positions(shape_, 0, length)) +
+    return embed_neighbours(padded, neighbour_positions(shape_, 0, length), labels) +
            positions.flatten(0, 1).narrow(0, 0, length);
   }
   const auto e = token_embeddings->forward(x);                                // (B, S, D)
-  const auto start = sos.expand({x.size(0), 1, -1});                          // (B, 1, D)
+  const auto start = start_embeddings(labels, x.size(0)).unsqueeze(1);        // (B, 1, D)
   const auto h = torch::cat({start, e.narrow(1, 0, length - 1)}, /*dim=*/1);  // shifted right by one
   return h + position_embeddings->weight.narrow(0, 0, length);
 }
 
-// `tokens` (B, S + 1), the last V; `neighbours` (s, K) their places -> sums of the embeddings (B, s, D)
-Tensor ImageGPTImpl::embed_neighbours(const Tensor& tokens, const Tensor& neighbours) {
+// What stands before the first token, (batch, D).
+Tensor ImageGPTImpl::start_embeddings(const Tensor& labels, int64_t batch) {
+  return shape_.conditional ? torch::embedding(sos, labels) : sos.expand({batch, -1});
+}
+
+// `tokens` (B, S + 1), the last V; `neighbours` (s, K) their places -> sums of the embeddings (B, s, D). `start_labels`
+// (B): the classes whose start tokens the first of these positions has on its left; undefined: none.
+Tensor ImageGPTImpl::embed_neighbours(const Tensor& tokens, const Tensor& neighbours, const Tensor& start_labels) {
   const int64_t count = neighbours.size(1);
   const auto tables = torch::arange(count, tokens.options()) * (options_.num_vocab + 1);  // (K)
-  const auto rows = tokens.index({Slice(), neighbours.to(tokens.device())}) + tables;     // (B, s, K)
-  const auto sums = torch::embedding_bag(token_embeddings->weight, rows.flatten(),
-                                         torch::arange(0, rows.numel(), count, tokens.options()));
+  auto rows = tokens.index({Slice(), neighbours.to(tokens.device())}) + tables;           // (B, s, K)
+  auto embeddings = token_embeddings->weight;
+  if (shape_.conditional && start_labels.defined()) {
+    rows.index_put_({Slice(), 0, 0}, start_labels + embeddings.size(0));
+    embeddings = torch::cat({embeddings, sos});
+  }
+  const auto sums =
+      torch::embedding_bag(embeddings, rows.flatten(), torch::arange(0, rows.numel(), count, tokens.options()));
   return std::get<0>(sums).view({rows.size(0), rows.size(1), -1});
 }
 
@@ -300,10 +321,11 @@ Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCa
   if (shape_.is_plane()) {
     if (position > 0) cache.tokens.select(1, position - 1).copy_(previous);
     const int64_t side = options_.num_pixels;
-    h = embed_neighbours(cache.tokens, neighbour_positions(shape_, position, 1)) +
+    h = embed_neighbours(cache.tokens, neighbour_positions(shape_, position, 1), position == 0 ? previous : Tensor()) +
         row_embeddings->weight[position / side] + column_embeddings->weight[position % side];
   } else {
-    const auto token = position == 0 ? sos.expand({batch, -1}) : token_embeddings->forward(previous);  // (B, D)
+    const auto token =
+        position == 0 ? start_embeddings(previous, batch) : token_embeddings->forward(previous);  // (B, D)
     h = (token + position_embeddings->weight[position]).unsqueeze(1);
   }
   for (int64_t i = 0; i < options_.num_layers; ++i)

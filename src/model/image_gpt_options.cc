@@ -19,6 +19,7 @@ ops::ModelShape shape_of(const ImageGPTOptions& options) {
   shape.num_vocab = options.num_vocab;
   shape.num_classes = options.num_classes;
   if (shape.neighbours > 0) shape.neighbours = options.neighbours;
+  shape.conditional = options.conditional;
   if (options.final_norm) shape.final_norm = *options.final_norm;
   return shape;
 }

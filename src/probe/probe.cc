@@ -95,6 +95,10 @@ void write_csv(const std::string& path, const ProbeResult& result) {
 ProbeResult run_probes(const ProbeOptions& options, const std::function<void(const ProbeRow&)>& print,
                        const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
+  if (checkpoint.model.conditional)
+    throw UsageError(options.checkpoint +
+                     ": has a start token for each class, which would tell its features the class; probe a model that "
+                     "was trained without --conditional");
   const int64_t layers = checkpoint.model.num_layers;
   if (options.layer && *options.layer > layers)
     throw UsageError("--layer " + std::to_string(*options.layer) + ": " + options.checkpoint + " has the layers 0 to " +

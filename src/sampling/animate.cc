@@ -15,6 +15,7 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   require_head(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side);
+  const auto classes = classes_of(checkpoint, options.checkpoint, options.classes, images, options.animation.columns);
   formats::expect_writable(options.output, {options.checkpoint});
 
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
@@ -23,7 +24,7 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   std::iota(streams.begin(), streams.end(), uint64_t{0});
   const auto nothing = torch::empty({images, 0}, torch::kInt64);
   const auto tokens =
-      draw_images(model, nothing, streams, options.sampling, options.precision, options.checkpoint, hooks);
+      draw_images(model, nothing, streams, classes, options.sampling, options.precision, options.checkpoint, hooks);
   write_animation(options.output, tokens.view({images, side, side}), model->palette(), options.animation,
                   [&] { throw_if_stopped(hooks); });
   return {images, frame_count(side * side, options.animation.downsample)};

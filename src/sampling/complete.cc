@@ -53,14 +53,34 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
 }
 
 data::Split read_images(const CompletionOptions& options, const Checkpoint& checkpoint, const Hooks& hooks) {
+  const bool with_labels = checkpoint.model.conditional && options.classes.empty();
   auto split = data::read_split(
-      options.test_x, /*y=*/"",
+      options.test_x, with_labels ? options.test_y : "",
       expected_images(checkpoint, options.checkpoint, "give it images of the model's size with --data_dir or --test_x"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
   for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, options.test_x),
                            note_on_palette(checkpoint, options.checkpoint, split, options.test_x)})
     if (hooks.note && !note.empty()) hooks.note(note);
   return split;
+}
+
+// The class of each sample; empty where the model has no start token for each class.
+std::vector<int64_t> classes_of_samples(const CompletionOptions& options, const Checkpoint& checkpoint,
+                                        const data::Split& split, const std::vector<int64_t>& indices) {
+  if (!checkpoint.model.conditional || !options.classes.empty()) {
+    const auto of_image = classes_of(checkpoint, options.checkpoint, options.classes, options.num_samples, /*times=*/1);
+    std::vector<int64_t> classes;
+    for (size_t i = 0; i < indices.size(); ++i) classes.insert(classes.end(), of_image.begin(), of_image.end());
+    return classes;
+  }
+  std::vector<int64_t> own;
+  for (const int64_t index : indices) own.push_back(split.labels[static_cast<size_t>(index)]);
+  const int64_t images = static_cast<int64_t>(own.size()) * options.num_samples;
+  for (const int64_t label : own)
+    if (label >= checkpoint.model.num_classes)
+      throw InputError(options.test_y + ": holds the label " + std::to_string(label) + ", and " + options.checkpoint +
+                       " has " + std::to_string(checkpoint.model.num_classes) + " classes; choose them with --class");
+  return classes_of(checkpoint, options.checkpoint, own, images, options.num_samples);
 }
 
 // The images at `indices`, (E, h, w).
@@ -86,11 +106,11 @@ std::vector<uint64_t> streams_of(const std::vector<int64_t>& indices, int64_t nu
 
 // (E, h, w) originals -> (E, K, h, w) samples.
 Tensor draw(const CompletionOptions& options, const ImageGPT& model, const Tensor& originals,
-            const CompletionResult& chosen, const Hooks& hooks) {
+            const CompletionResult& chosen, const std::vector<int64_t>& classes, const Hooks& hooks) {
   const auto context =
       originals.narrow(1, 0, chosen.context_rows).flatten(1).repeat_interleave(options.num_samples, /*dim=*/0);
   const auto streams = streams_of(chosen.indices, options.num_samples);
-  return draw_images(model, context, streams, options.sampling, options.precision, options.checkpoint, hooks)
+  return draw_images(model, context, streams, classes, options.sampling, options.precision, options.checkpoint, hooks)
       .view({originals.size(0), options.num_samples, originals.size(1), originals.size(2)});
 }
 
@@ -117,14 +137,15 @@ CompletionResult complete(const CompletionOptions& options, const Hooks& hooks) 
   chosen.context_rows = context_rows(options, side);
   const data::Split split = read_images(options, checkpoint, hooks);
   chosen.indices = chosen_images(options, split.count);
+  const auto classes = classes_of_samples(options, checkpoint, split, chosen.indices);
   check_picture(options, chosen.indices.size(), side);
   check_writable(options);
 
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const ImageGPT model = prepare_model(checkpoint, device, hooks);
-  const auto originals = select(split, chosen.indices, side);           // (E, h, w)
-  const auto samples = draw(options, model, originals, chosen, hooks);  // (E, K, h, w)
-  formats::AtomicFile figure(options.output);                           // replaced when the tokens are written too
+  const auto originals = select(split, chosen.indices, side);                    // (E, h, w)
+  const auto samples = draw(options, model, originals, chosen, classes, hooks);  // (E, K, h, w)
+  formats::AtomicFile figure(options.output);  // replaced when the tokens are written too
   figure.write(
       formats::encode_png(completion_figure(model->palette(), originals, samples, chosen.context_rows, options.scale)));
   if (!options.tokens.empty()) write_tokens(options.tokens, samples.flatten(0, 1), model->options().num_vocab);

@@ -25,6 +25,16 @@ Tensor checked_context(const ImageGPT& model, const Tensor& context, size_t stre
   return tokens;
 }
 
+void check_classes(const ImageGPT& model, const std::vector<int64_t>& classes, size_t images) {
+  const ops::ModelShape& shape = model->shape();
+  if (classes.size() != (shape.conditional ? images : 0))
+    throw InputError(shape.conditional ? "every image needs a class" : "the model does not draw images of a class");
+  for (const int64_t label : classes)
+    if (label < 0 || label >= shape.num_classes)
+      throw InputError("there is no class " + std::to_string(label) + "; the model has " +
+                       std::to_string(shape.num_classes) + " classes");
+}
+
 }  // namespace
 
 backend::DrawToken draw_with(const ops::SamplingOptions& options, const std::vector<uint64_t>& streams) {
@@ -35,10 +45,12 @@ backend::DrawToken draw_with(const ops::SamplingOptions& options, const std::vec
 }
 
 Tensor generate(const ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
-                const ops::SamplingOptions& options, const DrawnCallback& drawn, bool bf16) {
+                const ops::SamplingOptions& options, const DrawnCallback& drawn, bool bf16,
+                const std::vector<int64_t>& classes) {
   check(options);
+  check_classes(model, classes, streams.size());
   backend::Generation generation(checked_context(model, context, streams.size()), model->options().sequence_length(),
-                                 streams, options, draw_with(options, streams), drawn);
+                                 streams, classes, options, draw_with(options, streams), drawn);
   const int64_t images = std::clamp<int64_t>(generation.images(), 1, kImages);
   backend::make_backend(model, {.images = images, .bf16 = bf16 && model->device().is_cpu()})->sample(generation);
   return generation.tokens();

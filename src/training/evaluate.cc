@@ -15,17 +15,17 @@
 namespace igpt::training {
 namespace {
 
-TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& checkpoint, bool classify,
+TokenDataset read_test_set(const EvaluateOptions& options, const Checkpoint& checkpoint, bool with_labels,
                            const Hooks& hooks) {
   auto split = data::read_split(
-      options.test_x, classify ? options.test_y : "",
+      options.test_x, with_labels ? options.test_y : "",
       expected_images(checkpoint, options.checkpoint, "give it images of that size with --data_dir or --test_x"),
       [&] { throw_if_stopped(hooks); }, hooks.note);
   for (const auto& note : {note_on_dataset(checkpoint, options.checkpoint, split, options.test_x),
                            note_on_palette(checkpoint, options.checkpoint, split, options.test_x)})
     if (hooks.note && !note.empty()) hooks.note(note);
   for (const int64_t label : split.labels)
-    if (classify && label >= checkpoint.model.num_classes)
+    if (with_labels && label >= checkpoint.model.num_classes)
       throw InputError(options.test_y + ": holds the label " + std::to_string(label) + ", the model has " +
                        std::to_string(checkpoint.model.num_classes) + " classes; it was trained for another data set");
   auto dataset = make_token_dataset(split);
@@ -44,8 +44,14 @@ void write_per_image(const std::string& path, const torch::Tensor& values) {
 EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   const auto checkpoint = read_checkpoint(options.checkpoint);
   const bool classify = options.classify.value_or(checkpoint.classify);
+  const bool conditional = checkpoint.model.conditional;
   if (!classify) require_head(checkpoint, options.checkpoint);
-  const auto dataset = read_test_set(options, checkpoint, classify, hooks);
+  if (classify && conditional)
+    throw UsageError(
+        "--classify: " + options.checkpoint +
+        " has a start token for each class and no classifier; without the option, test_acc tells how often "
+        "the right class gives an image the highest likelihood");
+  const auto dataset = read_test_set(options, checkpoint, classify || conditional, hooks);
   if (!options.per_image.empty())
     formats::expect_writable(options.per_image, {options.checkpoint, options.test_x, options.test_y});
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
@@ -53,6 +59,7 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
 
   ScoringOptions scoring;
   scoring.classify = classify;
+  scoring.likeliest_class = conditional;
   scoring.batch_size = options.batch_size;
   scoring.bf16 = options.precision == "bf16";
   scoring.progress = [&](int64_t done) {
@@ -75,10 +82,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   if (!options.per_image.empty()) write_per_image(options.per_image, torch::cat(per_image));
 
   EvaluateResult summary{result.count, result.loss, {}, {}};
-  if (classify)
-    summary.accuracy = result.accuracy;
-  else
-    summary.bits_per_dim = result.loss / std::numbers::ln2;
+  if (classify || conditional) summary.accuracy = result.accuracy;
+  if (!classify) summary.bits_per_dim = result.loss / std::numbers::ln2;
   return summary;
 }
 

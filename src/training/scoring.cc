@@ -4,6 +4,19 @@
 
 namespace igpt::training {
 
+namespace {
+
+// Nats of each image (B) given each class: (B, C).
+torch::Tensor nats_by_class(backend::Backend& backend, const torch::Tensor& x, int64_t classes) {
+  std::vector<torch::Tensor> nats;
+  for (int64_t label = 0; label < classes; ++label)
+    nats.push_back(backend.nats_per_image(
+        x, torch::full({x.size(0)}, label, torch::TensorOptions(x.device()).dtype(torch::kInt64))));
+  return torch::stack(nats, 1);
+}
+
+}  // namespace
+
 Score score(ImageGPT model, const TokenDataset& dataset, const ScoringOptions& options) {
   torch::NoGradGuard no_grad;
   const auto device = dataset.tokens.device();
@@ -14,12 +27,20 @@ Score score(ImageGPT model, const TokenDataset& dataset, const ScoringOptions& o
   for (int64_t start = 0; start < dataset.size(); start += options.batch_size) {
     const int64_t size = std::min(options.batch_size, dataset.size() - start);
     const auto x = dataset.tokens.narrow(0, start, size);
-    const auto result = options.classify ? backend->class_logits(x) : backend->nats_per_image(x);
+    const auto y = dataset.labels.narrow(0, start, size);  // (B)
+    torch::Tensor result;
     if (options.classify) {
-      const auto y = dataset.labels.narrow(0, start, size);  // (B)
+      result = backend->class_logits(x);
       nats += torch::nll_loss(result.to(torch::kFloat64).log_softmax(-1), y, /*weight=*/{}, at::Reduction::Sum);
       correct += (result.argmax(-1) == y).sum();
     } else {
+      if (options.likeliest_class) {
+        const auto by_class = nats_by_class(*backend, x, model->options().num_classes);
+        result = by_class.gather(1, y.unsqueeze(1)).squeeze(1);
+        correct += (by_class.argmin(-1) == y).sum();
+      } else {
+        result = backend->nats_per_image(x, y);
+      }
       nats += result.sum();
     }
     if (options.per_image) options.per_image(result);

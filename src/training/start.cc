@@ -11,7 +11,7 @@ namespace igpt::training {
 namespace {
 
 // The model of a checkpoint counts. Options that the user gave must not contradict it, except that another number of
-// classes gets a new head.
+// classes gets a new head, and that a model can get a start token for each class.
 void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
   ImageGPTOptions model = checkpoint.model;
   const auto wanted = values_of(options.model), own = values_of(model);
@@ -19,11 +19,17 @@ void adopt_model(TrainOptions& options, const Checkpoint& checkpoint) {
     const auto& [name, value] = wanted[i];
     const bool given = std::ranges::find(options.given, name) != options.given.end();
     if (!given || value == own[i].second) continue;
-    if (name != "num_classes")
+    const bool is_new_head = name == "num_classes" && !model.conditional;
+    if (!is_new_head && name != "conditional")
       throw UsageError("--" + name + " " + to_text(value) + ": " + options.pretrained +
                        (name == "arch" ? " is of " : " has ") + to_text(own[i].second) + "; leave the option out");
-    model.num_classes = options.model.num_classes;
+    if (is_new_head) model.num_classes = options.model.num_classes;
   }
+  model.conditional = model.conditional || options.model.conditional;
+  if (options.classify && model.conditional && !options.model.conditional)
+    throw UsageError("--classify: " + options.pretrained +
+                     " has a start token for each class, which a classifier must not be told; take a model that was "
+                     "trained without --conditional");
   model.shifted_classifier = true;  // both losses are of one pass
   options.model = model;
 }
@@ -43,6 +49,10 @@ void adopt_palette(ImageGPTOptions& model, const data::Split& split) {
   model.channels = split.info->palette.channels;
   model.palette = split.info->palette.colours;
   model.centroids = split.info->palette.centroids;
+}
+
+bool needs_labels(const TrainOptions& options) {
+  return options.classify || options.model.conditional;
 }
 
 Checkpoint read_resumable(const std::string& path) {
@@ -82,13 +92,13 @@ data::Split read_training_split(TrainOptions& options, const std::optional<Check
                                          .other_size_cure = "name their size with --num_pixels"};
   const auto expected = start ? expected_images(*start, path, "give it images of that size") : of_new_model;
   auto split = data::read_split(
-      options.data.train_x, options.classify ? options.data.train_y : "", expected, [&] { throw_if_stopped(hooks); },
-      hooks.note);
+      options.data.train_x, needs_labels(options) ? options.data.train_y : "", expected,
+      [&] { throw_if_stopped(hooks); }, hooks.note);
   if (!start) adopt_palette(options.model, split);
   if (split.count < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(split.count) +
                      " image; training needs at least 2, one of them for validation");
-  if (!options.classify) return split;
+  if (!needs_labels(options)) return split;
   const int64_t largest = *std::max_element(split.labels.begin(), split.labels.end());
   if (largest >= options.model.num_classes)
     throw InputError(options.data.train_y + ": its labels go up to " + std::to_string(largest) + ", the model has " +
@@ -120,7 +130,7 @@ void check_images(const TrainOptions& options, const Checkpoint& start, const da
   if (!start.dataset.empty() && start.dataset != dataset)
     difference = "was trained on " + data::title_of(start.dataset) + ", and " + train_x + " holds " +
                  (dataset.empty() ? "other images" : data::title_of(dataset));
-  else if (options.classify)
+  else if (needs_labels(options))
     difference = "was trained on other images or labels than those of " + train_x + " and " + options.data.train_y;
   const auto expected = expected_images(start, options.resume, /*other_size_cure=*/"");
   const auto command = data::prepare_command(expected, start.dataset, train_x);

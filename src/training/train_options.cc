@@ -23,6 +23,8 @@ void check(const TrainOptions& options) {
     throw UsageError("--muon_momentum: is for --optimizer muon");
   if (options.patience && !options.classify && options.resume.empty())
     throw UsageError("--patience: is for --classify; a generative training does not stop early");
+  if (options.model.conditional && options.classify)
+    throw UsageError("--conditional: a classifier must not be told the class; leave out --classify, or --conditional");
   if (options.hold != TrainOptions{}.hold && options.schedule == "constant" && options.resume.empty())
     throw UsageError("--hold: is for --schedule cosine or linear; a constant rate never falls");
   if (options.generative_weight != TrainOptions{}.generative_weight && !options.classify && options.resume.empty())

@@ -24,11 +24,18 @@ Hooks hooks_of_rank(const Hooks& hooks, const DistributedContext& launch) {
   return quiet;
 }
 
-// Takes over every weight whose shape fits: all, but a classifier head with another number of classes.
+// Takes over every weight whose shape fits: all, but a classifier head with another number of classes. A start token
+// for each class begins as what was before the first token in the model without them.
 void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
   auto parameters = model->named_parameters();
-  for (const auto& [name, tensor] : checkpoint.state_dict)
-    if (parameters[name].sizes() == tensor.sizes()) parameters[name].copy_(tensor);
+  for (const auto& [name, tensor] : checkpoint.state_dict) {
+    if (parameters[name].sizes() == tensor.sizes())
+      parameters[name].copy_(tensor);
+    else if (name == "sos")
+      model->sos.copy_(tensor.expand_as(model->sos));
+  }
+  if (model->shape().conditional && !checkpoint.model.conditional && model->shape().is_plane())
+    model->sos.copy_(model->token_embeddings->weight[model->shape().num_vocab].expand_as(model->sos));
 }
 
 // A new model, or that of a checkpoint, on the CPU.

@@ -41,10 +41,14 @@ std::optional<formats::Image> draw_sample_grid(const ImageGPT& model, const Trai
   ops::SamplingOptions sampling;
   sampling.seed = options.seed;
   const auto nothing = torch::zeros({grid * grid, 0}, torch::kUInt8);
+  std::vector<int64_t> classes;
+  for (int64_t n = 0; n < grid * grid && options.model.conditional; ++n)
+    classes.push_back(n % options.model.num_classes);
   const auto stop = [&](const sampling::Drawn&) {
     if (const int signal = stop_signal()) throw Interrupted(signal);
   };
-  const auto tokens = sampling::generate(model, nothing, streams, sampling, stop);  // (grid^2, S)
+  const auto tokens =
+      sampling::generate(model, nothing, streams, sampling, stop, /*bf16=*/false, classes);  // (grid^2, S)
   const auto pixels =
       sampling::pixels_of(tokens.view({grid, grid, side, side}), model->palette());  // (grid, grid, h, w, C)
   return sampling::to_image(sampling::tiled(pixels));

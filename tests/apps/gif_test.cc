@@ -47,6 +47,35 @@ TEST_F(GifProgram, ColoursAreThoseOfThePaletteHoweverManyThereAre) {
   }
 }
 
+TEST_F(GifProgram, HasARowForEachClass) {
+  const auto checkpoint = testing::write_conditional_checkpoint(folder_ / "classes.ckpt");
+  const auto last_frame = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"classes.ckpt", "--cols", "2", "--seed", "6", "--scale", "1", "-o", "a.gif"});
+    const auto ending = gif(arguments);
+    EXPECT_EQ(ending.exit_code, 0) << ending.err;
+    return testing::decode_gif(folder_ / "a.gif").frames.back();
+  };
+  const auto expected = [&](const std::vector<int64_t>& rows) {
+    std::vector<int64_t> classes;
+    std::vector<uint64_t> streams;
+    for (const int64_t label : rows)
+      for (int64_t column = 0; column < 2; ++column) {
+        classes.push_back(label);
+        streams.push_back(streams.size());
+      }
+    const auto model = make_model(checkpoint);
+    const auto images = static_cast<int64_t>(classes.size());
+    const auto tokens = sampling::generate(model, torch::empty({images, 0}, torch::kInt64), streams, {.seed = 6}, {},
+                                           /*bf16=*/false, classes);
+    return sampling::to_image(sampling::tiled(sampling::pixels_of(tokens.view({-1, 2, 8, 8}), model->palette())))
+        .pixels;
+  };
+  EXPECT_EQ(last_frame({"--class", "2,0"}), expected({2, 0}));
+  EXPECT_EQ(last_frame({"--class", "1", "--rows", "2"}), expected({1, 1}));
+  EXPECT_EQ(last_frame({"--rows", "4"}), expected({0, 1, 2, 0}));
+  EXPECT_NE(expected({2, 0}), expected({1, 1}));
+}
+
 TEST_F(GifProgram, EndsWithTheImagesOfTheLibrary) {
   const auto ending = gif({"model.ckpt", "--rows", "2", "--cols", "3", "--seed", "6", "--scale", "1.5", "--downsample",
                            "5", "--fps", "10", "--temperature", "1.1", "-o", "a.gif"});
@@ -109,6 +138,7 @@ TEST_F(GifProgram, UsageErrorsNameTheOptionAndTheCure) {
   refused({"model.ckpt", "--downsample", "0"}, 2, "--downsample 0: must be at least 1");
   refused({"model.ckpt", "--threads", "x"}, 2, "--threads x: must be a whole number");
   refused({"model.ckpt", "-o"}, 2, "-o: needs a value");
+  refused({"model.ckpt", "--class", "1"}, 2, "--class: model.ckpt has no start token for each class");
 }
 
 TEST_F(GifProgram, FilesThatCannotBeUsedAreNamed) {

@@ -86,6 +86,37 @@ TEST_F(SampleProgram, AColourModelDrawsInColour) {
                                .pixels);
 }
 
+TEST_F(SampleProgram, DrawsTheClassesThatAreAskedForOrTheImagesOwn) {
+  const auto checkpoint = testing::write_conditional_checkpoint(folder_ / "classes.ckpt");
+  std::vector<int64_t> labels(20);
+  for (size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<int64_t>(i % 3);
+  formats::write_npy(folder_ / "data/test_y.npy", {20}, std::span<const int64_t>(labels));
+  const auto drawn = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"classes.ckpt", "--indices", "4,5", "--num_samples", "3", "--seed", "9",
+                                         "--context_rows", "1", "--tokens", "samples.npy"});
+    const auto ending = sample(arguments);
+    EXPECT_EQ(ending.exit_code, 0) << ending.err;
+    return tokens("samples.npy").to(torch::kInt64);
+  };
+  const auto expected = [&](const std::vector<int64_t>& classes) {
+    const auto context = images_.index_select(0, torch::tensor({4, 5})).narrow(1, 0, 1).flatten(1);
+    std::vector<uint64_t> streams;
+    for (const uint64_t index : {4, 5})
+      for (uint64_t k = 0; k < 3; ++k) streams.push_back(index << 32 | k);
+    return sampling::generate(make_model(checkpoint), context.repeat_interleave(3, 0), streams, {.seed = 9}, {},
+                              /*bf16=*/false, classes)
+        .view({6, 8, 8});
+  };
+  EXPECT_TRUE(torch::equal(drawn({}), expected({1, 1, 1, 2, 2, 2})));
+  EXPECT_TRUE(torch::equal(drawn({"--class", "2,0"}), expected({2, 0, 2, 2, 0, 2})));
+  EXPECT_FALSE(torch::equal(expected({1, 1, 1, 2, 2, 2}), expected({2, 0, 2, 2, 0, 2})));
+  std::filesystem::remove(folder_ / "data/test_y.npy");
+  drawn({"--class", "1"});  // needs no labels
+  const auto without = sample({"classes.ckpt"});
+  EXPECT_EQ(without.exit_code, 1);
+  EXPECT_THAT(without.err, HasSubstr("data/test_y.npy: no such file"));
+}
+
 TEST_F(SampleProgram, MakesFiveRowsOfSevenImagesByDefault) {
   ASSERT_EQ(sample({"model.ckpt"}).exit_code, 0);
   const auto figure = testing::decode_png(folder_ / "figure.png");
@@ -155,6 +186,15 @@ TEST_F(SampleProgram, UsageErrorsNameTheOptionAndTheCure) {
   refused({"model.ckpt", "--context_rows", "9"}, 2, "--context_rows 9: must be at most 8");
   refused({"model.ckpt", "--device", "gpu"}, 2, "--device gpu: must be auto, cpu, cuda or cuda:N");
   refused({"model.ckpt", "--scale", "inf"}, 2, "--scale inf: must be a number");
+}
+
+TEST_F(SampleProgram, ClassesThatTheModelDoesNotHaveAreRefused) {
+  refused({"model.ckpt", "--class", "1"}, 2, "--class: model.ckpt has no start token for each class");
+  testing::write_conditional_checkpoint(folder_ / "data/classes.ckpt");
+  refused({"data/classes.ckpt", "--class", "3"}, 2, "--class 3: must be at most 2");
+  refused({"data/classes.ckpt", "--class", "-1"}, 2, "--class");
+  refused({"data/classes.ckpt", "--class", "shoe"}, 2, "--class shoe: each number, separated by commas");
+  refused({"data/classes.ckpt", "--class", ""}, 2, "--class");
 }
 
 TEST_F(SampleProgram, AnOutputInPlaceOfAnotherFileOfTheCommandIsRefused) {

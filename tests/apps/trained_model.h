@@ -25,6 +25,16 @@ inline Checkpoint write_random_checkpoint(const std::filesystem::path& path, int
   return write_random_checkpoint(path, model);
 }
 
+/// The same with a start token for each of three classes, which draw unlike images.
+inline Checkpoint write_conditional_checkpoint(const std::filesystem::path& path) {
+  ImageGPTOptions model;
+  model.num_pixels = model.embed_dim = 8;
+  model.num_layers = 2;
+  model.num_classes = 3;
+  model.conditional = true;
+  return write_random_checkpoint(path, model);
+}
+
 /// The same in `num_vocab` different RGB colours, the first of which is black.
 inline Checkpoint write_colour_checkpoint(const std::filesystem::path& path, int64_t num_vocab) {
   ImageGPTOptions model;

@@ -89,6 +89,28 @@ INSTANTIATE_TEST_SUITE_P(All, CpuBackendGolden,
                          ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain",
                                            "small_igpt"));
 
+TEST(CpuBackend, LossAndGradientsGivenTheClassEqualThoseOfLibTorch) {
+  for (const char* arch : {kOriginalArch, k2dArch, kPaperArch}) {
+    torch::manual_seed(2);
+    ImageGPT model(ImageGPTOptions{.arch = arch, .num_layers = 2, .num_pixels = 5, .conditional = true});
+    model->head->weight.detach().normal_();  // the paper's are zero
+    const auto x = torch::randint(16, {6, 25}), y = torch::tensor({9, 0, 3, 3, 9, 1});
+    const auto cpu = make_cpu_backend(model), libtorch = make_libtorch_backend(model);
+    auto actual = torch::zeros_like(model->weights()), expected = torch::zeros_like(actual);
+    const auto loss = cpu->add_gradients(x, y, {}, /*scale=*/2, actual);
+    EXPECT_NEAR(loss.item<double>(), libtorch->add_gradients(x, y, {}, /*scale=*/2, expected).item<double>(), 1e-5);
+    EXPECT_LT(relative_error(actual, expected), kFusedTolerance) << arch;
+    const auto starts = expected.narrow(0, 0, model->sos.numel()).view_as(model->sos);
+    EXPECT_GT(starts[3].abs().max().item<double>(), 0) << arch;
+    EXPECT_EQ(starts[2].abs().max().item<double>(), 0) << arch;
+    const auto nats = libtorch->nats_per_image(x, y);
+    EXPECT_LT(relative_error(cpu->nats_per_image(x, y), nats), 1e-5) << arch;
+    EXPECT_GT(relative_error(cpu->nats_per_image(x, 9 - y), nats), 1e-5) << arch;
+    EXPECT_THROW(cpu->nats_per_image(x, y + 1), InputError) << arch;
+    EXPECT_THROW(cpu->class_logits(x), Error) << arch;
+  }
+}
+
 TEST(CpuBackend, GradientsAreScaledAndAdded) {
   const Golden golden("small");
   const auto model = golden.model();

@@ -89,7 +89,7 @@ struct Fixture {
     for (int64_t i = 0; i < shape.sequence_length; ++i)
       tokens.push_back(static_cast<uint8_t>(random() % static_cast<unsigned>(shape.num_vocab)));
     weights.pack(flat.data());
-    kernels.generative(weights, tokens.data(), 1, work, gradients);
+    kernels.generative(weights, {tokens.data()}, 1, work, gradients);
   }
 
   double pairs() const {  // of query and key, whole tiles

@@ -153,6 +153,38 @@ TEST(ImageGPT, InitialValuesArePyTorchs) {
   EXPECT_LE(model->head->weight.abs().max().item<double>(), 0.25);  // 1 / sqrt(D)
 }
 
+// Given a class, the model is the one that has that class's start token for all images. The other one needs no start
+// token of image-gpt-2d if the row for what is outside, of the first neighbour at the first position, equals it.
+TEST(ImageGPT, AClassChoosesTheStartToken) {
+  const torch::NoGradGuard no_grad;
+  for (const char* arch : {kOriginalArch, k2dArch, kPaperArch}) {
+    ImageGPTOptions options{.arch = arch, .num_layers = 2, .num_pixels = 4, .num_classes = 3};
+    torch::manual_seed(2);
+    ImageGPT single(options);
+    options.conditional = true;
+    ImageGPT model(options);
+    auto of_single = single->named_parameters();
+    for (auto& parameter : model->named_parameters())
+      if (parameter.key() != "sos") parameter.value().copy_(of_single[parameter.key()]);
+    model->sos.normal_();
+    single->head->weight.normal_();  // the paper's are zero
+    model->head->weight.copy_(single->head->weight);
+    const auto x = torch::randint(16, {3, 16});
+    const auto labels = torch::tensor({2, 0, 2});
+    const auto own = single->sos.defined() ? single->sos : single->token_embeddings->weight[options.num_vocab];
+    model->sos[2].copy_(own);
+    const auto given = model->forward(x, labels), expected = single->forward(x);
+    for (const int64_t image : {0, 2}) EXPECT_LT(relative_error(given[image], expected[image]), kTolerance) << arch;
+    EXPECT_GT(relative_error(given[1], expected[1]), 1e-3) << arch;
+    EXPECT_THROW(model->forward(x), Error) << arch;
+    auto cache = model->make_cache(3);
+    for (int64_t position = 0; position < 16; ++position) {
+      const auto logits = model->decode(position == 0 ? labels : x.select(1, position - 1), position, cache);
+      EXPECT_LT(relative_error(logits, given.select(1, position)), kTolerance) << arch << ", position " << position;
+    }
+  }
+}
+
 TEST(ImageGPT, ContradictingOptionsNameTheOption) {
   try {
     ImageGPT(ImageGPTOptions{.embed_dim = 15, .num_heads = 2});

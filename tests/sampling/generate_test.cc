@@ -16,7 +16,7 @@ namespace {
 using torch::Tensor;
 
 ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8, const char* arch = kOriginalArch,
-                     std::optional<bool> final_norm = {}) {
+                     std::optional<bool> final_norm = {}, bool conditional = false) {
   torch::manual_seed(5);
   ImageGPTOptions options;
   options.arch = arch;
@@ -24,6 +24,7 @@ ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8, const char* 
   options.num_pixels = num_pixels;
   options.embed_dim = embed_dim;
   options.num_layers = 3;
+  options.conditional = conditional;
   return ImageGPT(options);
 }
 
@@ -40,13 +41,13 @@ Tensor random_context(int64_t images, int64_t given) {
 
 // The whole sequence through the model for every pixel: no cache, no chunks.
 Tensor drawn_naively(ImageGPT& model, const Tensor& context, const std::vector<uint64_t>& streams,
-                     const ops::SamplingOptions& options) {
+                     const std::vector<int64_t>& classes, const ops::SamplingOptions& options) {
   const torch::NoGradGuard no_gradients;
   const int64_t length = model->options().sequence_length();
   auto tokens = torch::zeros({context.size(0), length}, torch::kInt64);
   tokens.narrow(1, 0, context.size(1)).copy_(context);
   for (int64_t position = context.size(1); position < length; ++position) {
-    const auto next_logits = model->forward(tokens).select(1, position).contiguous();  // (N, V)
+    const auto next_logits = model->forward(tokens, torch::tensor(classes)).select(1, position).contiguous();  // (N, V)
     for (int64_t n = 0; n < tokens.size(0); ++n) {
       const double u = sampling::uniform(static_cast<uint64_t>(options.seed), streams[static_cast<size_t>(n)],
                                          static_cast<uint64_t>(position));
@@ -64,6 +65,7 @@ struct Case {
   int64_t embed_dim = 8;
   const char* arch = kOriginalArch;
   std::optional<bool> final_norm = {};
+  bool conditional = false;
 };
 constexpr int64_t wide = 96;  // with heads of 48, which the decoder does not have: drawn with the model
 
@@ -76,25 +78,28 @@ class GenerateCases : public ::testing::TestWithParam<Case> {
 };
 
 TEST_P(GenerateCases, EqualsTheModelWithoutACache) {
-  const auto& [images, given, options, embed_dim, arch, final_norm] = GetParam();
-  auto model = small_model(/*num_pixels=*/6, embed_dim, arch, final_norm);
+  const auto& [images, given, options, embed_dim, arch, final_norm, conditional] = GetParam();
+  auto model = small_model(/*num_pixels=*/6, embed_dim, arch, final_norm, conditional);
   const auto context = random_context(images, given);
   const auto ids = streams(static_cast<size_t>(images), /*first=*/3);
-  const auto expected = drawn_naively(model, context, ids, options);
-  const auto actual = generate(model, context, ids, options);
+  std::vector<int64_t> classes;
+  for (int64_t n = 0; n < images && conditional; ++n) classes.push_back(n / 2 % model->options().num_classes);
+  const auto expected = drawn_naively(model, context, ids, classes, options);
+  const auto actual = generate(model, context, ids, options, /*drawn=*/{}, /*bf16=*/false, classes);
   EXPECT_EQ(actual.scalar_type(), torch::kInt64);
   EXPECT_TRUE(torch::equal(actual, expected)) << actual << expected;
 }
 
-INSTANTIATE_TEST_SUITE_P(, GenerateCases,
-                         ::testing::Values(Case{1, 0, {}}, Case{5, 18, {}}, Case{20, 0, {}}, Case{3, 35, {}},
-                                           Case{2, 36, {}}, Case{4, 1, {1.0, 1, 1.0, 0}},
-                                           Case{4, 6, {0.7, 5, 0.9, 123456789012}}, Case{20, 0, {}, wide},
-                                           Case{5, 18, {}, wide}, Case{4, 6, {0.7, 5, 0.9, 1}, wide},
-                                           Case{5, 0, {}, 8, k2dArch}, Case{3, 20, {0.7, 5, 0.9, 1}, 8, k2dArch},
-                                           Case{3, 20, {}, wide, k2dArch}, Case{3, 20, {}, 8, kOriginalArch, true},
-                                           Case{3, 20, {}, wide, kOriginalArch, true},
-                                           Case{3, 20, {}, 8, k2dArch, false}));
+INSTANTIATE_TEST_SUITE_P(
+    , GenerateCases,
+    ::testing::Values(Case{1, 0, {}}, Case{5, 18, {}}, Case{20, 0, {}}, Case{3, 35, {}}, Case{2, 36, {}},
+                      Case{4, 1, {1.0, 1, 1.0, 0}}, Case{4, 6, {0.7, 5, 0.9, 123456789012}}, Case{20, 0, {}, wide},
+                      Case{5, 18, {}, wide}, Case{4, 6, {0.7, 5, 0.9, 1}, wide}, Case{5, 0, {}, 8, k2dArch},
+                      Case{3, 20, {0.7, 5, 0.9, 1}, 8, k2dArch}, Case{3, 20, {}, wide, k2dArch},
+                      Case{3, 20, {}, 8, kOriginalArch, true}, Case{3, 20, {}, wide, kOriginalArch, true},
+                      Case{3, 20, {}, 8, k2dArch, false}, Case{9, 0, {}, 8, kOriginalArch, {}, true},
+                      Case{5, 20, {}, 8, k2dArch, {}, true}, Case{9, 0, {}, wide, k2dArch, {}, true},
+                      Case{5, 20, {}, wide, kPaperArch, {}, true}));
 
 class GenerateThreads : public ::testing::TestWithParam<int> {
  protected:
@@ -203,6 +208,16 @@ TEST(Generate, ImpossibleContextsAreRefused) {
   EXPECT_THROW(generate(model, torch::zeros({1, 3}), streams(1), {}), InputError);
   EXPECT_THROW(generate(model, torch::zeros({2, 3}, torch::kInt64), streams(1), {}), InputError);
   EXPECT_THROW(generate(model, random_context(1, 0), streams(1), {/*temperature=*/0}), UsageError);
+  const auto of_classes = [&](bool conditional, const std::vector<int64_t>& classes) {
+    generate(small_model(6, 8, kOriginalArch, {}, conditional), random_context(2, 0), streams(2), {}, {},
+             /*bf16=*/false, classes);
+  };
+  EXPECT_NO_THROW(of_classes(true, {0, 9}));
+  EXPECT_THROW(of_classes(true, {0, 10}), InputError);
+  EXPECT_THROW(of_classes(true, {-1, 0}), InputError);
+  EXPECT_THROW(of_classes(true, {0}), InputError);
+  EXPECT_THROW(of_classes(true, {}), InputError);
+  EXPECT_THROW(of_classes(false, {0, 1}), InputError);
   EXPECT_EQ(generate(model, torch::empty({0, 0}, torch::kInt64), {}, {}).sizes(), (std::vector<int64_t>{0, 36}));
 }
 

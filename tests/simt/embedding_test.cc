@@ -18,24 +18,29 @@ using testing::drawn;
 struct Case {
   int images, side, embed, vocab;
   bool two_dimensional;
+  bool conditional = false;
 };
 ModelShape shape_of(const Case& c) {
-  return c.two_dimensional ? testing::plane_shape(c.side, c.embed, 1, 1, c.vocab)
-                           : testing::raster_shape(c.side, c.embed, 1, 1, c.vocab);
+  auto shape = c.two_dimensional ? testing::plane_shape(c.side, c.embed, 1, 1, c.vocab)
+                                 : testing::raster_shape(c.side, c.embed, 1, 1, c.vocab);
+  shape.conditional = c.conditional;
+  return shape;
 }
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << (c.two_dimensional ? "Plane" : "Raster") << "_D" << c.embed << "_V" << c.vocab << "_B" << c.images
-             << "_side" << c.side;
+  return out << (c.two_dimensional ? "Plane" : "Raster") << (c.conditional ? "OfClasses" : "") << "_D" << c.embed
+             << "_V" << c.vocab << "_B" << c.images << "_side" << c.side;
 }
 
 struct Embedding {
   ModelShape shape;
   EmbeddingSizes sizes;
-  std::vector<float> table_values, position_values, dx_values;
+  std::vector<float> table_values, position_values, dx_values, start_values;
+  std::vector<int64_t> label_values;
   std::vector<uint8_t> token_values;
-  Buffer<float> tables, positions, dx;
+  Buffer<float> tables, positions, dx, starts;
+  Buffer<int64_t> labels;
   Buffer<uint8_t> tokens;
-  Buffer<float> x, sums, d_tables, d_positions, plane;
+  Buffer<float> x, sums, d_tables, d_positions, plane, d_starts;
 
   explicit Embedding(const Case& c)
       : shape(shape_of(c)),
@@ -43,24 +48,37 @@ struct Embedding {
         table_values(drawn(size(sizes.table_rows()), 1)),
         position_values(drawn(size(sizes.position_rows()), 2)),
         dx_values(drawn(size(rows()), 3)),
+        start_values(drawn(size(shape.num_classes), 5)),
+        label_values(labels_of(c.images, shape.num_classes)),
         token_values(testing::drawn_tokens(static_cast<size_t>(rows()), c.vocab, 4)),
         tables("tables", table_values),
         positions("positions", position_values),
         dx("dx", dx_values),
+        starts("starts", start_values),
+        labels("labels", label_values),
         tokens("tokens", token_values),
         x("x", size(rows())),
         sums("sums", size(sizes.parts() * sizes.table_rows())),
         d_tables("d_tables", std::vector<float>(table_values.size())),
         d_positions("d_positions", std::vector<float>(position_values.size())),
-        plane("plane", size(sizes.length)) {}
+        plane("plane", size(sizes.length)),
+        d_starts("d_starts", std::vector<float>(start_values.size())) {}
+
+  static std::vector<int64_t> labels_of(int images, int64_t classes) {
+    std::vector<int64_t> labels;
+    for (int64_t i = 0; i < images; ++i) labels.push_back(i * i % classes);
+    return labels;
+  }
 
   int64_t rows() const { return sizes.tokens; }
   size_t size(int64_t rows) const { return static_cast<size_t>(rows * sizes.embed); }
 
   void run() {
-    ASSERT_STREQ(embedding_forward({sizes, tables.data(), positions.data(), tokens.data(), x.data()}), nullptr);
-    ASSERT_STREQ(embedding_backward(
-                     {sizes, tokens.data(), dx.data(), d_tables.data(), d_positions.data(), sums.data(), plane.data()}),
+    ASSERT_STREQ(embedding_forward(
+                     {sizes, tables.data(), positions.data(), tokens.data(), x.data(), starts.data(), labels.data()}),
+                 nullptr);
+    ASSERT_STREQ(embedding_backward({sizes, tokens.data(), dx.data(), d_tables.data(), d_positions.data(), sums.data(),
+                                     plane.data(), d_starts.data(), labels.data()}),
                  nullptr);
     simt::wait_for_device();
   }
@@ -80,7 +98,8 @@ TEST_P(CudaEmbedding, IsWithinTheLimitOfDoublePrecision) {
   if (HasFatalFailure()) return;
   const int d = static_cast<int>(e.sizes.embed), vocab = static_cast<int>(e.sizes.vocab),
             length = static_cast<int>(e.sizes.length);
-  Doubles x(e.size(e.rows())), d_tables(e.table_values.size()), d_positions(e.position_values.size());
+  Doubles x(e.size(e.rows())), d_tables(e.table_values.size()), d_positions(e.position_values.size()),
+      d_starts(e.start_values.size());
   for (int64_t token = 0; token < e.rows(); ++token)
     for (int i = 0; i < d; ++i) {
       const int s = static_cast<int>(token % length);
@@ -90,7 +109,9 @@ TEST_P(CudaEmbedding, IsWithinTheLimitOfDoublePrecision) {
         d_table[static_cast<size_t>(row * d + i)] += e.dx_values[at];
       };
       testing::for_position_rows(e.shape, s, [&](int row) { visit(e.position_values, d_positions, row); });
-      for (int k = 0; k < e.sizes.tables; ++k)
+      if (e.shape.conditional && s == 0)
+        visit(e.start_values, d_starts, static_cast<int>(e.label_values[static_cast<size_t>(token / length)]));
+      for (int k = e.shape.conditional && s == 0 ? 1 : 0; k < e.sizes.tables; ++k)
         visit(e.table_values, d_tables,
               k * (vocab + 1) + testing::neighbour_row(e.shape, &e.token_values[static_cast<size_t>(token - s)], s, k));
     }
@@ -98,6 +119,10 @@ TEST_P(CudaEmbedding, IsWithinTheLimitOfDoublePrecision) {
   EXPECT_LT(testing::relative_error(e.x.values(), x), 3e-7);
   EXPECT_LT(testing::relative_error(e.d_tables.values(), d_tables), 1e-6);
   EXPECT_LT(testing::relative_error(e.d_positions.values(), d_positions), 1e-6);
+  if (e.shape.conditional)
+    EXPECT_LT(testing::relative_error(e.d_starts.values(), d_starts), 1e-6);
+  else
+    EXPECT_THAT(e.d_starts.values(), ::testing::Each(0.0f));
 }
 
 TEST_P(CudaEmbedding, IsTheSameBitsInAnotherOrder) {
@@ -108,6 +133,7 @@ TEST_P(CudaEmbedding, IsTheSameBitsInAnotherOrder) {
   EXPECT_EQ(e.x.values(), other.x.values());
   EXPECT_EQ(e.d_tables.values(), other.d_tables.values());
   EXPECT_EQ(e.d_positions.values(), other.d_positions.values());
+  EXPECT_EQ(e.d_starts.values(), other.d_starts.values());
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, CudaEmbedding,
@@ -115,7 +141,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaEmbedding,
                                            Case{2, 8, 24, 7, false}, Case{2, 6, 64, 33, false},
                                            Case{1, 7, 8, 255, false}, Case{20, 28, 16, 16, false},
                                            Case{1, 1, 16, 16, true}, Case{3, 5, 16, 16, true}, Case{2, 6, 64, 33, true},
-                                           Case{2, 8, 24, 7, true}),
+                                           Case{2, 8, 24, 7, true}, Case{20, 3, 16, 16, false, true},
+                                           Case{5, 4, 24, 7, true, true}, Case{1, 1, 64, 33, true, true}),
                          ::testing::PrintToStringParamName());
 
 TEST(CudaEmbeddingArguments, WhatHasNoKernelIsRefusedInWords) {

@@ -65,7 +65,7 @@ struct Step {
     return floats.emplace_back(std::make_unique<Buffer<float>>(name, static_cast<size_t>(count)))->data();
   }
   void generative(double scale = 1) {
-    ASSERT_STREQ(passes.generative(tokens.data(), weights.data(), scale, gradients.data(), nullptr), nullptr);
+    ASSERT_STREQ(passes.generative({tokens.data()}, weights.data(), scale, gradients.data(), nullptr), nullptr);
     simt::wait_for_device();
   }
   double loss() { return doubles["loss"]->values()[0]; }
@@ -155,7 +155,7 @@ TEST_P(CudaModelPassesBesideTheCpu, HasTheSameClassifierWithAndWithoutTheGenerat
     std::vector<float> gradients(step.weight_values.size());
     const double loss = on_cpu.classifier(step.token_values, step.label_values(), step.weight_values, 0.5f, gradients,
                                           static_cast<float>(weight));
-    ASSERT_STREQ(step.passes.classifier(step.tokens.data(), step.labels.data(), step.weights.data(), 0.5, weight,
+    ASSERT_STREQ(step.passes.classifier({step.tokens.data(), step.labels.data()}, step.weights.data(), 0.5, weight,
                                         step.gradients.data(), nullptr),
                  nullptr);
     simt::wait_for_device();
@@ -170,7 +170,7 @@ TEST_P(CudaModelPassesBesideTheCpu, HasTheSameClassLogits) {
   std::vector<float> logits(static_cast<size_t>(step.c.images * 10));
   on_cpu.class_logits(step.token_values, step.weight_values, logits);
   Buffer<float> class_logits("class logits", logits.size());
-  ASSERT_STREQ(step.passes.class_logits(step.tokens.data(), step.weights.data(), class_logits.data(), nullptr),
+  ASSERT_STREQ(step.passes.class_logits({step.tokens.data()}, step.weights.data(), class_logits.data(), nullptr),
                nullptr);
   simt::wait_for_device();
   EXPECT_LT(testing::relative_error(class_logits.values(), {logits.begin(), logits.end()}), 2e-6);
@@ -186,7 +186,7 @@ TEST_P(CudaModelPassesBesideTheCpu, EvaluatesTheSame) {
   Buffer<float> computed("logits", logits.size());
   Buffer<double> computed_nats("nats", nats.size());
   ASSERT_STREQ(
-      step.passes.evaluate(step.tokens.data(), step.weights.data(), computed_nats.data(), computed.data(), nullptr),
+      step.passes.evaluate({step.tokens.data()}, step.weights.data(), computed_nats.data(), computed.data(), nullptr),
       nullptr);
   simt::wait_for_device();
   EXPECT_LT(testing::relative_error(computed_nats.values(), nats), 2e-6);
@@ -220,7 +220,7 @@ TEST(EmulatedModelPasses, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
       Step step({"", shape, 1, tensor_cores ? AttentionPrecision::bf16x3 : AttentionPrecision::fp32});
       const auto cause = [&](int bytes) {
         simt::device().shared_bytes = bytes;
-        return step.passes.generative(step.tokens.data(), step.weights.data(), 1, step.gradients.data(), nullptr);
+        return step.passes.generative({step.tokens.data()}, step.weights.data(), 1, step.gradients.data(), nullptr);
       };
       EXPECT_STREQ(cause(least), nullptr);
       EXPECT_NE(cause(least - 1), nullptr);
@@ -240,7 +240,7 @@ TEST(CudaTraining, LowersTheLoss) {
   std::vector<double> losses;
   for (int i = 0; i < 10; ++i) {
     Buffer<float> gradients("gradients", zeros);
-    ASSERT_STREQ(step.passes.generative(step.tokens.data(), step.weights.data(), 1, gradients.data(), nullptr),
+    ASSERT_STREQ(step.passes.generative({step.tokens.data()}, step.weights.data(), 1, gradients.data(), nullptr),
                  nullptr);
     AdamUpdate update{static_cast<int64_t>(count),
                       step.weights.data(),

@@ -170,6 +170,7 @@ TEST_P(TrainWithEitherOptimizer, ResumedRunEqualsUninterruptedRun) {
   o.beta2 = 0.95;
   o.weight_decay = 0.01;
   o.augment = {.shift = 1, .flip = true};
+  o.model.conditional = true;
   const auto whole = train(o, {});
 
   // Stopped at every kind of moment: between updates, at a validation, within one (its hook comes after each batch).
@@ -423,6 +424,59 @@ TEST_F(Train, PretrainedStartsFromTheWeightsAndTakesTheModel) {
   EXPECT_EQ(read_checkpoint(train(o, {}).last_checkpoint).model.num_classes, 5);
 }
 
+TokenDataset read_tiny_dataset(const DataFiles& files, const TrainOptions& options) {
+  auto split = data::read_split(files.test_x, files.test_y,
+                                {.num_vocab = options.model.num_vocab, .num_pixels = options.model.num_pixels});
+  return make_token_dataset(split);
+}
+
+// Image-gpt-2d, too, for which the start token takes the place of a neighbour.
+TEST_F(Train, StartTokensLearnTheClasses) {
+  for (const char* arch : {kOriginalArch, k2dArch}) {
+    auto o = options("given_class", 300);
+    o.model.arch = arch;
+    o.model.conditional = true;
+    const auto result = train(o, {});
+    const auto checkpoint = read_checkpoint(result.best_checkpoint);
+    EXPECT_TRUE(checkpoint.model.conditional);
+    const auto model = make_model(checkpoint);
+    const auto test = read_tiny_dataset(data_, o);
+    const auto own = score(model, test, {.likeliest_class = true});
+    EXPECT_GT(own.accuracy, 0.7) << arch;
+    EXPECT_NEAR(own.loss, score(model, test, {}).loss, 1e-6) << arch;
+    EXPECT_GT(score(model, {test.tokens, 1 - test.labels}, {}).loss, own.loss + 0.01) << arch;
+  }
+}
+
+TEST_F(Train, StartTokensBeginAsThatOfThePretrainedModel) {
+  for (const char* arch : {kOriginalArch, k2dArch}) {
+    auto plain = options("plain", 60);
+    plain.model.arch = arch;
+    const auto pretrained = train(plain, {});
+    auto o = options(std::string("tuned_") + arch, 1);
+    o.pretrained = pretrained.best_checkpoint;
+    o.model.conditional = true;
+    o.schedule = "constant";
+    o.learning_rate = 1e-9;
+    const auto tuned_result = train(o, {});
+    const auto tuned = read_checkpoint(tuned_result.last_checkpoint);
+    const auto test = read_tiny_dataset(data_, plain);
+    EXPECT_NEAR(score(make_model(tuned), test, {}).loss,
+                score(make_model(read_checkpoint(o.pretrained)), test, {}).loss, 1e-5)
+        << arch;
+    // A classifier must not start from it, nor with another number of classes.
+    o.pretrained = tuned_result.last_checkpoint;
+    o.model = {};
+    EXPECT_EQ(read_checkpoint(train(o, {}).last_checkpoint).model.conditional, true);
+    o.classify = true;
+    EXPECT_THROW(train(o, {}), UsageError);
+    o.classify = false;
+    o.given = {"num_classes"};
+    o.model.num_classes = 5;
+    EXPECT_THROW(train(o, {}), UsageError);
+  }
+}
+
 TEST_F(Train, ClassifierLearnsAndStopsEarly) {
   auto o = options("classifier", 2000);
   o.classify = true;
@@ -536,6 +590,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadData{"size", [](TrainOptions& o) { o.model.num_pixels = 8; }, "its images are 4x4, the model takes 8x8"},
         BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "run prepare_data first"},
         BadData{"classes", [](TrainOptions& o) { o.classify = true, o.model.num_classes = 1; }, "use --num_classes 2"},
+        BadData{"starts", [](TrainOptions& o) { o.model.conditional = true, o.model.num_classes = 1; },
+                "use --num_classes 2"},
+        BadData{"conditional", [](TrainOptions& o) { o.model.conditional = o.classify = true; },
+                "a classifier must not be told the class"},
         BadData{"name", [](TrainOptions& o) { o.name = "../bad"; }, "must be a plain folder name"},
         BadData{"dots", [](TrainOptions& o) { o.name = ".."; }, "must be a plain folder name"},
         BadData{"heads", [](TrainOptions& o) { o.model.num_heads = 3; }, "multiple of --num_heads"},

@@ -34,7 +34,8 @@ class DeviceWork {
 
 /// Where a model's gradients, losses and samples are computed: by LibTorch's operations, by the CPU's kernels, or by a
 /// device's kernels. A backend reads the weights that its model has at each call. Tokens are (B, S), in [0, V), on the
-/// model's device.
+/// model's device, and so are labels (B) int64, in [0, C). A
+/// model with a start token for each class reads the labels always, others for Objective::classify only.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -45,13 +46,13 @@ class Backend {
   virtual bool is_fused() const { return true; }
 
   /// Adds the gradient of `scale` times the mean loss of the images to `gradients` (P), the flat buffer that
-  /// ops::ParameterTable describes. `labels` (B) int64 are read with Objective::classify only. Returns the mean loss, a
+  /// ops::ParameterTable describes. Returns the mean loss, a
   /// float64 scalar. Throws igpt::InputError on a token or label out of range where the backend checks them.
   virtual torch::Tensor add_gradients(const torch::Tensor& tokens, const torch::Tensor& labels,
                                       const Objective& objective, double scale, const torch::Tensor& gradients) = 0;
 
   /// Cross-entropy of each image, summed over its pixels: (B) float64 nats.
-  virtual torch::Tensor nats_per_image(const torch::Tensor& tokens) = 0;
+  virtual torch::Tensor nats_per_image(const torch::Tensor& tokens, const torch::Tensor& labels = {}) = 0;
 
   virtual torch::Tensor class_logits(const torch::Tensor& tokens) = 0;  ///< (B, C) float32
 

@@ -31,10 +31,12 @@ using DrawToken = std::function<int64_t(int64_t image, int64_t position, std::sp
 /// Images that are being drawn: their tokens, which thread draws which, and the end by an error.
 class Generation {
  public:
-  /// `context` (N, s) int64 on the CPU: the first tokens of each image. `draw_token` draws as `options` say, image n
+  /// `context` (N, s) int64 on the CPU: the first tokens of each image. `classes` (N), for a model that has a start
+  /// token for each, otherwise empty. `draw_token` draws as `options` say, image n
   /// from random stream streams[n]; a device draws the same tokens by itself.
   Generation(const torch::Tensor& context, int64_t length, const std::vector<uint64_t>& streams,
-             const ops::SamplingOptions& options, DrawToken draw_token, DrawnCallback drawn = {});
+             const std::vector<int64_t>& classes, const ops::SamplingOptions& options, DrawToken draw_token,
+             DrawnCallback drawn = {});
 
   /// Draws images [first, first + count). Each thread has one of its own.
   using Worker = std::function<void(int64_t first, int64_t count)>;
@@ -49,6 +51,9 @@ class Generation {
   const torch::Tensor& tokens() const { return tokens_; }  ///< (N, S) int64
   int64_t* image(int64_t n) { return tokens_.data_ptr<int64_t>() + n * length(); }
   uint64_t stream(int64_t n) const { return streams_[static_cast<size_t>(n)]; }
+  int64_t label(int64_t n) const { return classes_.empty() ? 0 : classes_[static_cast<size_t>(n)]; }  ///< its class
+  /// What a decoder reads at `position` of image n: the token before, at position 0 the class.
+  int64_t previous(int64_t n, int64_t position) { return position > 0 ? image(n)[position - 1] : label(n); }
   const ops::SamplingOptions& options() const { return options_; }
 
   void draw_pixel(int64_t n, int64_t position, std::span<const float> logits) {
@@ -60,6 +65,7 @@ class Generation {
 
  private:
   const std::vector<uint64_t>& streams_;
+  const std::vector<int64_t>& classes_;
   const ops::SamplingOptions& options_;
   const DrawToken draw_token_;
   const DrawnCallback drawn_;

@@ -106,6 +106,9 @@ TORCH_MODULE(ClassifierHead);
 /// `igpt` is the paper's, as OpenAI's code computes it: pre-norm with norms that neither subtract the mean nor shift, a
 /// final norm, quick GELU, no bias of the classifier, and initial values of its own.
 ///
+/// With ImageGPTOptions::conditional each class has a start token: of image-gpt and igpt in the place of sos, of
+/// image-gpt-2d in the place of the first neighbour of the first position, the pixel on its left.
+///
 /// Initial values come from torch's default generator.
 class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
  public:
@@ -113,11 +116,12 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   explicit ImageGPTImpl(ImageGPTOptions options = {});
   void reset() override;
 
-  /// x (B, S) tokens of any integer dtype in [0, V) -> logits (B, S, V).
-  torch::Tensor forward(const torch::Tensor& x);
+  /// x (B, S) tokens of any integer dtype in [0, V) -> logits (B, S, V). A model with a start token for each class
+  /// needs the images' `labels` (B) int64 in [0, C), here and in features(); others do not read them.
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& labels = {});
 
   /// x (B, S) -> output of the last block (B, S, D).
-  torch::Tensor features(const torch::Tensor& x);
+  torch::Tensor features(const torch::Tensor& x, const torch::Tensor& labels = {});
 
   /// x (B, S) -> what linear probes read (Chen et al. 2020, section 2.4): means over the positions of each block's ln_1
   /// and, last, of features(x): (B, L + 1, D).
@@ -130,7 +134,8 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   KeyValueCache make_cache(int64_t batch) const;
 
   /// One position of B images: logits (B, V) of position `position`. `previous` (B) int64 holds the tokens at position
-  /// - 1 and is not read at position 0. Positions are decoded in order, each once.
+  /// - 1; at position 0 the images' classes, which only a model with a start token for each class reads. Positions are
+  /// decoded in order, each once.
   torch::Tensor decode(const torch::Tensor& previous, int64_t position, KeyValueCache& cache);
 
   /// Whether backward keeps each block's input only and computes the block again (recomputed); off at first.
@@ -152,9 +157,9 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   c10::Device device() const { return head->weight.device(); }
   std::vector<torch::Tensor> embeddings() const;  ///< the parameters that the input is made of
 
-  torch::Tensor sos;                                  ///< (D), of image-gpt: stands before the first token
-  torch::nn::Embedding token_embeddings{nullptr};     ///< (V, D), of image-gpt-2d (K (V + 1), D)
-  torch::nn::Embedding position_embeddings{nullptr};  ///< (S, D), of image-gpt
+  torch::Tensor sos;  ///< stands before the first token: (D), or (C, D) where each class has one
+  torch::nn::Embedding token_embeddings{nullptr};                            ///< (V, D), of image-gpt-2d (K (V + 1), D)
+  torch::nn::Embedding position_embeddings{nullptr};                         ///< (S, D), of image-gpt
   torch::nn::Embedding row_embeddings{nullptr}, column_embeddings{nullptr};  ///< (side, D), of image-gpt-2d
   torch::nn::ModuleList layers{nullptr};
   Norm ln_f{nullptr};  ///< always in the state dict; applied as ImageGPTOptions::final_norm says
@@ -162,9 +167,11 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   ClassifierHead clf_head{nullptr};
 
  private:
-  torch::Tensor embed(const torch::Tensor& x);
+  torch::Tensor embed(const torch::Tensor& x, const torch::Tensor& labels);
+  torch::Tensor start_embeddings(const torch::Tensor& labels, int64_t batch);
   torch::Tensor features_of(torch::Tensor h);  // from what the first block reads on
-  torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours);
+  torch::Tensor embed_neighbours(const torch::Tensor& tokens, const torch::Tensor& neighbours,
+                                 const torch::Tensor& start_labels);
   void set_paper_initial_values();
 
   ImageGPTOptions options_;

@@ -62,6 +62,7 @@ struct ImageGPTOptions {
   int64_t num_vocab = 16;          ///< V, entries of the palette
   int64_t num_classes = 10;        ///< C
   int64_t neighbours = 12;         ///< K, where the architecture embeds them
+  bool conditional = false;        ///< each class has a start token
   std::optional<bool> final_norm;  ///< whether ln_f is applied; not given: as the architecture has it
   /// The classifier reads what predicts the pixels, which begins with sos and lacks the last pixel (Chen et al. 2020);
   /// otherwise, as Hugging Face's do, the pixels themselves.
@@ -91,6 +92,8 @@ void for_each_field(ImageGPTOptions& model, const Visit& visit) {
   visit("num_pixels", model.num_pixels, "side of an image", kOriginals, between(1, 1024));
   visit("num_vocab", model.num_vocab, "colours of the palette", kOriginals, between(2, kLargestVocab));
   visit("num_classes", model.num_classes, "classes of the labels", kModel, between(1, kLargest));
+  visit("conditional", model.conditional, "learn a start token for each class, so that images of a class can be drawn",
+        kModel);
 }
 
 /// Throws igpt::UsageError that names the option when a value is out of range or two contradict each other.

@@ -28,12 +28,16 @@ struct ModelShape {
   bool rms_norm = false;
   bool quick_gelu = false;      ///< The hidden units are x sigmoid(1.702 x), not x times the normal distribution of x.
   bool classifier_bias = true;  ///< The classifier's head has a bias.
+  /// Each class has a start token: sos is (C, D). It stands before the first token or, with neighbours, in the place of
+  /// the pixel on its left.
+  bool conditional = false;
   /// Initial values are those of Chen et al. 2020 (their code), not PyTorch's.
   bool paper_initial_values = false;
 
   int64_t head_dim() const { return embed_dim / num_heads; }
   /// Positions are embedded as rows and columns of a plane, with their neighbours.
   bool is_plane() const { return neighbours > 0; }
+  int64_t start_tokens() const { return conditional ? num_classes : is_plane() ? 0 : 1; }
   int64_t side() const {  ///< of a square image
     return static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(sequence_length))));
   }
@@ -41,7 +45,7 @@ struct ModelShape {
     const auto members = [](const ModelShape& s) {
       return std::tuple(s.embed_dim, s.num_heads, s.num_layers, s.sequence_length, s.num_vocab, s.num_classes,
                         s.neighbours, s.pre_norm, s.final_norm, s.rms_norm, s.quick_gelu, s.classifier_bias,
-                        s.paper_initial_values);
+                        s.conditional, s.paper_initial_values);
     };
     return members(*this) == members(other);
   }
@@ -128,7 +132,7 @@ struct ParameterTable {
   static constexpr int64_t kNone = -1;  ///< the offset of what a model lacks
 
   // Offsets in the flat buffer.
-  int64_t sos = 0;               ///< (D); without neighbours only. It lies just before token_embeddings.
+  int64_t sos = kNone;           ///< (D), or (C, D) where each class has one. It lies just before token_embeddings.
   int64_t token_embeddings = 0;  ///< (V, D); with neighbours (K, V + 1, D), the last row for what is outside the image
   int64_t position_embeddings = 0;  ///< (S, D); with neighbours (2, side, D): rows, columns
   std::vector<BlockParameters<int64_t>> blocks;
@@ -139,12 +143,15 @@ struct ParameterTable {
 
   explicit ParameterTable(const ModelShape& s) {
     const int64_t d = s.embed_dim;
+    if (s.conditional)
+      sos = add("sos", {s.num_classes, d});
+    else if (s.start_tokens() > 0)
+      sos = add("sos", {d});
     if (s.neighbours > 0) {
       token_embeddings = add("token_embeddings.weight", {s.neighbours * (s.num_vocab + 1), d});
       position_embeddings = add("row_embeddings.weight", {s.side(), d});
       add("column_embeddings.weight", {s.side(), d});
     } else {
-      sos = add("sos", {d});
       token_embeddings = add("token_embeddings.weight", {s.num_vocab, d});
       position_embeddings = add("position_embeddings.weight", {s.sequence_length, d});
     }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "igpt/hooks.h"
 #include "igpt/sampling/draw.h"
@@ -18,6 +19,7 @@ struct AnimationOptions {
 struct DrawingOptions {
   std::string checkpoint;
   AnimationOptions animation;
+  std::vector<int64_t> classes;  ///< of the rows, in turn; empty: all that the model has a start token for
   ops::SamplingOptions sampling;
   std::string output = "out.gif";
   std::string precision = "fp32";  ///< fp32, or bf16: see generate

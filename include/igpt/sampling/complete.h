@@ -12,10 +12,13 @@ namespace igpt::sampling {
 
 struct CompletionOptions {
   std::string checkpoint;
-  std::string test_x = "data/test_x.npy";
-  int64_t num_examples = 5;             ///< images to complete, random by the seed
-  std::vector<int64_t> indices;         ///< these images instead
-  int64_t num_samples = 5;              ///< of each image
+  std::string test_x = "data/test_x.npy", test_y = "data/test_y.npy";
+  int64_t num_examples = 5;      ///< images to complete, random by the seed
+  std::vector<int64_t> indices;  ///< these images instead
+  int64_t num_samples = 5;       ///< of each image
+  /// Of the samples of an image, in turn; for a model that has a start token for each class, which takes the image's
+  /// own label from test_y where this is empty.
+  std::vector<int64_t> classes;
   std::optional<int64_t> context_rows;  ///< pixel rows that are given; half of them if not given
   ops::SamplingOptions sampling;
   std::string output = "figure.png";

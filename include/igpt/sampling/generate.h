@@ -26,11 +26,14 @@ backend::DrawToken draw_with(const ops::SamplingOptions& options, const std::vec
 /// models they draw several at once and report pixel by pixel, as LibTorch's operations do with a fixed number;
 /// a device's kernels draw whole images and report them when all are complete.
 ///
+/// `classes` (N): of the images, for a model that has a start token for each class; otherwise empty.
+///
 /// With `bf16` a large model's weights, keys and values are bfloat16 on the CPU, which is faster and rounds them.
 ///
-/// Throws igpt::UsageError for impossible options, igpt::InputError for a context outside the model's palette or size
-/// and LogitsNotFinite.
+/// Throws igpt::UsageError for impossible options, igpt::InputError for a context or classes that the model does not
+/// have, and LogitsNotFinite.
 torch::Tensor generate(const ImageGPT& model, const torch::Tensor& context, const std::vector<uint64_t>& streams,
-                       const ops::SamplingOptions& options, const DrawnCallback& drawn = {}, bool bf16 = false);
+                       const ops::SamplingOptions& options, const DrawnCallback& drawn = {}, bool bf16 = false,
+                       const std::vector<int64_t>& classes = {});
 
 }  // namespace igpt::sampling

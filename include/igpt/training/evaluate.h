@@ -25,7 +25,7 @@ struct EvaluateResult {
   int64_t count = 0;                   ///< images
   double loss = 0;                     ///< nats per pixel, or per label of a classifier
   std::optional<double> bits_per_dim;  ///< loss / ln 2, of the generative model
-  std::optional<double> accuracy;      ///< of a classifier
+  std::optional<double> accuracy;      ///< of a classifier, or of the likeliest class of a conditional model
 };
 
 /// Loss of a checkpoint over the test images.

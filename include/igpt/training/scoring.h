@@ -9,13 +9,16 @@
 namespace igpt::training {
 
 struct Score {
-  int64_t count = 0;    ///< images
-  double loss = 0;      ///< mean: nats per pixel, or per label of a classifier
-  double accuracy = 0;  ///< of a classifier: share of the images whose largest logit is the label's
+  int64_t count = 0;  ///< images
+  double loss = 0;    ///< mean: nats per pixel, or per label of a classifier
+  /// Share of the images whose label has the largest logit of a classifier or, with likeliest_class, gives the image
+  /// the highest likelihood.
+  double accuracy = 0;
 };
 
 struct ScoringOptions {
   bool classify = false;
+  bool likeliest_class = false;  ///< of a model with a start token for each class: in C passes
   int64_t batch_size = 64;
   bool bf16 = false;
   /// Called after each batch with the number of images done; what it throws ends the work.

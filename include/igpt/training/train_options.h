@@ -142,7 +142,7 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
         Attributes{.group = "Training", .free_per_rank = true, .shown_default = "drawn and printed"}, any_seed());
 
   visit("train_x", o.data.train_x, "training images", kData);
-  visit("train_y", o.data.train_y, "training labels, for --classify", kData);
+  visit("train_y", o.data.train_y, "training labels, for --classify and --conditional", kData);
   visit("test_x", o.data.test_x, "test images; stored with the run, training does not read them", kData);
   visit("test_y", o.data.test_y, "test labels; likewise", kData);
 

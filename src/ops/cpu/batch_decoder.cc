@@ -130,6 +130,7 @@ BatchDecoder::State BatchDecoder::make_state(int64_t images) const {
   state.logits = AlignedBuffer(count * model.vocab_width);
   state.scores = AlignedBuffer(rounded_up(model.length, model.panel) + model.head_width);
   state.tokens.resize(count * model.length);
+  state.starts.resize(count);
   return State(std::move(memory));
 }
 
@@ -149,8 +150,10 @@ void BatchDecoder::decode(State& of_thread, std::span<const int64_t> previous, i
       if (static_cast<size_t>(previous[n]) >= model.num_vocab)
         throw Error("decoder: token " + std::to_string(previous[n]) + " is outside the model");
       tokens[place - 1] = static_cast<uint16_t>(previous[n]);
+    } else {
+      state.starts[n] = model.embeddings->start_of(previous[n]);
     }
-    model.embeddings->embed(tokens, place, state.h.data() + n * model.width);
+    model.embeddings->embed(tokens, state.starts[n], place, state.h.data() + n * model.width);
   }
   model.step.run(model, state, images, place, /*with_logits=*/!logits.empty());
   if (logits.empty()) return;

@@ -66,6 +66,7 @@ struct BatchState {
   AlignedBuffer cache;  // (image, layer, head), in each keys, then values
   AlignedBuffer h, qkv, attended, normalised, hidden, logits;
   AlignedBuffer scores;          // of one head against every key
+  std::vector<int64_t> starts;   // (n): their start tokens
   std::vector<uint16_t> tokens;  // (image, S): read so far
   size_t images = 0;
 };

@@ -112,6 +112,7 @@ struct Decoder::State::Memory {
       : cache(model.cache_floats()), scratch(DecoderScratch::floats(model)), tokens(model.length) {}
   AlignedBuffer cache, scratch;
   std::vector<uint8_t> tokens;  // read so far
+  int64_t start = 0;            // its start token
 };
 
 Decoder::State::State(std::unique_ptr<Memory> memory) : memory_(std::move(memory)) {}
@@ -133,8 +134,11 @@ void Decoder::decode(State& state, int64_t previous, int64_t position, std::span
 
   State::Memory& memory = *state.memory_;
   const DecoderScratch scratch(model, memory.scratch.data());
-  if (place > 0) memory.tokens[place - 1] = static_cast<uint8_t>(token);
-  model.embeddings->embed(memory.tokens.data(), place, scratch.h);
+  if (place > 0)
+    memory.tokens[place - 1] = static_cast<uint8_t>(token);
+  else
+    memory.start = model.embeddings->start_of(previous);
+  model.embeddings->embed(memory.tokens.data(), memory.start, place, scratch.h);
   model.step.run(model, memory.cache.data(), memory.scratch.data(), place, /*with_logits=*/!logits.empty());
   std::copy_n(scratch.logits, logits.size(), logits.begin());
 }

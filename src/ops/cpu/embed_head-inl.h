@@ -17,13 +17,13 @@ namespace HWY_NAMESPACE {
 
 /// The rows of PackedWeights::tokens that position `s` adds up, and their number: behind the image's end the row of
 /// zeros.
-HWY_INLINE int embedding_rows(const Layout& layout, const uint8_t* tokens, int64_t s, int64_t* rows) {
-  if (s < layout.shape.sequence_length) return layout.embedding.find(tokens, s, rows);
-  rows[0] = layout.embedding.table_rows();
+HWY_INLINE int embedding_rows(const Layout& layout, const TokenImage& image, int64_t s, int64_t* rows) {
+  if (s < layout.shape.sequence_length) return layout.embedding.find(image.tokens, image.start, s, rows);
+  rows[0] = layout.embedding.rows();
   return 1;
 }
 
-HWY_NOINLINE void embed(const PackedWeights& weights, const uint8_t* tokens, float* x) {
+HWY_NOINLINE void embed(const PackedWeights& weights, const TokenImage& image, float* x) {
   const Layout& layout = weights.layout;
   const int stride = layout.embed_chunks * N;
   int64_t of_position[EmbeddingRows::kMost];
@@ -31,7 +31,7 @@ HWY_NOINLINE void embed(const PackedWeights& weights, const uint8_t* tokens, flo
     for (int first = 0; first < layout.embed_rows; first += N) {
       V rows[N];
       for (int t = 0; t < N; ++t) {
-        const int count = embedding_rows(layout, tokens, int64_t{tile} * N + t, of_position);
+        const int count = embedding_rows(layout, image, int64_t{tile} * N + t, of_position);
         V sum = zero();
         for (int i = 0; i < count; ++i) sum = hn::Add(sum, load(weights.tokens + of_position[i] * stride + first));
         rows[t] = sum;
@@ -43,7 +43,7 @@ HWY_NOINLINE void embed(const PackedWeights& weights, const uint8_t* tokens, flo
     }
 }
 
-HWY_NOINLINE void embed_backward(const Layout& layout, const uint8_t* tokens, const float* dx, Gradients& g) {
+HWY_NOINLINE void embed_backward(const Layout& layout, const TokenImage& image, const float* dx, Gradients& g) {
   const int stride = layout.embed_chunks * N;
   int64_t of_position[EmbeddingRows::kMost];
   for (int tile = 0; tile < layout.tiles; ++tile)
@@ -53,7 +53,7 @@ HWY_NOINLINE void embed_backward(const Layout& layout, const uint8_t* tokens, co
       load_transposed(dx + at, layout.embed_rows - first, rows);
       add_rows(dx + at, HWY_MIN(N, layout.embed_rows - first), g.positions + at);
       for (int t = 0; t < N; ++t) {
-        const int count = embedding_rows(layout, tokens, int64_t{tile} * N + t, of_position);
+        const int count = embedding_rows(layout, image, int64_t{tile} * N + t, of_position);
         for (int i = 0; i < count; ++i) add_to(g.tokens + of_position[i] * stride + first, rows[t]);
       }
     }

@@ -17,11 +17,11 @@ namespace igpt::ops::cpu {
 namespace {
 
 constexpr int64_t kLargestWorkspace = int64_t{512} << 20, kLargestGradients = int64_t{256} << 20;  // bytes
-constexpr int64_t kGroups = 32;  // at least, where there are as many images: so many that threads end together
+constexpr size_t kGroups = 32;  // at least, where there are as many images: so many that threads end together
 
 /// Images of a group, whose gradients one thread adds up.
-int64_t group_size(int64_t images) {
-  return std::max<int64_t>(1, images / kGroups);
+size_t group_size(size_t images) {
+  return std::max<size_t>(1, images / kGroups);
 }
 
 void require(bool fits, const char* what) {
@@ -49,8 +49,9 @@ class FusedStep::Implementation {
     for (int i = 0; i < threads; ++i) workspaces.push_back(std::make_unique<Workspace>(layout));
   }
 
-  /// Number of images, after all sizes and tokens have been found right.
-  int64_t check(std::span<const uint8_t> tokens, std::span<const float> flat_weights) const {
+  /// The images, each with its start token, after all sizes, tokens and start tokens have been found right.
+  std::vector<TokenImage> check(std::span<const uint8_t> tokens, std::span<const float> flat_weights,
+                                std::span<const int64_t> labels) const {
     const auto length = static_cast<size_t>(layout.shape.sequence_length);
     require(tokens.size() % length == 0, "the number of tokens is not a multiple of the sequence length");
     require(static_cast<int64_t>(flat_weights.size()) == layout.at.count, "the number of weights is not the model's");
@@ -58,33 +59,45 @@ class FusedStep::Implementation {
     if (largest != tokens.end() && *largest >= layout.shape.num_vocab)
       throw InputError("fused step: token " + std::to_string(*largest) + " is outside the palette of " +
                        std::to_string(layout.shape.num_vocab) + "; prepare the data set again");
-    return static_cast<int64_t>(tokens.size() / length);
+    std::vector<TokenImage> images(tokens.size() / length);
+    if (layout.shape.conditional) check_labels(labels, images.size());
+    for (size_t i = 0; i < images.size(); ++i)
+      images[i] = {tokens.data() + i * length, layout.shape.conditional ? labels[i] : 0};
+    return images;
+  }
+
+  void check_labels(std::span<const int64_t> labels, size_t images) const {
+    require(labels.size() == images, "there is not one label for each image");
+    for (const int64_t label : labels)
+      if (label < 0 || label >= layout.shape.num_classes)
+        throw InputError("fused step: label " + std::to_string(label) + " is outside the " +
+                         std::to_string(layout.shape.num_classes) + " classes; check --num_classes");
   }
 
   /// Calls work(image, workspace) for every image, on all threads.
   template <class Work>
-  void for_images(int64_t images, const Work& work) {
-    std::atomic<int64_t> next{0};
+  void for_images(size_t images, const Work& work) {
+    std::atomic<size_t> next{0};
     pool.run([&](int worker) {
-      for (int64_t image; (image = next.fetch_add(1, std::memory_order_relaxed)) < images;)
+      for (size_t image; (image = next.fetch_add(1, std::memory_order_relaxed)) < images;)
         work(image, *workspaces[static_cast<size_t>(worker)]);
     });
   }
 
   /// Sum over the images of work(image, workspace, gradients), in nats; adds all gradients to `gradients`.
   template <class Work>
-  double sum_gradients(int64_t images, std::span<float> gradients, const Work& work) {
+  double sum_gradients(const std::vector<TokenImage>& images, std::span<float> gradients, const Work& work) {
     require(static_cast<int64_t>(gradients.size()) == layout.at.count, "the number of gradients is not the model's");
     if (!sum) sum = std::make_unique<OrderedSum>(layout, pool.size() + 6);
-    const int64_t size = group_size(images), groups = (images + size - 1) / size;
-    nats.resize(static_cast<size_t>(images));
+    const size_t size = group_size(images.size()), groups = (images.size() + size - 1) / size;
+    nats.resize(images.size());
     sum->start(static_cast<int>(groups));
-    std::atomic<int64_t> next{0};
+    std::atomic<size_t> next{0};
     pool.run([&](int worker) {
-      for (int64_t group; (group = next.fetch_add(1, std::memory_order_relaxed)) < groups;) {
+      for (size_t group; (group = next.fetch_add(1, std::memory_order_relaxed)) < groups;) {
         auto of_group = sum->take();
-        for (int64_t image = group * size; image < std::min(images, (group + 1) * size); ++image)
-          nats[static_cast<size_t>(image)] = work(image, *workspaces[static_cast<size_t>(worker)], *of_group);
+        for (size_t image = group * size; image < std::min(images.size(), (group + 1) * size); ++image)
+          nats[image] = work(image, *workspaces[static_cast<size_t>(worker)], *of_group);
         sum->put(static_cast<int>(group), std::move(of_group));
       }
     });
@@ -110,15 +123,15 @@ FusedStep::FusedStep(const ModelShape& shape, int threads) {
 FusedStep::~FusedStep() = default;
 
 double FusedStep::generative(std::span<const uint8_t> tokens, std::span<const float> weights, float scale,
-                             std::span<float> gradients) {
+                             std::span<float> gradients, std::span<const int64_t> labels) {
   auto& self = *implementation_;
-  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
-  if (images == 0) return 0;
+  const std::vector<TokenImage> images = self.check(tokens, weights, labels);
+  if (images.empty()) return 0;
   self.weights.pack(weights.data());
-  const double pixels = static_cast<double>(images * length);
+  const double pixels = static_cast<double>(tokens.size());
   const auto each = static_cast<float>(scale / pixels);
-  const double nats = self.sum_gradients(images, gradients, [&](int64_t image, Workspace& work, Gradients& g) {
-    return self.kernels.generative(self.weights, tokens.data() + image * length, each, work, g);
+  const double nats = self.sum_gradients(images, gradients, [&](size_t image, Workspace& work, Gradients& g) {
+    return self.kernels.generative(self.weights, images[image], each, work, g);
   });
   return nats / pixels;
 }
@@ -127,63 +140,59 @@ double FusedStep::classifier(std::span<const uint8_t> tokens, std::span<const in
                              std::span<const float> weights, float scale, std::span<float> gradients,
                              float generative_weight) {
   auto& self = *implementation_;
-  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
-  require(static_cast<int64_t>(labels.size()) == images, "there is not one label for each image");
-  for (const int64_t label : labels)
-    if (label < 0 || label >= shape().num_classes)
-      throw InputError("fused step: label " + std::to_string(label) + " is outside the " +
-                       std::to_string(shape().num_classes) + " classes; check --num_classes");
-  if (images == 0) return 0;
+  const std::vector<TokenImage> images = self.check(tokens, weights, labels);
+  self.check_labels(labels, images.size());
+  if (images.empty()) return 0;
   self.weights.pack(weights.data());
-  const auto each = static_cast<float>(scale / static_cast<double>(images));
-  const double nats = self.sum_gradients(images, gradients, [&](int64_t image, Workspace& work, Gradients& g) {
-    return self.kernels.classifier(self.weights, tokens.data() + image * length, labels[static_cast<size_t>(image)],
-                                   each, generative_weight, work, g);
+  const auto each = static_cast<float>(scale / static_cast<double>(images.size()));
+  const double nats = self.sum_gradients(images, gradients, [&](size_t image, Workspace& work, Gradients& g) {
+    return self.kernels.classifier(self.weights, images[image], labels[image], each, generative_weight, work, g);
   });
-  return nats / static_cast<double>(images);
+  return nats / static_cast<double>(images.size());
 }
 
-void FusedStep::nats(std::span<const uint8_t> tokens, std::span<const float> weights,
-                     std::span<double> nats_of_images) {
+void FusedStep::nats(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<double> nats_of_images,
+                     std::span<const int64_t> labels) {
   auto& self = *implementation_;
-  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
-  require(static_cast<int64_t>(nats_of_images.size()) == images, "there is not one result for each image");
+  const std::vector<TokenImage> images = self.check(tokens, weights, labels);
+  require(nats_of_images.size() == images.size(), "there is not one result for each image");
   self.weights.pack(weights.data());
-  self.for_images(images, [&](int64_t image, Workspace& work) {
-    nats_of_images[static_cast<size_t>(image)] = self.kernels.nats(self.weights, tokens.data() + image * length, work);
+  self.for_images(images.size(), [&](size_t image, Workspace& work) {
+    nats_of_images[image] = self.kernels.nats(self.weights, images[image], work);
   });
 }
 
 void FusedStep::class_logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits) {
   auto& self = *implementation_;
-  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
-  require(static_cast<int64_t>(logits.size()) == images * shape().num_classes, "the class logits are not (B, C)");
+  const std::vector<TokenImage> images = self.check(tokens, weights, /*labels=*/{});
+  const auto each = static_cast<size_t>(shape().num_classes);
+  require(logits.size() == images.size() * each, "the class logits are not (B, C)");
   self.weights.pack(weights.data());
-  self.for_images(images, [&](int64_t image, Workspace& work) {
-    self.kernels.class_logits(self.weights, tokens.data() + image * length, work,
-                              logits.data() + image * shape().num_classes);
+  self.for_images(images.size(), [&](size_t image, Workspace& work) {
+    self.kernels.class_logits(self.weights, images[image], work, logits.data() + image * each);
   });
 }
 
-void FusedStep::logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits) {
+void FusedStep::logits(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<float> logits,
+                       std::span<const int64_t> labels) {
   auto& self = *implementation_;
-  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
-  require(static_cast<int64_t>(logits.size()) == images * length * shape().num_vocab, "the logits are not (B, S, V)");
+  const std::vector<TokenImage> images = self.check(tokens, weights, labels);
+  const auto each = static_cast<size_t>(shape().sequence_length * shape().num_vocab);
+  require(logits.size() == images.size() * each, "the logits are not (B, S, V)");
   self.weights.pack(weights.data());
-  self.for_images(images, [&](int64_t image, Workspace& work) {
-    self.kernels.logits(self.weights, tokens.data() + image * length, work,
-                        logits.data() + image * length * shape().num_vocab);
+  self.for_images(images.size(), [&](size_t image, Workspace& work) {
+    self.kernels.logits(self.weights, images[image], work, logits.data() + image * each);
   });
 }
 
 void FusedStep::features(std::span<const uint8_t> tokens, std::span<const float> weights, std::span<double> features) {
   auto& self = *implementation_;
-  const int64_t images = self.check(tokens, weights), length = shape().sequence_length;
-  const int64_t each = (shape().num_layers + 1) * shape().embed_dim;
-  require(static_cast<int64_t>(features.size()) == images * each, "the features are not (B, L + 1, D)");
+  const std::vector<TokenImage> images = self.check(tokens, weights, /*labels=*/{});
+  const auto each = static_cast<size_t>((shape().num_layers + 1) * shape().embed_dim);
+  require(features.size() == images.size() * each, "the features are not (B, L + 1, D)");
   self.weights.pack(weights.data());
-  self.for_images(images, [&](int64_t image, Workspace& work) {
-    self.kernels.features(self.weights, tokens.data() + image * length, work, features.data() + image * each);
+  self.for_images(images.size(), [&](size_t image, Workspace& work) {
+    self.kernels.features(self.weights, images[image], work, features.data() + image * each);
   });
 }
 

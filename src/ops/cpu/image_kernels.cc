@@ -55,8 +55,8 @@ void qkv_backward(const BlockWeights& w, const BlockActivations& saved, Workspac
 
 // The model.
 
-void forward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work) {
-  embed(weights, tokens, work.x);
+void forward(const PackedWeights& weights, const TokenImage& image, Workspace& work) {
+  embed(weights, image, work.x);
   for (size_t l = 0; l < weights.blocks.size(); ++l) {
     qkv(weights.blocks[l], work.blocks[l], work);
     attention(work.blocks[l], work);
@@ -65,57 +65,57 @@ void forward(const PackedWeights& weights, const uint8_t* tokens, Workspace& wor
   if (weights.layout.shape.final_norm) final_norm(weights, work);
 }
 
-void backward(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, Gradients& g) {
+void backward(const PackedWeights& weights, const TokenImage& image, Workspace& work, Gradients& g) {
   if (weights.layout.shape.final_norm) final_norm_backward(weights, work, g);
   for (size_t l = weights.blocks.size(); l-- > 0;) {
     out_proj_mlp_backward(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
     attention_backward(work.blocks[l], work);
     qkv_backward(weights.blocks[l], work.blocks[l], work, g.blocks[l]);
   }
-  embed_backward(weights.layout, tokens, work.x, g);
+  embed_backward(weights.layout, image, work.x, g);
 }
 
-double generative(const PackedWeights& weights, const uint8_t* tokens, float scale, Workspace& work, Gradients& g) {
-  forward(weights, tokens, work);
-  const double nats = head_forward_backward(weights, tokens, scale, work, g);
-  backward(weights, tokens, work, g);
+double generative(const PackedWeights& weights, const TokenImage& image, float scale, Workspace& work, Gradients& g) {
+  forward(weights, image, work);
+  const double nats = head_forward_backward(weights, image.tokens, scale, work, g);
+  backward(weights, image, work, g);
   return nats;
 }
 
-double classifier(const PackedWeights& weights, const uint8_t* tokens, int64_t label, float scale,
+double classifier(const PackedWeights& weights, const TokenImage& image, int64_t label, float scale,
                   float generative_weight, Workspace& work, Gradients& g) {
   const Layout& layout = weights.layout;
   const float of_pixel = generative_weight / static_cast<float>(layout.shape.sequence_length);
   float d_features[128];
-  forward(weights, tokens, work);
+  forward(weights, image, work);
   double nats = classifier_forward_backward(weights, label, scale, work, g, d_features);
   if (of_pixel > 0)
-    nats += of_pixel * head_forward_backward(weights, tokens, scale * of_pixel, work, g);
+    nats += of_pixel * head_forward_backward(weights, image.tokens, scale * of_pixel, work, g);
   else
     std::fill_n(work.x, int64_t{layout.tiles} * layout.embed_rows * N, 0.0f);
   add_to_positions(layout, d_features, work.x);
-  backward(weights, tokens, work, g);
+  backward(weights, image, work, g);
   return nats;
 }
 
-double nats(const PackedWeights& weights, const uint8_t* tokens, Workspace& work) {
-  forward(weights, tokens, work);
-  return head_forward(weights, tokens, work);
+double nats(const PackedWeights& weights, const TokenImage& image, Workspace& work) {
+  forward(weights, image, work);
+  return head_forward(weights, image.tokens, work);
 }
 
-void class_logits(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits) {
-  forward(weights, tokens, work);
+void class_logits(const PackedWeights& weights, const TokenImage& image, Workspace& work, float* logits) {
+  forward(weights, image, work);
   class_logits_of_image(weights, work.x, logits);
 }
 
-void logits(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits) {
-  forward(weights, tokens, work);
+void logits(const PackedWeights& weights, const TokenImage& image, Workspace& work, float* logits) {
+  forward(weights, image, work);
   logits_of_image(weights, work, logits);
 }
 
-void features(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, double* pooled) {
+void features(const PackedWeights& weights, const TokenImage& image, Workspace& work, double* pooled) {
   const Layout& layout = weights.layout;
-  forward(weights, tokens, work);
+  forward(weights, image, work);
   for (size_t l = 0; l < weights.blocks.size(); ++l, pooled += layout.embed) {
     pool(layout, work.blocks[l].normalised_1, pooled);  // gain and shift are the same for all positions
     for (int i = 0; i < layout.embed; ++i)

@@ -23,24 +23,24 @@ struct BlockKernels {
   Backward qkv_backward;
 };
 
-/// The model on one image, for one kind of vectors. `tokens` (S).
+/// The model on one image, for one kind of vectors.
 struct ImageKernels {
   const char* target;
   int lanes;
 
   /// Sum of the pixels' cross-entropies, nats; adds the gradient of `scale` times it.
-  double (*generative)(const PackedWeights& weights, const uint8_t* tokens, float scale, Workspace& work,
+  double (*generative)(const PackedWeights& weights, const TokenImage& image, float scale, Workspace& work,
                        Gradients& gradients);
   /// Cross-entropy of the class and `generative_weight` times the pixels' mean one, nats; adds the gradient of `scale`
   /// times it.
-  double (*classifier)(const PackedWeights& weights, const uint8_t* tokens, int64_t label, float scale,
+  double (*classifier)(const PackedWeights& weights, const TokenImage& image, int64_t label, float scale,
                        float generative_weight, Workspace& work, Gradients& gradients);
   /// Sum of the pixels' cross-entropies, nats.
-  double (*nats)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work);
-  void (*class_logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (C)
-  void (*logits)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, float* logits);  ///< (S, V)
+  double (*nats)(const PackedWeights& weights, const TokenImage& image, Workspace& work);
+  void (*class_logits)(const PackedWeights& weights, const TokenImage& image, Workspace& work, float* logits);  ///< (C)
+  void (*logits)(const PackedWeights& weights, const TokenImage& image, Workspace& work, float* logits);  ///< (S, V)
   /// (L + 1, D), see FusedStep::features
-  void (*features)(const PackedWeights& weights, const uint8_t* tokens, Workspace& work, double* pooled);
+  void (*features)(const PackedWeights& weights, const TokenImage& image, Workspace& work, double* pooled);
 
   BlockKernels block;
 };

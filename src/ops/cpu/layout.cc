@@ -135,9 +135,10 @@ void PackedWeights::pack(const float* weights) {
 void PackedWeights::pack_embeddings(const float* weights) {
   const Layout& s = layout;
   const int64_t d = s.embed, row = int64_t{s.embed_chunks} * s.lanes, side = s.shape.side();
-  const int64_t rows = s.stored_token_rows();
+  const int64_t rows = s.embedding.token_rows();
   for (int64_t v = 0; v < rows; ++v) std::copy_n(weights + s.at.token_embeddings + v * d, d, tokens + v * row);
-  if (!s.shape.is_plane()) std::copy_n(weights + s.at.sos, d, tokens + rows * row);
+  for (int64_t c = 0; c < s.shape.start_tokens(); ++c)
+    std::copy_n(weights + s.at.sos + c * d, d, tokens + (rows + c) * row);
   const float *const of_row = weights + s.at.position_embeddings, *const of_column = of_row + side * d;
   for (int64_t t = 0; t < s.shape.sequence_length; ++t)
     for (int64_t i = 0; i < d; ++i)
@@ -228,11 +229,11 @@ void Gradients::add_to(float* gradients) const {
 void Gradients::add_embeddings_to(float* gradients) const {
   const Layout& s = layout;
   const int64_t d = s.embed, n = s.lanes, row = s.embed_chunks * n, side = s.shape.side();
-  const int64_t rows = s.stored_token_rows();
+  const int64_t rows = s.embedding.token_rows();
   for (int64_t v = 0; v < rows; ++v)
     for (int64_t i = 0; i < d; ++i) gradients[s.at.token_embeddings + v * d + i] += tokens[v * row + i];
-  if (!s.shape.is_plane())
-    for (int64_t i = 0; i < d; ++i) gradients[s.at.sos + i] += tokens[rows * row + i];
+  for (int64_t c = 0; c < s.shape.start_tokens(); ++c)
+    for (int64_t i = 0; i < d; ++i) gradients[s.at.sos + c * d + i] += tokens[(rows + c) * row + i];
   float *const of_row = gradients + s.at.position_embeddings, *const of_column = of_row + side * d;
   for (int64_t t = 0; t < s.shape.sequence_length; ++t)
     for (int64_t i = 0; i < d; ++i) {

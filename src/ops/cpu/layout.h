@@ -9,6 +9,12 @@
 
 namespace igpt::ops::cpu {
 
+/// An image as the kernels read it: its tokens (S), and its start token among those of the model.
+struct TokenImage {
+  const uint8_t* tokens;
+  int64_t start = 0;
+};
+
 /// Sizes as the kernels see them. A tile is N neighbouring tokens, N the number of lanes; activations are stored as
 /// [tile][row][N], one row for each feature. Rows are padded with zeros so that kernels work on whole blocks.
 struct Layout {
@@ -31,9 +37,7 @@ struct Layout {
   ParameterTable at;  ///< places in the flat buffers of weights and gradients
 
   /// Rows of the packed token embeddings: those of EmbeddingRows, then zeros for what is behind the image's end.
-  int64_t token_rows() const { return embedding.table_rows() + 1; }
-  /// Those among them that `token_embeddings.weight` holds; sos is a parameter of its own.
-  int64_t stored_token_rows() const { return embedding.table_rows() - (shape.is_plane() ? 0 : 1); }
+  int64_t token_rows() const { return embedding.rows() + 1; }
   int64_t padded_tokens() const { return int64_t{tiles} * lanes; }
 };
 

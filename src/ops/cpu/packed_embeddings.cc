@@ -3,22 +3,21 @@
 namespace igpt::ops::cpu {
 
 PackedEmbeddings::PackedEmbeddings(const ModelShape& shape, const float* weights, size_t width)
-    : width_(width), rows_(shape) {
+    : width_(width), classes_(shape.conditional ? shape.num_classes : 0), rows_(shape) {
   const ParameterTable at(shape);
   const auto d = static_cast<size_t>(shape.embed_dim), length = static_cast<size_t>(shape.sequence_length);
   const auto copy_row = [&](int64_t offset, size_t row, AlignedBuffer& to, size_t place) {
     std::copy_n(weights + offset + row * d, d, to.data() + place * width);
   };
-  const auto table_rows = static_cast<size_t>(rows_.table_rows());
-  tokens_ = AlignedBuffer(table_rows * width);
+  const auto token_rows = static_cast<size_t>(rows_.token_rows()), all_rows = static_cast<size_t>(rows_.rows());
+  tokens_ = AlignedBuffer(all_rows * width);
   positions_ = AlignedBuffer(length * width);
+  for (size_t row = 0; row < token_rows; ++row) copy_row(at.token_embeddings, row, tokens_, row);
+  for (size_t row = token_rows; row < all_rows; ++row) copy_row(at.sos, row - token_rows, tokens_, row);
   if (!shape.is_plane()) {
-    for (size_t row = 0; row + 1 < table_rows; ++row) copy_row(at.token_embeddings, row, tokens_, row);
-    copy_row(at.sos, 0, tokens_, table_rows - 1);
     for (size_t s = 0; s < length; ++s) copy_row(at.position_embeddings, s, positions_, s);
     return;
   }
-  for (size_t row = 0; row < table_rows; ++row) copy_row(at.token_embeddings, row, tokens_, row);
   const auto side = static_cast<size_t>(shape.side());
   const float* const rows = weights + at.position_embeddings;  // those of the columns behind them
   const float* const columns = rows + side * d;

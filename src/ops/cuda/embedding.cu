@@ -17,8 +17,9 @@ embedding_forward_kernel(SIMT_ARGUMENT EmbeddingForward in) {
   const int column = static_cast<int>(n % fours) * 4;
   if (token >= in.sizes.tokens) return;
   const int at = static_cast<int>(token % in.sizes.length);
+  const auto start = [&] { return in.starts + in.labels[token / in.sizes.length] * in.sizes.embed; };
   store_four(in.x + (token * in.sizes.embed + column),
-             embedded(in.sizes, in.tables, in.positions, in.tokens + (token - at), at, column));
+             embedded(in.sizes, in.tables, in.positions, in.tokens + (token - at), at, column, start));
 }
 
 /// Grid (parts, tables). A thread owns one column of one of `slices` tables of the block.
@@ -36,6 +37,7 @@ embedding_backward_kernel(SIMT_ARGUMENT EmbeddingBackward in) {
        n += in.sizes.slices) {
     const int64_t token = first + n;
     const int at = static_cast<int>(token % in.sizes.length);
+    if (is_start_of_class(in.sizes, at, k)) continue;
     const int row = embedding_row(in.sizes, in.tokens + (token - at), at, down, right);
     tables[slice * table + row * embed + column] += static_cast<float>(in.dx[token * embed + column]);
   }
@@ -48,6 +50,17 @@ embedding_backward_kernel(SIMT_ARGUMENT EmbeddingBackward in) {
   }
 }
 
+/// A thread for each number of the start tokens, which goes through the images in their order.
+SIMT_KERNEL(kDenseThreads)
+start_tokens_backward_kernel(SIMT_ARGUMENT EmbeddingBackward in) {
+  const int64_t n = int64_t{simt::block()} * kDenseThreads + simt::thread(), embed = in.sizes.embed;
+  if (n >= in.sizes.classes * embed) return;
+  float sum = 0.0f;
+  for (int64_t first = 0, image = 0; first < in.sizes.tokens; first += in.sizes.length, ++image)
+    if (in.labels[image] == n / embed) sum += static_cast<float>(in.dx[first * embed + n % embed]);
+  in.d_starts[n] += sum;
+}
+
 EmbeddingSizes::EmbeddingSizes(const ModelShape& shape, int64_t images)
     : tokens(images * shape.sequence_length),
       length(static_cast<int>(shape.sequence_length)),
@@ -55,6 +68,7 @@ EmbeddingSizes::EmbeddingSizes(const ModelShape& shape, int64_t images)
       vocab(static_cast<int>(shape.num_vocab)),
       neighbours(static_cast<int>(shape.neighbours)),
       side(static_cast<int>(shape.side())),
+      classes(shape.conditional ? static_cast<int>(shape.num_classes) : 0),
       tables(std::max(neighbours, 1)) {
   int k = 0;
   for (const Neighbour& at : neighbourhood(std::min(shape.neighbours, kMostNeighbours))) {
@@ -91,6 +105,11 @@ const char* embedding_backward(const EmbeddingBackward& a, const OrderedSum& oth
   if (!embedding_supports(s)) return kNoKernel;
   const simt::Config config{{s.parts(), s.tables}, kDenseThreads, embedding_shared_bytes(s), stream};
   if (const char* cause = simt::launch(config, embedding_backward_kernel, a)) return cause;
+  if (s.classes > 0) {
+    const int64_t numbers = int64_t{s.classes} * s.embed;
+    const simt::Config of_starts{{(numbers + kDenseThreads - 1) / kDenseThreads}, kDenseThreads, 0, stream};
+    if (const char* cause = simt::launch(of_starts, start_tokens_backward_kernel, a)) return cause;
+  }
   const int64_t d = s.embed, side = s.side, table = s.table_rows() * d, positions = s.length * d;
   const OrderedSum of_tables{a.sums, a.d_tables, 1, s.parts(), table, 0, table, 0, /*add=*/true};
   OrderedSum of_positions{a.dx, a.d_positions, 1, s.tokens / s.length, positions, 0, positions, 0, /*add=*/true};

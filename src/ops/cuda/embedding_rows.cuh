@@ -5,6 +5,11 @@
 
 namespace igpt::ops::cuda {
 
+/// Whether position `at` has the start token of the image's class in the place of table k.
+SIMT_DEVICE bool is_start_of_class(const EmbeddingSizes& in, int at, int k) {
+  return in.classes > 0 && at == 0 && k == 0;
+}
+
 /// The row of a token table for position `at` of an image: that of the neighbour `down` and `right` of it or, without
 /// neighbours, of the token before. `tokens` are the image's, of any type.
 template <class Tokens>
@@ -15,16 +20,20 @@ SIMT_DEVICE int embedding_row(const EmbeddingSizes& in, Tokens tokens, int at, i
   return inside ? static_cast<int>(tokens[row * in.side + column]) : in.vocab;
 }
 
-/// Four columns of a position's embedding.
-template <class Tokens>
+/// Four columns of a position's embedding. start() is the start token of the image's class, (D).
+template <class Tokens, class Start>
 SIMT_DEVICE Four embedded(const EmbeddingSizes& in, simt::ptr<const float> tables, simt::ptr<const float> positions,
-                          Tokens tokens, int at, int column) {
+                          Tokens tokens, int at, int column, const Start& start) {
   const bool plane = in.neighbours > 0;
   Four sum = load_four(positions + ((plane ? at / in.side : at) * in.embed + column));
   if (plane) sum = sum + load_four(positions + ((in.side + at % in.side) * in.embed + column));
   int k = 0;
 #pragma unroll 1
   do {
+    if (is_start_of_class(in, at, k)) {
+      sum = sum + load_four(start() + column);
+      continue;
+    }
     const int row = embedding_row(in, tokens, at, in.down[k], in.right[k]);
     sum = sum + load_four(tables + ((k * (in.vocab + 1) + row) * in.embed + column));
   } while (++k < in.neighbours);

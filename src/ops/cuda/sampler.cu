@@ -21,12 +21,13 @@ struct SamplerArguments {
   double inverse_temperature, top_p;
   int64_t top_k;
   uint64_t seed;
-  simt::Global<const float> tables, positions;
+  simt::Global<const float> tables, positions, starts;
   BlockArrays<const float> first_block;
   int64_t floats_of_block;
   simt::Global<const float> norm, head;
   simt::Global<const uint64_t> streams;
   simt::Global<uint8_t> tokens;
+  simt::Global<const int64_t> labels;
   simt::Global<float> cache;
   simt::Global<int32_t> faults;
   simt::Global<float> logits;
@@ -323,10 +324,11 @@ sample_images(SIMT_ARGUMENT SamplerArguments in) {
   const auto cache = in.cache_in_shared ? arena.take<float>(in.layers * layer_rows, "keys and values")
                                         : in.cache + int64_t{image} * in.layers * layer_rows;
   const auto tokens = in.tokens + int64_t{image} * length;
+  const auto start = [&] { return in.starts + in.labels[image] * embed; };
   bool finite = true;
   for (int at = 0; at < length; ++at) {
     for (int column = simt::thread() * 4; column < embed; column += kSamplerThreads * 4)
-      store_four(memory.h + column, embedded(in.sizes, in.tables, in.positions, tokens, at, column));
+      store_four(memory.h + column, embedded(in.sizes, in.tables, in.positions, tokens, at, column, start));
     simt::sync_threads();
     for (int layer = 0; layer < in.layers; ++layer)
       decode_block<kHeadDim>(in, memory, layer, cache + int64_t{layer} * layer_rows, at);
@@ -389,12 +391,14 @@ const char* sample(const Sampler& a, void* stream) {
                                    a.options.seed,
                                    a.weights + embedding.first_table(at),
                                    a.weights + at.position_embeddings,
+                                   a.weights + embedding.first_start(at),
                                    block_arrays(a.weights + at.blocks.front().ln_1_weight, s.embed_dim),
                                    at.block_count(),
                                    a.weights + at.ln_f_weight,
                                    a.weights + at.head,
                                    a.streams,
                                    a.tokens,
+                                   a.labels,
                                    a.cache,
                                    a.faults,
                                    a.logits};

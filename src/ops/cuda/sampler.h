@@ -21,12 +21,13 @@ struct Sampler {
   int64_t images = 0;  ///< B
   int64_t given = 0;   ///< tokens of each image that are given
   DrawOptions options;
-  const float* weights;     ///< flat (ParameterTable)
-  const uint64_t* streams;  ///< (B)
-  uint8_t* tokens;          ///< (B, S): from `given` on, they are written
-  float* cache;             ///< (cache_floats); not touched where keys and values fit into shared memory
-  int32_t* faults;          ///< (B): 1 where logits were not finite, else 0
-  float* logits = nullptr;  ///< (B, S, V): of all positions
+  const float* weights;             ///< flat (ParameterTable)
+  const uint64_t* streams;          ///< (B)
+  uint8_t* tokens;                  ///< (B, S): from `given` on, they are written
+  float* cache;                     ///< (cache_floats); not touched where keys and values fit into shared memory
+  int32_t* faults;                  ///< (B): 1 where logits were not finite, else 0
+  float* logits = nullptr;          ///< (B, S, V): of all positions
+  const int64_t* labels = nullptr;  ///< (B) < C, where each class has a start token
 };
 
 /// Keys and values of all images.

@@ -72,10 +72,11 @@ const char* ModelPasses::attend_backward(const Layer& layer, void* stream) const
       precision_, {.stream = stream});
 }
 
-const char* ModelPasses::forward(const uint8_t* tokens, const float* weights, void* stream) const {
+const char* ModelPasses::forward(const DeviceBatch& batch, const float* weights, void* stream) const {
   const float* const tables = weights + sizes_.embedding.first_table(at_);
-  const char* cause = embedding_forward(
-      {sizes_.embedding, tables, weights + at_.position_embeddings, tokens, layers_.front().x}, stream);
+  const char* cause = embedding_forward({sizes_.embedding, tables, weights + at_.position_embeddings, batch.tokens,
+                                         layers_.front().x, weights + sizes_.embedding.first_start(at_), batch.labels},
+                                        stream);
   for (size_t l = 0; l < layers_.size() && !cause; ++l) {
     const Layer& layer = layers_[l];
     const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim);
@@ -87,7 +88,8 @@ const char* ModelPasses::forward(const uint8_t* tokens, const float* weights, vo
   return cause;
 }
 
-const char* ModelPasses::backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream) const {
+const char* ModelPasses::backward(const DeviceBatch& batch, const float* weights, float* gradients,
+                                  void* stream) const {
   const int64_t d = shape_.embed_dim, count = at_.block_count(), parts = parts_of(tokens_, sizes_.block.embed);
   for (size_t l = layers_.size(); l-- > 0;) {
     const Layer& layer = layers_[l];
@@ -103,8 +105,9 @@ const char* ModelPasses::backward(const uint8_t* tokens, const float* weights, f
       block_sums_, gradients + at_.blocks.front().ln_1_weight, shape_.num_layers, parts, count, parts * count, count,
       count,
       /*add=*/true};
-  return embedding_backward({sizes_.embedding, tokens, d_, gradients + sizes_.embedding.first_table(at_),
-                             gradients + at_.position_embeddings, table_sums_, d_plane_},
+  return embedding_backward({sizes_.embedding, batch.tokens, d_, gradients + sizes_.embedding.first_table(at_),
+                             gradients + at_.position_embeddings, table_sums_, d_plane_,
+                             gradients + sizes_.embedding.first_start(at_), batch.labels},
                             of_blocks, stream);
 }
 
@@ -150,38 +153,38 @@ const char* ModelPasses::classifier_head(const int64_t* labels, const float* wei
                    stream);
 }
 
-const char* ModelPasses::generative(const uint8_t* tokens, const float* weights, double scale, float* gradients,
+const char* ModelPasses::generative(const DeviceBatch& batch, const float* weights, double scale, float* gradients,
                                     void* stream) {
-  const char* cause = forward(tokens, weights, stream);
-  if (!cause) cause = generative_head(tokens, weights, scale, gradients, loss_, stream);
-  return cause ? cause : backward(tokens, weights, gradients, stream);
+  const char* cause = forward(batch, weights, stream);
+  if (!cause) cause = generative_head(batch.tokens, weights, scale, gradients, loss_, stream);
+  return cause ? cause : backward(batch, weights, gradients, stream);
 }
 
-const char* ModelPasses::classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
+const char* ModelPasses::classifier(const DeviceBatch& batch, const float* weights, double scale,
                                     double generative_weight, float* gradients, void* stream) {
   const bool both = generative_weight != 0;
-  const char* cause = forward(tokens, weights, stream);
+  const char* cause = forward(batch, weights, stream);
   if (!cause && both)
-    cause = generative_head(tokens, weights, generative_weight * scale, gradients, generative_loss_, stream);
-  if (!cause) cause = classifier_head(labels, weights, scale, /*add_to_dx=*/both, gradients, stream);
+    cause = generative_head(batch.tokens, weights, generative_weight * scale, gradients, generative_loss_, stream);
+  if (!cause) cause = classifier_head(batch.labels, weights, scale, /*add_to_dx=*/both, gradients, stream);
   if (!cause && both) cause = add_scaled(generative_loss_, generative_weight, loss_, stream);
-  return cause ? cause : backward(tokens, weights, gradients, stream);
+  return cause ? cause : backward(batch, weights, gradients, stream);
 }
 
-const char* ModelPasses::evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits,
+const char* ModelPasses::evaluate(const DeviceBatch& batch, const float* weights, double* nats, float* logits,
                                   void* stream) {
-  Head head = head_of(tokens, weights);
+  Head head = head_of(batch.tokens, weights);
   head.nats = token_nats_;
   head.logits = logits;
-  const char* cause = forward(tokens, weights, stream);
+  const char* cause = forward(batch, weights, stream);
   if (!cause) cause = cuda::head(head, stream);
   return cause ? cause : totals(token_nats_, images_, shape_.sequence_length, 1, nats, stream);
 }
 
-const char* ModelPasses::class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream) {
+const char* ModelPasses::class_logits(const DeviceBatch& batch, const float* weights, float* logits, void* stream) {
   Classifier head = classifier_of(/*labels=*/nullptr, weights);
   head.logits = logits;
-  const char* cause = forward(tokens, weights, stream);
+  const char* cause = forward(batch, weights, stream);
   return cause ? cause : cuda::classifier(head, stream);
 }
 

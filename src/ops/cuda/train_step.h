@@ -7,13 +7,20 @@
 
 namespace igpt::ops::cuda {
 
+/// Images in device memory: tokens (B, S) < V and, for classifiers and models with a start token for each class, labels
+/// (B) < C. Nobody checks them.
+struct DeviceBatch {
+  const uint8_t* tokens;
+  const int64_t* labels = nullptr;
+};
+
 /// The forward and backward passes of a model on batches of one size: 6 launches a layer (7 in fp32), and 6 or 7 more.
 /// All arrays are allocated once, and the launches depend on nothing but their contents, so that a call can be captured
 /// in a graph. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
 ///
-/// `weights` and `gradients` are flat buffers (ParameterTable) in device memory, `tokens` (B, S) < V, `labels` (B) < C;
-/// nobody checks them. Results are the same bits in every run. Functions launch on `stream` (cudaStream_t) of the
-/// current device and return at once: null, or one line with the cause of a failure.
+/// `weights` and `gradients` are flat buffers (ParameterTable) in device memory. Results are the same bits in every
+/// run. Functions launch on `stream` (cudaStream_t) of the current device and return at once: null, or one line with
+/// the cause of a failure.
 class ModelPasses {
  public:
   /// Device memory that lives as long as the object: `count` elements of `element_bytes`, 16 bytes aligned.
@@ -24,18 +31,18 @@ class ModelPasses {
 
   /// Adds the gradient of `scale` times the mean cross-entropy over images and positions; loss() becomes that mean,
   /// in nats.
-  const char* generative(const uint8_t* tokens, const float* weights, double scale, float* gradients, void* stream);
+  const char* generative(const DeviceBatch& batch, const float* weights, double scale, float* gradients, void* stream);
 
   /// The same for the classifier on the pooled features, in nats per image, and `generative_weight` times the
   /// generative loss in the same pass.
-  const char* classifier(const uint8_t* tokens, const int64_t* labels, const float* weights, double scale,
-                         double generative_weight, float* gradients, void* stream);
+  const char* classifier(const DeviceBatch& batch, const float* weights, double scale, double generative_weight,
+                         float* gradients, void* stream);
 
   /// `nats` (B) becomes the sum over the positions of each image's cross-entropy; `logits` (B, S, V) may be null.
-  const char* evaluate(const uint8_t* tokens, const float* weights, double* nats, float* logits, void* stream);
+  const char* evaluate(const DeviceBatch& batch, const float* weights, double* nats, float* logits, void* stream);
 
   /// `logits` (B, C).
-  const char* class_logits(const uint8_t* tokens, const float* weights, float* logits, void* stream);
+  const char* class_logits(const DeviceBatch& batch, const float* weights, float* logits, void* stream);
 
   double* loss() const { return loss_; }  ///< (1)
 
@@ -46,8 +53,8 @@ class ModelPasses {
 
   template <class T>
   Heads<T> heads(T* first, int64_t row_stride) const;
-  const char* forward(const uint8_t* tokens, const float* weights, void* stream) const;
-  const char* backward(const uint8_t* tokens, const float* weights, float* gradients, void* stream) const;
+  const char* forward(const DeviceBatch& batch, const float* weights, void* stream) const;
+  const char* backward(const DeviceBatch& batch, const float* weights, float* gradients, void* stream) const;
   const char* attend(const Layer& layer, void* stream) const;
   const char* attend_backward(const Layer& layer, void* stream) const;
   Head head_of(const uint8_t* tokens, const float* weights) const;

@@ -5,7 +5,8 @@ namespace igpt::ops::cuda {
 UpdateStep::UpdateStep(const Update& update, const ModelPasses::Allocate& allocate)
     : update_(update), passes_(update.shape, update.images, update.precision, allocate), adam_(update.adam) {
   tokens_ = static_cast<uint8_t*>(allocate("tokens", update.images * update.shape.sequence_length, 1));
-  if (update.classify) labels_ = static_cast<int64_t*>(allocate("labels", update.images, sizeof(int64_t)));
+  if (update.classify || update.shape.conditional)
+    labels_ = static_cast<int64_t*>(allocate("labels", update.images, sizeof(int64_t)));
   rate_ = static_cast<float*>(allocate("rate", 1, sizeof(float)));
   if (update.plan.momenta) {
     momentum_ = static_cast<float*>(allocate("momentum", 1, sizeof(float)));
@@ -25,8 +26,8 @@ const char* UpdateStep::add_gradients(int64_t batch, void* stream) {
   const char* cause = gather_batch(
       {u.data, u.plan, u.augmentation, u.images, batch, u.batches, u.batch_size, tokens_, labels_}, stream);
   if (cause) return cause;
-  cause = u.classify ? passes_.classifier(tokens_, labels_, weights, scale, u.generative_weight, u.gradients, stream)
-                     : passes_.generative(tokens_, weights, scale, u.gradients, stream);
+  cause = u.classify ? passes_.classifier({tokens_, labels_}, weights, scale, u.generative_weight, u.gradients, stream)
+                     : passes_.generative({tokens_, labels_}, weights, scale, u.gradients, stream);
   return cause ? cause : add_scaled(passes_.loss(), share, u.loss, stream);
 }
 

@@ -52,11 +52,12 @@ class UpdateStep {
 struct Evaluation {
   ModelShape shape;
   AttentionPrecision precision{};
-  int64_t images = 0;             ///< B
-  const float* weights;           ///< (P)
-  const uint8_t* tokens;          ///< (B, S)
-  double* nats = nullptr;         ///< (B): sums over the positions
-  float* class_logits = nullptr;  ///< (B, C); one of the two is null
+  int64_t images = 0;               ///< B
+  const float* weights;             ///< (P)
+  const uint8_t* tokens;            ///< (B, S)
+  const int64_t* labels = nullptr;  ///< (B), where each class has a start token
+  double* nats = nullptr;           ///< (B): sums over the positions
+  float* class_logits = nullptr;    ///< (B, C); one of the two is null
 };
 
 class EvaluationStep {
@@ -66,8 +67,8 @@ class EvaluationStep {
 
   const char* launch(void* stream) {
     const Evaluation& e = evaluation_;
-    return e.nats ? passes_.evaluate(e.tokens, e.weights, e.nats, /*logits=*/nullptr, stream)
-                  : passes_.class_logits(e.tokens, e.weights, e.class_logits, stream);
+    return e.nats ? passes_.evaluate({e.tokens, e.labels}, e.weights, e.nats, /*logits=*/nullptr, stream)
+                  : passes_.class_logits({e.tokens}, e.weights, e.class_logits, stream);
   }
 
  private:

@@ -36,6 +36,11 @@ Images random_images(const ModelShape& shape) {
   return images;
 }
 
+// Where the model has a start token for each class; any, but the same for the same image.
+int64_t class_of(const std::vector<uint8_t>& image) {
+  return image[0] % 3;
+}
+
 // Of each image (S, V). Positions before `quiet` are read without logits, which stay 0.
 std::vector<std::vector<float>> decoded(const BatchDecoder& decoder, BatchDecoder::State& state,
                                         const ModelShape& shape, const Images& images, size_t quiet = 0) {
@@ -44,7 +49,7 @@ std::vector<std::vector<float>> decoded(const BatchDecoder& decoder, BatchDecode
   std::vector<float> logits(images.size() * vocab);
   std::vector<int64_t> previous(images.size());
   for (size_t s = 0; s < length; ++s) {
-    for (size_t n = 0; n < images.size(); ++n) previous[n] = s == 0 ? 0 : images[n][s - 1];
+    for (size_t n = 0; n < images.size(); ++n) previous[n] = s == 0 ? class_of(images[n]) : images[n][s - 1];
     decoder.decode(state, previous, static_cast<int64_t>(s), s < quiet ? std::span<float>() : logits);
     for (size_t n = 0; n < images.size() && s >= quiet; ++n)
       std::copy_n(logits.begin() + static_cast<int64_t>(n * vocab), vocab,
@@ -68,7 +73,7 @@ TEST_P(BatchDecoderTargets, LogitsEqualThePlainModels) {
   const auto logits = decoded(decoder, state, shape, images);
   const ReferenceModel reference(shape, {weights.begin(), weights.end()});
   for (const size_t n : {size_t{0}, kImages - 1}) {
-    const auto expected = reference.run(images[n]).logits;
+    const auto expected = reference.run(images[n], /*label=*/-1, class_of(images[n])).logits;
     double error = 0, largest = 0;
     for (size_t i = 0; i < expected.size(); ++i) {
       error = std::max(error, std::isnan(logits[n][i]) ? INFINITY : std::abs(logits[n][i] - expected[i]));
@@ -95,7 +100,8 @@ TEST_P(BatchDecoderTargets, AnImageDependsOnItselfAlone) {
 std::string test_name(const ::testing::TestParamInfo<BatchDecoderTargets::ParamType>& info) {
   const auto& [target, shape, bf16] = info.param;
   const std::string properties = std::string(shape.pre_norm ? "PreNorm" : "") + (shape.final_norm ? "FinalNorm" : "") +
-                                 (shape.rms_norm ? "RmsNorm" : "") + (shape.quick_gelu ? "QuickGelu" : "");
+                                 (shape.rms_norm ? "RmsNorm" : "") + (shape.quick_gelu ? "QuickGelu" : "") +
+                                 (shape.conditional ? "Conditional" : "");
   return std::string(hwy::TargetName(target)) + "_D" + std::to_string(shape.embed_dim) + "H" +
          std::to_string(shape.num_heads) + "S" + std::to_string(shape.sequence_length) + "V" +
          std::to_string(shape.num_vocab) + "K" + std::to_string(shape.neighbours) + properties +
@@ -114,7 +120,9 @@ INSTANTIATE_TEST_SUITE_P(
                                          ModelShape{192, 3, 2, 144, 200}, ModelShape{132, 2, 1, 81, 256},
                                          ModelShape{160, 20, 1, 169, 33, 10, 0, true, true, true, true, false},
                                          ModelShape{24, 3, 2, 49, 16, 10, 20, true, true},
-                                         ModelShape{80, 1, 2, 49, 16, 10, 0, true, false, false, true}),
+                                         ModelShape{80, 1, 2, 49, 16, 10, 0, true, false, false, true},
+                                         ModelShape{24, 3, 2, 49, 16, 3, 20, true, true, false, false, true, true},
+                                         ModelShape{160, 5, 1, 25, 33, 10, 0, true, true, true, true, false, true}),
                        ::testing::Bool()),
     test_name);
 

@@ -27,10 +27,13 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
   if (c.shape.final_norm) out << "FinalNorm_";
   if (c.shape.rms_norm) out << "RmsNorm_";
   if (c.shape.quick_gelu) out << "QuickGelu_";
+  if (c.shape.conditional) out << "Conditional_";
   return out << "D" << c.shape.embed_dim << "_H" << c.shape.num_heads << "_L" << c.shape.num_layers << "_S"
              << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_K" << c.shape.neighbours << "_scale"
              << c.scale;
 }
+
+constexpr int64_t kClass = 2;  // of the images, where the model has a start token for each class
 
 const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12, true, true};
 
@@ -54,7 +57,7 @@ std::vector<std::vector<float>> decoded(const Decoder& decoder, Decoder::State& 
   std::vector<std::vector<float>> logits;
   for (size_t s = 0; s < x.size(); ++s) {
     logits.emplace_back(static_cast<size_t>(num_vocab));
-    decoder.decode(state, s == 0 ? 0 : x[s - 1], static_cast<int64_t>(s), logits.back());
+    decoder.decode(state, s == 0 ? kClass : x[s - 1], static_cast<int64_t>(s), logits.back());
   }
   return logits;
 }
@@ -86,7 +89,7 @@ TEST_P(DecoderTargets, LogitsEqualThePlainModels) {
   auto state = decoder.make_state();
   const auto logits = decoded(decoder, state, x, shape.num_vocab);
   const ReferenceModel reference(shape, {weights.begin(), weights.end()});
-  const auto expected = reference.run(std::vector<uint8_t>(x.begin(), x.end())).logits;
+  const auto expected = reference.run(std::vector<uint8_t>(x.begin(), x.end()), /*label=*/-1, kClass).logits;
   EXPECT_LT(relative_error(logits, expected), scale > 1 ? 2e-3 : 1e-4);
 }
 
@@ -122,6 +125,9 @@ INSTANTIATE_TEST_SUITE_P(
                           Case{{16, 2, 2, 49, 16, 10, 0, true, true, true, true, false}},
                           Case{{10, 2, 2, 25, 17, 3, 0, true, true, true, false}},
                           Case{{16, 2, 2, 49, 16, 10, 0, false, false, false, true}},
+                          // a start token for each class
+                          Case{{16, 2, 2, 49, 16, 3, 0, false, false, false, false, true, true}},
+                          Case{{10, 2, 2, 25, 17, 300, 12, true, true, false, false, true, true}},
                           // attention whose logits are in the hundreds
                           Case{{16, 2, 2, 49, 16}, 4.0f})),
     test_name);
@@ -173,6 +179,12 @@ TEST(Decoder, WhatDoesNotFitIsRefused) {
   EXPECT_THROW(decoder.decode(state, 16, 1, logits), Error);
   EXPECT_THROW(decoder.decode(state, -1, 1, logits), Error);
   EXPECT_THROW(decoder.decode(state, 1, 1, few), Error);
+  auto of_classes = shape;
+  of_classes.conditional = true;
+  const Decoder conditional(of_classes, random_weights(of_classes));
+  auto other = conditional.make_state();
+  EXPECT_THROW(conditional.decode(other, of_classes.num_classes, 0, logits), Error);
+  EXPECT_THROW(conditional.decode(other, -1, 0, logits), Error);
   EXPECT_THROW(Decoder(shape, std::span(parameters).first(parameters.size() - 1)), Error);
   auto more = parameters;
   more.push_back(0);

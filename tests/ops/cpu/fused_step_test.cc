@@ -61,7 +61,7 @@ struct Case {
     for (int64_t b = 0; b < batch; ++b)
       images.push_back(model.run(std::span(tokens).subspan(static_cast<size_t>(b * shape.sequence_length),
                                                            static_cast<size_t>(shape.sequence_length)),
-                                 classify ? labels[static_cast<size_t>(b)] : -1));
+                                 classify ? labels[static_cast<size_t>(b)] : -1, labels[static_cast<size_t>(b)]));
     return images;
   }
 };
@@ -104,16 +104,16 @@ void expect_generative(const Case& c, FusedStep& step, const Tolerance& toleranc
     nats.push_back(image.nats);
   }
   std::vector<float> actual_logits(logits.size());
-  step.logits(c.tokens, c.weights, actual_logits);
+  step.logits(c.tokens, c.weights, actual_logits, c.labels);
   EXPECT_LT(relative_error(actual_logits, logits), tolerance.logits);
   std::vector<double> actual_nats(nats.size());
-  step.nats(c.tokens, c.weights, actual_nats);
+  step.nats(c.tokens, c.weights, actual_nats, c.labels);
   EXPECT_LT(relative_error(actual_nats, nats), tolerance.loss);
 
   std::vector<float> gradients(c.weights.size());
   double mean = 0;
   for (const double of_image : nats) mean += of_image / (batch * length);
-  EXPECT_NEAR(step.generative(c.tokens, c.weights, 1, gradients), mean, tolerance.loss * mean);
+  EXPECT_NEAR(step.generative(c.tokens, c.weights, 1, gradients, c.labels), mean, tolerance.loss * mean);
   expect_gradients(c, gradients, images, batch * length, tolerance.gradients);
 }
 
@@ -126,8 +126,12 @@ void expect_classifier(const Case& c, FusedStep& step, const Tolerance& toleranc
     mean += image.nats / static_cast<double>(c.batch);
   }
   std::vector<float> actual_logits(logits.size());
-  step.class_logits(c.tokens, c.weights, actual_logits);
-  EXPECT_LT(relative_error(actual_logits, logits), tolerance.logits);
+  if (c.shape.conditional) {
+    EXPECT_THROW(step.class_logits(c.tokens, c.weights, actual_logits), Error);  // of which class is not said
+  } else {
+    step.class_logits(c.tokens, c.weights, actual_logits);
+    EXPECT_LT(relative_error(actual_logits, logits), tolerance.logits);
+  }
   std::vector<float> gradients(c.weights.size());
   EXPECT_NEAR(step.classifier(c.tokens, c.labels, c.weights, 1, gradients), mean, tolerance.logits * (1 + mean));
   expect_gradients(c, gradients, images, static_cast<double>(c.batch), tolerance.gradients);
@@ -175,7 +179,7 @@ std::string name_of(const ShapeCase& c) {
          "S" + std::to_string(s.sequence_length) + "V" + std::to_string(s.num_vocab) + "C" +
          std::to_string(s.num_classes) + "K" + std::to_string(s.neighbours) + "B" + std::to_string(c.batch) +
          (s.pre_norm ? "PreNorm" : "") + (s.final_norm ? "FinalNorm" : "") + (s.rms_norm ? "RmsNorm" : "") +
-         (s.quick_gelu ? "QuickGelu" : "") + (s.classifier_bias ? "" : "NoBias");
+         (s.quick_gelu ? "QuickGelu" : "") + (s.classifier_bias ? "" : "NoBias") + (s.conditional ? "Conditional" : "");
 }
 
 class FusedStepParity : public ::testing::TestWithParam<std::tuple<int64_t, ShapeCase>> {
@@ -245,7 +249,11 @@ const ShapeCase kShapes[] = {
     // each of them without the others
     {{24, 3, 1, 25, 7, 4, 0, false, true, true}, 3},
     {{16, 2, 1, 25, 16, 10, 12, true, false, false, true}, 1},
-    {{16, 2, 1, 17, 16, 10, 0, false, false, false, false, false}, 3}};
+    {{16, 2, 1, 17, 16, 10, 0, false, false, false, false, false}, 3},
+    // a start token for each class: of the original, image-gpt-2d and igpt
+    {{16, 2, 2, 25, 16, 10, 0, false, false, false, false, true, true}, 7},
+    {{24, 3, 2, 25, 7, 300, 5, true, true, false, false, true, true}, 5},
+    {{16, 2, 1, 17, 16, 3, 0, true, true, true, true, false, true}, 3}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
                          ::testing::Combine(::testing::ValuesIn(targets()), ::testing::ValuesIn(kShapes)),
@@ -364,6 +372,7 @@ TEST(FusedStep, TokensLabelsAndSizesAreChecked) {
   EXPECT_EQ(step.generative(tokens.first(0), c.weights, 1, gradients), 0);
   c.tokens[39] = 16;
   EXPECT_THROW(step.generative(tokens, c.weights, 1, gradients), InputError);
+
   EXPECT_EQ(gradients, std::vector<float>(gradients.size()));
 }
 

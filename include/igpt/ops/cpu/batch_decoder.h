@@ -42,7 +42,8 @@ class BatchDecoder {
   State make_state(int64_t images) const;
 
   /// One position of n images: the logits (n, V) of the tokens at `position`, as ImageGPT::decode. `previous` (n) are
-  /// those at position - 1, not read at position 0. Positions are decoded in order, each for the same n; going back to
+  /// those at position - 1; at position 0 the images' classes, which only a model with a start token for each class
+  /// reads. Positions are decoded in order, each for the same n; going back to
   /// an earlier one is possible and forgets what came after it. Without logits (an empty span) only the keys and values
   /// are computed. Throws igpt::Error for a number of images, a position or a token outside state or model.
   void decode(State& state, std::span<const int64_t> previous, int64_t position, std::span<float> logits) const;

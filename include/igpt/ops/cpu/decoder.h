@@ -38,9 +38,10 @@ class Decoder {
   State make_state() const;
 
   /// One position of one image: the logits (V) of the token at `position`, as ImageGPT::decode. `previous` is the token
-  /// at position - 1, not read at position 0. Positions are decoded in order; going back to an earlier one is possible
-  /// and forgets what came after it. Without logits (an empty span) only the keys and values are computed.
-  /// Throws igpt::Error for a position or token outside the model.
+  /// at position - 1; at position 0 the image's class, which only a model with a start token for each class reads.
+  /// Positions are decoded in order; going back to an earlier one is possible and forgets what came after it. Without
+  /// logits (an empty span) only the keys and values are computed. Throws igpt::Error for a position or token outside
+  /// the model.
   void decode(State& state, int64_t previous, int64_t position, std::span<float> logits) const;
 
  private:
