@@ -27,8 +27,8 @@ using ops::cuda::AttentionPrecision;
 using torch::Tensor;
 
 // Models that take each path of the kernels: compiled-in and other widths, each head dimension, both kinds of embedding
-// and of residual, with and without ln_f, start tokens of classes, lengths that fill no tile; the last one is the
-// default model.
+// and of residual, both norms, with and without ln_f, start tokens of classes, lengths that fill no tile; the last one
+// is the default model.
 const ImageGPTOptions kModels[] = {
     {.num_layers = 2, .num_pixels = 9},
     {.arch = k2dArch, .num_layers = 2, .num_pixels = 9},
@@ -41,6 +41,7 @@ const ImageGPTOptions kModels[] = {
      .num_vocab = 33,
      .neighbours = 5},
     {.embed_dim = 24, .num_heads = 3, .num_layers = 2, .num_pixels = 5, .num_vocab = 255, .num_classes = 2},
+    {.arch = kPaperArch, .embed_dim = 32, .num_heads = 4, .num_layers = 2, .num_pixels = 9, .num_classes = 3},
     {.num_layers = 2, .num_pixels = 5, .num_classes = 4, .conditional = true},
     {.arch = k2dArch, .num_layers = 2, .num_pixels = 5, .conditional = true},
     {},
@@ -182,6 +183,10 @@ class ModelCheck {
     torch::manual_seed(1);
     model_ = ImageGPT(options);
     model_->to(table.device());
+    if (model_->shape().paper_initial_values) {  // the heads begin as zeros, which let nothing through
+      const torch::NoGradGuard no_gradients;
+      model_->weights().add_(torch::randn_like(model_->weights()), 0.05);
+    }
     const auto on_device = torch::TensorOptions(table.device());
     tokens_ =
         torch::randint(options.num_vocab, {kImages, options.sequence_length()}).to(on_device.dtype(torch::kUInt8));

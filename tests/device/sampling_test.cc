@@ -55,15 +55,14 @@ TEST_P(DeviceSampling, DrawsTheImagesOfTheCpu) {
   EXPECT_EQ(device.samplings, 1);  // all of them at once
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, DeviceSampling,
-                         ::testing::Values(Case{"FromNothing", 3, 0}, Case{"Completions", 4, 8},
-                                           Case{"LastPixel", 2, 15}, Case{"Many", 19, 10},
-                                           Case{"Greedy", 2, 0, {1, 1, 1, 0}},
-                                           Case{"Restricted", 3, 3, {0.7, 4, 0.9, 123456789012}},
-                                           Case{"Plane", 3, 0, {}, k2dArch},
-                                           Case{"FinalNorm", 3, 0, {}, kOriginalArch, true},
-                                           Case{"PlaneWithoutFinalNorm", 3, 0, {}, k2dArch, false}),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Cases, DeviceSampling,
+    ::testing::Values(Case{"FromNothing", 3, 0}, Case{"Completions", 4, 8}, Case{"LastPixel", 2, 15},
+                      Case{"Many", 19, 10}, Case{"Greedy", 2, 0, {1, 1, 1, 0}},
+                      Case{"Restricted", 3, 3, {0.7, 4, 0.9, 123456789012}}, Case{"Plane", 3, 0, {}, k2dArch},
+                      Case{"FinalNorm", 3, 0, {}, kOriginalArch, true},
+                      Case{"PlaneWithoutFinalNorm", 3, 0, {}, k2dArch, false}, Case{"Paper", 3, 0, {}, kPaperArch}),
+    [](const auto& test) { return test.param.name; });
 
 const Case kSome{"Some", 3, 4};
 

@@ -153,6 +153,12 @@ INSTANTIATE_TEST_SUITE_P(
                               [](TrainOptions& o) {
                                 o.model.arch = k2dArch, o.model.neighbours = 6;
                                 o.model.final_norm = false;
+                              }},
+                      Variant{"Paper", [](TrainOptions& o) { o.model.arch = kPaperArch; }},
+                      Variant{"ClassifierOfThePapersModel",
+                              [](TrainOptions& o) {
+                                o.model.arch = kPaperArch;
+                                o.classify = true, o.generative_weight = 0.7;
                               }}),
     [](const auto& test) { return test.param.name; });
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <ostream>
+#include <span>
 
 #include "simt/device_memory.h"
 #include "simt/model_reference.h"
@@ -18,17 +19,18 @@ using testing::drawn;
 
 struct Case {
   int embed, tokens;
-  bool pre_norm;
+  bool pre_norm, rms_norm = false, quick_gelu = false;
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << "D" << c.embed << "_T" << c.tokens << (c.pre_norm ? "_pre_norm" : "_post_norm");
+  return out << "D" << c.embed << "_T" << c.tokens << (c.pre_norm ? "_pre_norm" : "_post_norm")
+             << (c.rms_norm ? "_rms" : "") << (c.quick_gelu ? "_quick" : "");
 }
 
-std::vector<float> block_weights(int embed) {
-  auto weights = drawn(static_cast<size_t>(BlockSizes(1, embed).parameters), 7, 1.0 / std::sqrt(embed));
-  const auto p = block_parameters(weights.data(), embed);
+std::vector<float> block_weights(const BlockSizes& sizes) {
+  auto weights = drawn(static_cast<size_t>(sizes.parameters), 7, 1.0 / std::sqrt(sizes.embed));
+  const auto p = block_parameters(weights.data(), sizes.embed, sizes.rms_norm);
   for (float* gain : {p.ln_1_weight, p.ln_2_weight})
-    for (int i = 0; i < embed; ++i) gain[i] += 1.0f;
+    for (int i = 0; i < sizes.embed; ++i) gain[i] += 1.0f;
   return weights;
 }
 
@@ -39,8 +41,8 @@ struct Block {
   Buffer<float> weights, x, attended, d_out, d_qkv, qkv, mid, out, d_mid, d_attended, dx, sums;
 
   explicit Block(const Case& c)
-      : sizes{c.tokens, c.embed, c.pre_norm},
-        weight_values(block_weights(c.embed)),
+      : sizes{c.tokens, c.embed, c.pre_norm, c.rms_norm, c.quick_gelu},
+        weight_values(block_weights(sizes)),
         x_values(drawn(size(), 1, 2, 0.5)),
         attended_values(drawn(size(), 2)),
         d_out_values(drawn(size(), 3)),
@@ -61,8 +63,8 @@ struct Block {
   size_t size() const { return static_cast<size_t>(sizes.tokens * sizes.embed); }
 
   void run() {
-    const auto w = block_arrays<const float>(weights.data(), sizes.embed);
-    const auto s = block_arrays(sums.data(), sizes.embed);
+    const auto w = block_arrays<const float>(weights.data(), sizes.embed, sizes.rms_norm);
+    const auto s = block_arrays(sums.data(), sizes.embed, sizes.rms_norm);
     ASSERT_STREQ(qkv_forward({sizes, w, x.data(), qkv.data()}), nullptr);
     ASSERT_STREQ(out_proj_mlp_forward({sizes, w, x.data(), attended.data(), mid.data(), out.data()}), nullptr);
     ASSERT_STREQ(out_proj_mlp_backward(
@@ -99,8 +101,7 @@ TEST_P(CudaBlock, IsWithinTheLimitOfDoublePrecision) {
   block.run();
   if (HasFatalFailure()) return;
   EXPECT_EQ(block.qkv.unwritten() + block.out.unwritten() + block.dx.unwritten() + block.sums.unwritten(), 0);
-  const Case c = GetParam();
-  BlockReference expected(block.weight_values, c.embed, c.pre_norm);
+  BlockReference expected(block.weight_values, block.sizes);
   const Doubles x = doubles(block.x_values), qkv = expected.qkv(x),
                 mid = expected.mid(x, doubles(block.attended_values)), out = expected.out(mid),
                 d_attended = expected.d_attended(doubles(block.d_out_values)),
@@ -120,12 +121,14 @@ TEST_P(CudaBlock, IsWithinTheLimitOfDoublePrecision) {
   const Doubles gradients = block.gradients();
   BlockParameters<int64_t> unused;
   int64_t first = 0;
-  for_each_parameter(unused, c.embed, [&](const char* name, int64_t&, int64_t rows, int64_t columns) {
+  const auto compare = [&](const char* name, int64_t&, int64_t rows, int64_t columns) {
     const int64_t end = first + rows * std::max<int64_t>(columns, 1);
     expect_near(name, Doubles(gradients.begin() + first, gradients.begin() + end),
                 Doubles(expected.gradients.begin() + first, expected.gradients.begin() + end));
     first = end;
-  });
+  };
+  for_each_parameter(unused, block.sizes.embed, compare, block.sizes.rms_norm);
+  EXPECT_EQ(first, block.sizes.parameters);
 }
 
 TEST_P(CudaBlock, IsTheSameBitsInAnotherOrder) {
@@ -150,6 +153,10 @@ std::vector<Case> cases() {
     for (const int tokens : {1, 31, 32, 33}) all.push_back({24, tokens, pre_norm});
     all.push_back({8, 33, pre_norm});
     all.push_back({64, 33, pre_norm});
+    for (const int embed : {16, 24, 32, 64})
+      all.push_back({embed, 65, pre_norm, /*rms_norm=*/true, /*quick_gelu=*/true});
+    all.push_back({16, 1, pre_norm, /*rms_norm=*/true});
+    all.push_back({16, 1, pre_norm, /*rms_norm=*/false, /*quick_gelu=*/true});
   }
   return all;
 }
@@ -162,7 +169,7 @@ TEST(CudaBlockParts, ABlockThatHasSeveralTilesAddsThemUp) {
   ASSERT_EQ(parts_of(block.sizes.tokens, 8), 201);
   block.run();
   EXPECT_EQ(block.dx.unwritten() + block.sums.unwritten(), 0);
-  BlockReference expected(block.weight_values, 8, false);
+  BlockReference expected(block.weight_values, block.sizes);
   const Doubles x = doubles(block.x_values);
   expected.qkv(x);
   expected.out(expected.mid(x, doubles(block.attended_values)));
@@ -170,6 +177,30 @@ TEST(CudaBlockParts, ABlockThatHasSeveralTilesAddsThemUp) {
   const Doubles dx = expected.dx(doubles(block.d_qkv_values));
   EXPECT_LT(testing::relative_error(block.dx.values(), dx), 1.5e-6);
   EXPECT_LT(testing::relative_error(block.gradients(), expected.gradients), 1.5e-6);
+}
+
+TEST(CudaBlockActivation, OfHugeUnitsIsTheirOwnValueOrZero) {
+  if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
+  for (const bool quick_gelu : {false, true}) {
+    Block block({16, 70, true, false, quick_gelu});
+    for (float* w = block_parameters(block.weight_values.data(), 16).up_weight; float& up : std::span(w, 64 * 16))
+      up *= 100;
+    Buffer<float> weights("weights", block.weight_values), d_mid("d_mid", block.size());
+    const auto w = block_arrays<const float>(weights.data(), 16);
+    ASSERT_STREQ(out_proj_mlp_forward(
+                     {block.sizes, w, block.x.data(), block.attended.data(), block.mid.data(), block.out.data()}),
+                 nullptr);
+    ASSERT_STREQ(
+        out_proj_mlp_backward({block.sizes, w, block_arrays(block.sums.data(), 16), block.mid.data(),
+                               block.attended.data(), block.d_out.data(), d_mid.data(), block.d_attended.data()}),
+        nullptr);
+    simt::wait_for_device();
+    BlockReference expected(block.weight_values, block.sizes);
+    const Doubles out = expected.out(expected.mid(doubles(block.x_values), doubles(block.attended_values)));
+    expected.d_attended(doubles(block.d_out_values));
+    EXPECT_LT(testing::relative_error(block.out.values(), out), 3e-6);
+    EXPECT_LT(testing::relative_error(d_mid.values(), expected.d_mid), 2e-4);  // slopes between 0 and 1 are steep
+  }
 }
 
 TEST(CudaBlockArguments, WhatHasNoKernelIsRefusedInWords) {

@@ -17,11 +17,14 @@ using testing::drawn;
 
 struct Case {
   int images, length, embed, outputs;
-  bool final_norm;
+  bool final_norm, rms_norm = false, bias = true;
+
+  /// The classifier's, where `pooled`.
+  HeadSizes sizes(bool pooled) const { return {images, length, embed, outputs, final_norm, rms_norm, pooled && bias}; }
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "D" << c.embed << "_V" << c.outputs << "_B" << c.images << "_S" << c.length
-             << (c.final_norm ? "_norm" : "_plain");
+             << (c.final_norm ? "_norm" : "_plain") << (c.rms_norm ? "_rms" : "") << (c.bias ? "" : "_no_bias");
 }
 
 /// Inputs and results of a head on the tokens (kPerImage false) or on pooled images.
@@ -38,9 +41,9 @@ struct HeadRun {
   static constexpr float kScale = 0.125f;
 
   HeadRun(const Case& c, bool pool)
-      : sizes{c.images, c.length, c.embed, c.outputs, c.final_norm},
+      : sizes(c.sizes(pool)),
         pooled(pool),
-        norm_values(drawn(size_t(2) * c.embed, 1, 0.5, 1)),
+        norm_values(drawn(size_t(sizes.rms_norm ? 1 : 2) * c.embed, 1, 0.5, 1)),
         weight_values(drawn(size_t(c.outputs) * c.embed, 2, 0.7)),
         bias_values(drawn(c.outputs, 3)),
         x_values(drawn(size(), 4, 1.5, 0.2)),
@@ -54,18 +57,19 @@ struct HeadRun {
         nats("nats", rows()),
         logits("logits", rows() * c.outputs),
         dx("dx", size()),
-        sums("sums", static_cast<size_t>(pooled ? c.images * (sizes.weights + c.outputs)
-                                                : parts_of(sizes.tokens, c.embed) * sizes.weights)) {}
+        sums("sums", static_cast<size_t>((pooled ? c.images : parts_of(sizes.tokens, c.embed)) * sizes.weights)) {}
 
   size_t size() const { return static_cast<size_t>(sizes.tokens * sizes.embed); }
   size_t rows() const { return static_cast<size_t>(pooled ? sizes.images : sizes.tokens); }
 
+  float* bias_if_any() { return sizes.bias ? bias.data() : nullptr; }
+
   void run() {
-    const char* const cause = pooled
-                                  ? classifier({sizes, norm.data(), weight.data(), bias.data(), x.data(), labels.data(),
-                                                kScale, nats.data(), logits.data(), dx.data(), sums.data()})
-                                  : head({sizes, norm.data(), weight.data(), x.data(), tokens.data(), kScale,
-                                          nats.data(), logits.data(), dx.data(), sums.data()});
+    const char* const cause =
+        pooled ? classifier({sizes, norm.data(), weight.data(), bias_if_any(), x.data(), labels.data(), kScale,
+                             nats.data(), logits.data(), dx.data(), sums.data()})
+               : head({sizes, norm.data(), weight.data(), x.data(), tokens.data(), kScale, nats.data(), logits.data(),
+                       dx.data(), sums.data()});
     ASSERT_STREQ(cause, nullptr);
     simt::wait_for_device();
   }
@@ -77,16 +81,16 @@ void compare(HeadRun& run) {
             length = static_cast<int>(s.length);
   const Doubles x(run.x_values.begin(), run.x_values.end()), norm(run.norm_values.begin(), run.norm_values.end()),
       weight(run.weight_values.begin(), run.weight_values.end()), bias(run.bias_values.begin(), run.bias_values.end());
-  testing::LayerNorm layer_norm(embed);
-  Doubles features = s.final_norm ? layer_norm.forward(x, &norm[0], &norm[embed]) : x;
+  testing::LayerNorm layer_norm(embed, s.rms_norm);
+  Doubles features = s.final_norm ? layer_norm.forward(x, norm.data(), norm.data() + embed) : x;
   if (run.pooled) {
     Doubles mean(static_cast<size_t>(s.images * embed));
     for (size_t i = 0; i < features.size(); ++i) mean[i / (length * embed) * embed + i % embed] += features[i] / length;
     features = mean;
   }
-  const Doubles logits = testing::linear(features, weight.data(), run.pooled ? bias.data() : nullptr, embed, outputs);
+  const Doubles logits = testing::linear(features, weight.data(), s.bias ? bias.data() : nullptr, embed, outputs);
   const testing::CrossEntropy loss(logits, run.targets, outputs, run.kScale);
-  Doubles d_norm(2 * embed), d_weight(weight.size()), d_bias(bias.size());
+  Doubles d_norm(s.norm_weights), d_weight(weight.size()), d_bias(bias.size());
   Doubles d_features =
       testing::linear_backward(features, loss.d_logits, weight.data(), embed, outputs, d_weight.data(), d_bias.data());
   if (run.pooled) {
@@ -94,10 +98,11 @@ void compare(HeadRun& run) {
     for (size_t i = 0; i < each.size(); ++i) each[i] = d_features[i / (length * embed) * embed + i % embed] / length;
     d_features = each;
   }
-  const Doubles dx = s.final_norm ? layer_norm.backward(d_features, &norm[0], &d_norm[0], &d_norm[embed]) : d_features;
-  Doubles gradients = s.final_norm ? d_norm : Doubles();
+  const Doubles dx =
+      s.final_norm ? layer_norm.backward(d_features, norm.data(), d_norm.data(), d_norm.data() + embed) : d_features;
+  Doubles gradients = d_norm;
   gradients.insert(gradients.end(), d_weight.begin(), d_weight.end());
-  if (run.pooled) gradients.insert(gradients.end(), d_bias.begin(), d_bias.end());
+  if (s.bias) gradients.insert(gradients.end(), d_bias.begin(), d_bias.end());
 
   EXPECT_EQ(run.nats.unwritten() + run.logits.unwritten() + run.dx.unwritten() + run.sums.unwritten(), 0);
   const auto expect_near = [&](const char* name, const auto& computed, const Doubles& right) {
@@ -110,6 +115,7 @@ void compare(HeadRun& run) {
   expect_near("dx", run.dx.values(), dx);
   const auto& sums = run.sums.values();
   Doubles added(gradients.size());
+  ASSERT_EQ(static_cast<int64_t>(gradients.size()), s.weights);
   for (size_t i = 0; i < sums.size(); ++i) added[i % added.size()] += sums[i];
   expect_near("gradients", added, gradients);
 }
@@ -129,8 +135,7 @@ template <int (*shared_bytes)(const HeadSizes&)>
 class CudaEnd : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    const auto& [images, length, embed, outputs, final_norm] = GetParam();
-    const auto cause = simt::why_not_here(shared_bytes({images, length, embed, outputs, final_norm}));
+    const auto cause = simt::why_not_here(shared_bytes(GetParam().sizes(/*pooled=*/false)));
     if (!cause.empty()) GTEST_SKIP() << cause;
     simt::set_order(1);
   }
@@ -168,6 +173,8 @@ std::vector<Case> cases(bool pooled) {
     all.push_back({1, 40, 32, pooled ? 200 : 255, norm});
   }
   if (!pooled) all.push_back({1, 1, 24, 1, true});
+  for (const int embed : {16, 24, 32}) all.push_back({2, 33, embed, 7, true, /*rms_norm=*/true, /*bias=*/false});
+  if (pooled) all.push_back({2, 33, 16, 10, false, false, /*bias=*/false});
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaHead, ::testing::ValuesIn(cases(false)), ::testing::PrintToStringParamName());

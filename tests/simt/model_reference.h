@@ -69,11 +69,13 @@ inline Doubles linear_backward(const Doubles& x, const Doubles& dy, const double
   return dx;
 }
 
+/// Or RMSNorm, which takes the mean as zero and has no bias.
 struct LayerNorm {
   int dim;
+  bool rms_norm;
   Doubles normalised, inverse_sigma;
 
-  explicit LayerNorm(int columns) : dim(columns) {}
+  explicit LayerNorm(int columns, bool rms = false) : dim(columns), rms_norm(rms) {}
 
   Doubles forward(const Doubles& x, const double* weight, const double* bias) {
     normalised.resize(x.size());
@@ -81,12 +83,12 @@ struct LayerNorm {
     Doubles y(x.size());
     for (size_t t = 0; t < x.size() / dim; ++t) {
       double mean = 0, variance = 0;
-      for (int i = 0; i < dim; ++i) mean += x[t * dim + i] / dim;
+      for (int i = 0; i < dim && !rms_norm; ++i) mean += x[t * dim + i] / dim;
       for (int i = 0; i < dim; ++i) variance += (x[t * dim + i] - mean) * (x[t * dim + i] - mean) / dim;
       inverse_sigma[t] = 1 / std::sqrt(variance + 1e-5);
       for (int i = 0; i < dim; ++i) {
         normalised[t * dim + i] = (x[t * dim + i] - mean) * inverse_sigma[t];
-        y[t * dim + i] = normalised[t * dim + i] * weight[i] + bias[i];
+        y[t * dim + i] = normalised[t * dim + i] * weight[i] + (rms_norm ? 0 : bias[i]);
       }
     }
     return y;
@@ -99,8 +101,8 @@ struct LayerNorm {
       for (int i = 0; i < dim; ++i) {
         const double d = dy[t * dim + i], x = normalised[t * dim + i];
         d_weight[i] += d * x;
-        d_bias[i] += d;
-        mean += d * weight[i] / dim;
+        if (!rms_norm) d_bias[i] += d;
+        if (!rms_norm) mean += d * weight[i] / dim;
         correlation += d * weight[i] * x / dim;
       }
       for (int i = 0; i < dim; ++i)
@@ -114,10 +116,14 @@ struct LayerNorm {
 inline double normal_cdf(double x) {
   return 0.5 * std::erfc(-x / std::sqrt(2.0));
 }
-inline double gelu(double x) {
-  return x * normal_cdf(x);
+inline double quick_sigmoid(double x) {
+  return 1 / (1 + std::exp(-1.702 * x));
 }
-inline double gelu_slope(double x) {
+inline double gelu(double x, bool quick) {
+  return x * (quick ? quick_sigmoid(x) : normal_cdf(x));
+}
+inline double gelu_slope(double x, bool quick) {
+  if (quick) return quick_sigmoid(x) * (1 + 1.702 * x * quick_sigmoid(-x));
   return normal_cdf(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0));
 }
 
@@ -128,16 +134,20 @@ inline void add(Doubles& to, const Doubles& from) {
 /// A block without its attention: what is before and what is after.
 struct BlockReference {
   int dim;
-  bool pre_norm;
+  bool pre_norm, rms_norm, quick_gelu;
   Doubles parameters, gradients = Doubles(parameters.size());
-  BlockParameters<const double*> p = block_parameters<const double>(parameters.data(), dim);
-  BlockParameters<double*> g = block_parameters(gradients.data(), dim);
-  LayerNorm ln_1{dim}, ln_2{dim};
+  BlockParameters<const double*> p = block_parameters<const double>(parameters.data(), dim, rms_norm);
+  BlockParameters<double*> g = block_parameters(gradients.data(), dim, rms_norm);
+  LayerNorm ln_1{dim, rms_norm}, ln_2{dim, rms_norm};
   Doubles normed_1, normed_2, before_gelu, hidden, attended_, d_mid;
 
   template <class Values>
-  BlockReference(const Values& weights, int embed, bool pre_norm_)
-      : dim(embed), pre_norm(pre_norm_), parameters(weights.begin(), weights.end()) {}
+  BlockReference(const Values& weights, const BlockSizes& sizes)
+      : dim(sizes.embed),
+        pre_norm(sizes.pre_norm),
+        rms_norm(sizes.rms_norm),
+        quick_gelu(sizes.quick_gelu),
+        parameters(weights.begin(), weights.end()) {}
   BlockReference(const BlockReference&) = delete;
 
   Doubles qkv(const Doubles& x) {
@@ -153,7 +163,7 @@ struct BlockReference {
   Doubles out(const Doubles& mid) {
     normed_2 = ln_2.forward(mid, p.ln_2_weight, p.ln_2_bias);
     hidden = before_gelu = linear(normed_2, p.up_weight, p.up_bias, dim, 4 * dim);
-    for (double& a : hidden) a = gelu(a);
+    for (double& a : hidden) a = gelu(a, quick_gelu);
     Doubles y = linear(hidden, p.down_weight, p.down_bias, 4 * dim, dim);
     add(y, mid);
     return y;
@@ -161,7 +171,7 @@ struct BlockReference {
   /// Gradient of `attended`; leaves that of mid.
   Doubles d_attended(const Doubles& d_out) {
     Doubles d_hidden = linear_backward(hidden, d_out, p.down_weight, 4 * dim, dim, g.down_weight, g.down_bias);
-    for (size_t i = 0; i < d_hidden.size(); ++i) d_hidden[i] *= gelu_slope(before_gelu[i]);
+    for (size_t i = 0; i < d_hidden.size(); ++i) d_hidden[i] *= gelu_slope(before_gelu[i], quick_gelu);
     const Doubles d_normed = linear_backward(normed_2, d_hidden, p.up_weight, dim, 4 * dim, g.up_weight, g.up_bias);
     d_mid = ln_2.backward(d_normed, p.ln_2_weight, g.ln_2_weight, g.ln_2_bias);
     add(d_mid, d_out);
@@ -258,8 +268,9 @@ inline std::vector<float> drawn_weights(const ModelShape& shape, unsigned seed) 
   return weights;
 }
 
-/// The architectures: the original, and that with neighbours (to the left, above, above left, above right, two to the
-/// left), residuals from the stream before the norm and a norm before the head.
+/// The architectures: the original; that with neighbours (to the left, above, above left, above right, two to the
+/// left), residuals from the stream before the norm and a norm before the head; and the paper's, with RMSNorm, quick
+/// GELU and no bias in the classifier's head.
 inline ModelShape raster_shape(int side, int embed, int heads, int layers, int vocab) {
   ModelShape shape;
   shape.sequence_length = side * side;
@@ -274,6 +285,16 @@ inline ModelShape plane_shape(int side, int embed, int heads, int layers, int vo
   shape.neighbours = neighbours;
   shape.pre_norm = true;
   shape.final_norm = true;
+  return shape;
+}
+
+inline ModelShape paper_shape(int side, int embed, int heads, int layers, int vocab) {
+  ModelShape shape = raster_shape(side, embed, heads, layers, vocab);
+  shape.pre_norm = true;
+  shape.final_norm = true;
+  shape.rms_norm = true;
+  shape.quick_gelu = true;
+  shape.classifier_bias = false;
   return shape;
 }
 

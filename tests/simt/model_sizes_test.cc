@@ -10,6 +10,7 @@
 namespace igpt::ops::cuda {
 namespace {
 
+using testing::paper_shape;
 using testing::plane_shape;
 using testing::raster_shape;
 
@@ -21,7 +22,9 @@ TEST(CudaModelSizes, IsSupportedWhereEachKernelFitsTheDevicesSharedMemory) {
     EXPECT_TRUE(model_supports(model(16, 192), 64, device));
     EXPECT_TRUE(model_supports(model(64, 255), 64, device));
     EXPECT_TRUE(model_supports(plane_shape(28, 16, 2, 8, 16), 64, device));
-    EXPECT_FALSE(model_supports(model(16, 256), 64, device));  // has no kernels
+    EXPECT_TRUE(model_supports(paper_shape(28, 16, 2, 8, 16), 64, device));
+    EXPECT_FALSE(model_supports(paper_shape(32, 512, 8, 24, 512), 64, device));  // iGPT-S
+    EXPECT_FALSE(model_supports(model(16, 256), 64, device));                    // has no kernels
   }
   for (const auto& shape : {model(32, 16), model(16, 193)}) {
     EXPECT_FALSE(model_supports(shape, 64, turing));

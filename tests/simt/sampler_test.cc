@@ -124,6 +124,7 @@ TEST_P(CudaSampler, IsTheSameBitsInAnotherOrderAndWithoutLogits) {
 
 /// Temperatures, restrictions and contexts; keys and values in shared memory and, where they are many, in the cache.
 std::vector<Case> cases() {
+  using testing::paper_shape;
   using testing::plane_shape;
   using testing::raster_shape;
   using testing::with_final_norm;
@@ -141,6 +142,9 @@ std::vector<Case> cases() {
           {"WidePlane", plane_shape(4, 64, 2, 1, 32), 1, 0, {1, 0, 1, 10}},
           {"FinalNorm", with_final_norm(raster_shape(6, 16, 2, 2, 16)), 2, 5, {1, 0, 1, 19}},
           {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2, 0, {1, 0, 1, 20}},
+          {"Paper", paper_shape(6, 16, 2, 2, 16), 2, 7, {1, 0, 1, 21}},
+          {"WidePaper", paper_shape(4, 64, 2, 1, 32), 1, 0, {1, 0, 1, 22}},
+          {"PaperOddWithoutFinalNorm", with_final_norm(paper_shape(4, 24, 3, 2, 10), false), 2, 0, {1, 0, 1, 23}},
           {"WideHeads", raster_shape(4, 32, 2, 1, 5), 1, 0, {1, 0, 1, 11}},
           {"EightHeads", raster_shape(6, 64, 8, 1, 16), 1, 0, {1, 0, 1, 12}},
           {"CacheInGlobalMemory", raster_shape(17, 32, 4, 3, 16), 1, 285, {1, 0, 1, 13}},

@@ -119,6 +119,7 @@ TEST_P(CudaModelPasses, IsTheSameBitsInAnotherOrder) {
 }
 
 std::vector<Case> cases() {
+  using testing::paper_shape;
   using testing::plane_shape;
   using testing::raster_shape;
   using testing::with_final_norm;
@@ -129,7 +130,12 @@ std::vector<Case> cases() {
           {"PlaneOdd", plane_shape(5, 24, 3, 1, 10), 3},
           {"RasterFinalNorm", with_final_norm(raster_shape(5, 16, 2, 2, 16)), 3},
           {"RasterFinalNormOdd", with_final_norm(raster_shape(4, 24, 3, 1, 10)), 2},
-          {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2}};
+          {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2},
+          {"Paper", paper_shape(5, 16, 2, 2, 16), 3},
+          {"PaperBf16x3", paper_shape(5, 16, 2, 2, 16), 2, AttentionPrecision::bf16x3},
+          {"PaperWide", paper_shape(4, 64, 2, 1, 33), 2},
+          {"PaperOdd", paper_shape(4, 24, 3, 2, 10), 3},
+          {"PaperWithoutFinalNorm", with_final_norm(paper_shape(5, 32, 2, 2, 16), false), 2}};
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaModelPasses, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
 
@@ -201,7 +207,11 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"PlaneWithoutFinalNorm_S16_D16",
                            testing::with_final_norm(testing::plane_shape(4, 16, 2, 1, 7, 12), false), 2},
                       Case{"Plane_S36_D16", testing::plane_shape(6, 16, 2, 2, 16, 12), 2},
-                      Case{"Plane_S16_D24", testing::plane_shape(4, 24, 3, 1, 7, 60), 3}),
+                      Case{"Plane_S16_D24", testing::plane_shape(4, 24, 3, 1, 7, 60), 3},
+                      Case{"Paper_S25_D16", testing::paper_shape(5, 16, 2, 2, 16), 2},
+                      Case{"Paper_S16_D24", testing::paper_shape(4, 24, 3, 2, 7), 3},
+                      Case{"PaperWithoutFinalNorm_S16_D32",
+                           testing::with_final_norm(testing::paper_shape(4, 32, 2, 1, 7), false), 2}),
     ::testing::PrintToStringParamName());
 
 #ifndef IGPT_ON_GPU
@@ -210,7 +220,8 @@ TEST(EmulatedModelPasses, RunsWithTheLeastSharedMemoryThatItIsSupportedWith) {
   for (const bool tensor_cores : {false, true})
     for (const ModelShape& shape : {testing::raster_shape(2, 16, 2, 1, 16), testing::raster_shape(2, 16, 1, 1, 255),
                                     testing::raster_shape(2, 32, 1, 1, 16), testing::raster_shape(2, 32, 4, 1, 200),
-                                    testing::raster_shape(2, 24, 3, 1, 5), testing::plane_shape(2, 64, 2, 1, 255)}) {
+                                    testing::raster_shape(2, 24, 3, 1, 5), testing::plane_shape(2, 64, 2, 1, 255),
+                                    testing::paper_shape(2, 32, 1, 1, 16)}) {
       const auto supported = [&](int bytes) { return model_supports(shape, 1, {bytes, tensor_cores}); };
       int least = 0;
       for (int step = 1 << 17; step > 0; step /= 2) least += supported(least + step - 1) ? 0 : step;

@@ -27,7 +27,7 @@ struct Case {
   double generative_weight = 0;
   int64_t batches = 1;
   double largest_norm = 0;
-  bool final_norm = false;
+  ModelShape shape = testing::raster_shape(4, 16, 2, 1, 6);
   bool muon = false;
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -39,7 +39,7 @@ constexpr int64_t kData = 9, kUpdates = 3, kImages = 2;
 /// A training of three updates, each array a buffer of its own.
 struct Training {
   Case c;
-  ModelShape shape = testing::with_final_norm(testing::raster_shape(4, 16, 2, 1, 6), c.final_norm);
+  ModelShape shape = c.shape;
   size_t count = static_cast<size_t>(ParameterTable(shape).count);
   std::vector<float> weight_values = testing::drawn_weights(shape, 3);
   std::vector<uint8_t> token_values = testing::drawn_tokens(static_cast<size_t>(kData * shape.sequence_length), 6, 4);
@@ -129,7 +129,7 @@ class CudaUpdateStep : public ::testing::TestWithParam<Case> {
 
 TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatTheOptimizerMakesOfThem) {
   Training training(GetParam());
-  cpu::FusedStep fused({16, 2, 1, 16, 6, 10, 0, false, GetParam().final_norm}, /*threads=*/1);
+  cpu::FusedStep fused(training.shape, /*threads=*/1);
   testing::Doubles m(training.count), v(training.count),
       average(training.weight_values.begin(), training.weight_values.end());
   std::vector<std::pair<Matrix, igpt::testing::MuonReference>> matrices;
@@ -178,12 +178,17 @@ TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatTheOptimizerMakesOfThem) {
   }
 }
 
+const ModelShape kRaster = testing::raster_shape(4, 16, 2, 1, 6), kFinalNorm = testing::with_final_norm(kRaster),
+                 kPaper = testing::paper_shape(4, 16, 2, 2, 6);
+
 INSTANTIATE_TEST_SUITE_P(Cases, CudaUpdateStep,
                          ::testing::Values(Case{"Plain"}, Case{"AccumulatedAndClipped", false, 0, 2, 0.05},
                                            Case{"Classifier", true, 0, 1}, Case{"Both", true, 0.5, 2},
-                                           Case{"FinalNorm", false, 0, 1, 0, true},
-                                           Case{"BothWithFinalNorm", true, 0.5, 2, 0, true},
-                                           Case{"Muon", false, 0, 2, 0.05, false, /*muon=*/true}),
+                                           Case{"FinalNorm", false, 0, 1, 0, kFinalNorm},
+                                           Case{"BothWithFinalNorm", true, 0.5, 2, 0, kFinalNorm},
+                                           Case{"BothOfThePapersModel", true, 0.5, 2, 0, kPaper},
+                                           Case{"Muon", false, 0, 2, 0.05, kRaster, /*muon=*/true},
+                                           Case{"MuonOfThePapersModel", true, 0, 2, 0.05, kPaper, /*muon=*/true}),
                          ::testing::PrintToStringParamName());
 
 TEST(CudaUpdateStepOfARank, LeavesTheWeightsToWhatReducesTheGradients) {
@@ -199,7 +204,7 @@ TEST(CudaUpdateStepOfARank, LeavesTheWeightsToWhatReducesTheGradients) {
 #ifdef IGPT_ON_GPU
 TEST(CudaUpdateGraph, RepeatsWhatWasRecordedBitForBit) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
-  const Case c{"Both", true, 0.5, 2, 0.05, false, /*muon=*/true};
+  const Case c{"Both", true, 0.5, 2, 0.05, kRaster, /*muon=*/true};
   Training launched(c), recorded(c);
   cudaStream_t stream;
   simt::check(cudaStreamCreate(&stream));

@@ -7,15 +7,18 @@
 
 namespace igpt::ops::cuda {
 
-BlockSizes::BlockSizes(int64_t all_tokens, int features, bool is_pre_norm)
+BlockSizes::BlockSizes(int64_t all_tokens, int features, bool is_pre_norm, bool is_rms_norm, bool is_quick_gelu)
     : tokens(all_tokens),
       embed(features),
       pre_norm(is_pre_norm),
+      rms_norm(is_rms_norm),
+      quick_gelu(is_quick_gelu),
       tiles_of_part(static_cast<int>(cuda::tiles_of_part(tokens, embed))) {
   BlockParameters<char> unused;
-  for_each_parameter(unused, embed, [&](const char*, char&, int64_t rows, int64_t columns) {
+  const auto add = [&](const char*, char&, int64_t rows, int64_t columns) {
     parameters += rows * std::max<int64_t>(columns, 1);
-  });
+  };
+  for_each_parameter(unused, embed, add, rms_norm);
 }
 
 int block_shared_bytes(int embed) {

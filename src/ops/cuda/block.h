@@ -12,26 +12,28 @@ namespace igpt::ops::cuda {
 template <class T>
 using BlockArrays = BlockParameters<simt::Global<T>>;
 
-/// Those that lie one after the other from `first` on.
+/// Those that lie one after the other from `first` on; null where the block lacks one.
 template <class T>
-BlockArrays<T> block_arrays(T* first, int64_t embed) {
+BlockArrays<T> block_arrays(T* first, int64_t embed, bool rms_norm = false) {
   BlockArrays<T> block;
-  for_each_parameter(block, embed, [&](const char*, simt::Global<T>& member, int64_t rows, int64_t columns) {
+  const auto place = [&](const char*, simt::Global<T>& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * std::max<int64_t>(columns, 1);
-  });
+  };
+  for_each_parameter(block, embed, place, rms_norm);
   return block;
 }
 
 struct BlockSizes {
-  int64_t tokens = 0;      ///< T: of all images together
-  int embed = 0;           ///< D: a multiple of 4, up to 64
-  bool pre_norm = false;   ///< the residual branch continues from ln_1's input, not from its output
-  int tiles_of_part = 0;   ///< in backward passes
-  int64_t parameters = 0;  ///< floats of a block's parameters
+  int64_t tokens = 0;                         ///< T: of all images together
+  int embed = 0;                              ///< D: a multiple of 4, up to 64
+  bool pre_norm = false;                      ///< the residual branch continues from ln_1's input, not from its output
+  bool rms_norm = false, quick_gelu = false;  ///< as ModelShape has them
+  int tiles_of_part = 0;                      ///< in backward passes
+  int64_t parameters = 0;                     ///< floats of a block's parameters
 
   BlockSizes() = default;
-  BlockSizes(int64_t tokens, int embed, bool pre_norm = false);
+  BlockSizes(int64_t tokens, int embed, bool pre_norm = false, bool rms_norm = false, bool quick_gelu = false);
 };
 
 /// What surrounds attention in a block, each a launch. All arrays are fp32 in device memory, at multiples of 16 bytes.

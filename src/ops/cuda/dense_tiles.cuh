@@ -13,7 +13,7 @@ namespace igpt::ops::cuda {
 
 constexpr int kDenseThreads = 128;
 constexpr int kHiddenChunk = 64;  // hidden units of the MLP that are in shared memory at a time
-constexpr float kLayerNormEps = 1e-5f;
+constexpr float kNormEps = 1e-5f;
 
 template <int kEmbed>
 constexpr int kTokensOfTile = tokens_of_tile(kEmbed);
@@ -76,6 +76,32 @@ struct Normal {
   SIMT_DEVICE explicit Normal(float x)
       : cdf(0.5f * (1.0f + erff(x * 0.70710678f))), density(0.39894228f * simt::exp2_approx(x * x * -0.72134752f)) {}
 };
+
+/// The same of the logistic distribution that resembles it, sigmoid(1.702 x): quick GELU is x times that.
+struct Logistic {
+  float cdf, density;
+
+  // Where the exponential is as large as it can be, its reciprocal is 0 beside any x.
+  SIMT_DEVICE explicit Logistic(float x)
+      : cdf(simt::reciprocal(1.0f + simt::exp2_approx(fminf(x * (-1.702f * kLog2E), 100.0f)))),
+        density(1.702f * cdf * (1.0f - cdf)) {}
+};
+
+template <class Distribution>
+SIMT_DEVICE Four gelu(const Four& x, Four& slope) {
+  Four y;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const Distribution at(x.x[k]);
+    y.x[k] = x.x[k] * at.cdf;
+    slope.x[k] = fmaf(x.x[k], at.density, at.cdf);
+  }
+  return y;
+}
+/// GELU of x, or quick GELU, and its slope.
+SIMT_DEVICE Four gelu(const Four& x, bool quick, Four& slope) {
+  return quick ? gelu<Logistic>(x, slope) : gelu<Normal>(x, slope);
+}
 
 /// A sum over the tiles of a block, begun by its first tile.
 SIMT_DEVICE void add_to_sum(simt::ptr<float> sum, float term, bool first) {
@@ -175,10 +201,10 @@ SIMT_DEVICE void add_rows(const Tile& dy, int columns, simt::ptr<float> sums, bo
   }
 }
 
-/// Gradients of LayerNorm's gain and bias from that of its output, with its normalised input.
+/// Gradients of a norm's gain and, but for RMSNorm, bias from that of its output, with its normalised input.
 template <int kTokens>
-SIMT_DEVICE void add_norm_gradients(const Tile& dy, const Tile& normalised, int columns, simt::ptr<float> weight_sums,
-                                    simt::ptr<float> bias_sums, bool first) {
+SIMT_DEVICE void add_norm_gradients(const Tile& dy, const Tile& normalised, int columns, bool rms_norm,
+                                    simt::ptr<float> weight_sums, simt::ptr<float> bias_sums, bool first) {
   for (int column = simt::thread(); column < columns; column += kDenseThreads) {
     float weight_sum = 0.0f, bias_sum = 0.0f;
 #pragma unroll 8
@@ -188,7 +214,7 @@ SIMT_DEVICE void add_norm_gradients(const Tile& dy, const Tile& normalised, int 
       bias_sum += d;
     }
     add_to_sum(weight_sums + column, weight_sum, first);
-    add_to_sum(bias_sums + column, bias_sum, first);
+    if (!rms_norm) add_to_sum(bias_sums + column, bias_sum, first);
   }
 }
 
@@ -199,10 +225,13 @@ struct OwnColumns {
   static constexpr int kLanes = kDenseThreads / kTokens;
   static_assert(kLanes == 2 || kLanes == 4);
   int token = simt::thread() / kLanes, columns;
+  bool rms_norm;  // the norms are RMSNorm: the mean counts as zero, and there is no bias
   float inverse_columns;
 
-  SIMT_DEVICE explicit OwnColumns(int all_columns)
-      : columns(all_columns), inverse_columns(simt::reciprocal(static_cast<float>(all_columns))) {}
+  SIMT_DEVICE explicit OwnColumns(int all_columns, bool is_rms_norm = false)
+      : columns(all_columns),
+        rms_norm(is_rms_norm),
+        inverse_columns(simt::reciprocal(static_cast<float>(all_columns))) {}
 
   template <class Function>
   SIMT_DEVICE void each(Function function) const {
@@ -232,20 +261,20 @@ struct OwnColumns {
     each([&](int column) { store_four(to + ((first + token) * columns + column), load_four(from[token] + column)); });
   }
 
-  /// LayerNorm without gain and bias, in place; returns 1 / sigma of the token.
+  /// The norm without gain and bias, in place; returns 1 / sigma of the token.
   SIMT_DEVICE float normalise(const Tile& x) const {
     float sum = 0.0f, squares = 0.0f;
     each([&](int column) {
       const Four four = load_four(x[token] + column);
       sum += four.x[0] + four.x[1] + (four.x[2] + four.x[3]);
     });
-    const float mean = sum_of_lanes(sum) * inverse_columns;
+    const float mean = rms_norm ? 0.0f : sum_of_lanes(sum) * inverse_columns;
     each([&](int column) {
       const Four four = load_four(x[token] + column);
 #pragma unroll
       for (int k = 0; k < 4; ++k) squares = fmaf(four.x[k] - mean, four.x[k] - mean, squares);
     });
-    const float inverse_sigma = simt::inverse_sqrt(fmaf(sum_of_lanes(squares), inverse_columns, kLayerNormEps));
+    const float inverse_sigma = simt::inverse_sqrt(fmaf(sum_of_lanes(squares), inverse_columns, kNormEps));
     each([&](int column) {
       Four four = load_four(x[token] + column);
 #pragma unroll
@@ -255,19 +284,19 @@ struct OwnColumns {
     return inverse_sigma;
   }
 
-  /// LayerNorm's gain and bias.
+  /// The norm's gain and bias.
   SIMT_DEVICE void scale(const Tile& to, const Tile& normalised, simt::ptr<const float> weight,
                          simt::ptr<const float> bias) const {
     each([&](int column) {
       Four four = load_four(normalised[token] + column);
-      const Four gain = load_four(weight + column), shift = load_four(bias + column);
+      const Four gain = load_four(weight + column), shift = rms_norm ? Four{} : load_four(bias + column);
 #pragma unroll
       for (int k = 0; k < 4; ++k) four.x[k] = fmaf(four.x[k], gain.x[k], shift.x[k]);
       store_four(to[token] + column, four);
     });
   }
 
-  /// store(column, four): the gradient of LayerNorm's input from `dy`, that of its output.
+  /// store(column, four): the gradient of the norm's input from `dy`, that of its output.
   template <class Store>
   SIMT_DEVICE void normalise_backward(const Tile& dy, const Tile& normalised, simt::ptr<const float> weight,
                                       float inverse_sigma, Store store) const {
@@ -281,7 +310,7 @@ struct OwnColumns {
         product = fmaf(d.x[k] * gain.x[k], x.x[k], product);
       }
     });
-    const float mean = sum_of_lanes(sum) * inverse_columns;
+    const float mean = rms_norm ? 0.0f : sum_of_lanes(sum) * inverse_columns;
     const float correlation = sum_of_lanes(product) * inverse_columns;
     each([&](int column) {
       const Four d = load_four(dy[token] + column), gain = load_four(weight + column),

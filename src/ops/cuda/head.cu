@@ -42,9 +42,8 @@ head_kernel(Head in) {
   simt::SharedArena arena;
   const Tile normalised(arena, kTokens, embed, "normalised"), normed(arena, kTokens, embed, "normed"),
       d_normed(arena, kTokens, embed, "d_normed"), logits(arena, kTokens, vocab, "logits");
-  const OwnColumns<kTokens> own(embed);
-  const auto norm_sums = in.sums + simt::block() * in.sizes.weights,
-             weight_sums = norm_sums + (in.sizes.final_norm ? 2 * embed : 0);
+  const OwnColumns<kTokens> own(embed, in.sizes.rms_norm);
+  const auto norm_sums = in.sums + simt::block() * in.sizes.weights, weight_sums = norm_sums + in.sizes.norm_weights;
   for (int tile = 0; tile < in.sizes.tiles_of_part; ++tile) {
     const int64_t first = (int64_t{simt::block()} * in.sizes.tiles_of_part + tile) * kTokens, token = first + own.token;
     if (first >= tokens) break;
@@ -80,7 +79,8 @@ head_kernel(Head in) {
     });
     simt::sync_threads();
     if (!in.sizes.final_norm) continue;
-    add_norm_gradients<kTokens>(d_normed, normalised, embed, norm_sums, norm_sums + embed, tile == 0);
+    add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sizes.rms_norm, norm_sums, norm_sums + embed,
+                                tile == 0);
     own.normalise_backward(d_normed, normalised, in.norm, inverse_sigma, [&](int column, const Four& dx) {
       if (token < tokens) store_four(in.dx + (token * embed + column), dx);
     });
@@ -91,8 +91,8 @@ head_kernel(Head in) {
 constexpr int kClassifierTokens = kTokensOfTile<0>;
 
 /// A block computes one image: the mean of its features, the logits, cross-entropy and gradients. There are few
-/// classes, hence plain loops.
-SIMT_KERNEL(kDenseThreads)
+/// classes, hence plain loops. With registers for more blocks of an SM than this it would spill some.
+SIMT_KERNEL(kDenseThreads, /*blocks of an SM=*/6)
 classifier_kernel(Classifier in) {
   constexpr int kTokens = kClassifierTokens;
   const int embed = in.sizes.embed, classes = in.sizes.outputs, length = in.sizes.length, image = simt::block();
@@ -102,7 +102,7 @@ classifier_kernel(Classifier in) {
       d_normed(arena, kTokens, embed, "d_normed");
   const auto pooled = arena.take<float>(embed, "pooled"), d_pooled = arena.take<float>(embed, "d_pooled"),
              logits = arena.take<float>(classes, "logits"), shared_sum = arena.take<float>(4, "sum");
-  const OwnColumns<kTokens> own(embed);
+  const OwnColumns<kTokens> own(embed, in.sizes.rms_norm);
   const auto x = in.x + int64_t{image} * length * embed;
   const auto load = [&](int first) {
     own.load(normalised, x, first, length);
@@ -122,7 +122,7 @@ classifier_kernel(Classifier in) {
     simt::sync_threads();
   }
   for (int c = simt::thread(); c < classes; c += kDenseThreads) {
-    float logit = in.bias[c];
+    float logit = in.sizes.bias ? static_cast<float>(in.bias[c]) : 0.0f;
     for (int i = 0; i < embed; ++i) logit = fmaf(in.weight[c * embed + i], pooled[i], logit);
     logits[c] = logit;
     if (in.logits) in.logits[int64_t{image} * classes + c] = logit;
@@ -140,13 +140,13 @@ classifier_kernel(Classifier in) {
   }
   if (!in.dx) return;
   simt::sync_threads();
-  const auto norm_sums = in.sums + image * (in.sizes.weights + classes),
-             weight_sums = norm_sums + (in.sizes.final_norm ? 2 * embed : 0), bias_sums = weight_sums + classes * embed;
+  const auto norm_sums = in.sums + image * in.sizes.weights, weight_sums = norm_sums + in.sizes.norm_weights,
+             bias_sums = weight_sums + classes * embed;
   for (int c = simt::thread(); c < classes; c += kDenseThreads) {
     const float d =
         simt::exp2_approx((logits[c] - shared_sum[0]) * kLog2E) * shared_sum[1] - (c == label ? in.scale : 0.0f);
     logits[c] = d;
-    bias_sums[c] = d;
+    if (in.sizes.bias) bias_sums[c] = d;
     for (int i = 0; i < embed; ++i) weight_sums[c * embed + i] = d * pooled[i];
   }
   simt::sync_threads();
@@ -172,7 +172,8 @@ classifier_kernel(Classifier in) {
     own.each(
         [&](int column) { store_four(d_normed[own.token] + column, inside ? load_four(d_pooled + column) : Four{}); });
     simt::sync_threads();
-    add_norm_gradients<kTokens>(d_normed, normalised, embed, norm_sums, norm_sums + embed, first == 0);
+    add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sizes.rms_norm, norm_sums, norm_sums + embed,
+                                first == 0);
     own.normalise_backward(d_normed, normalised, in.norm, inverse_sigma,
                            [&](int column, const Four& dx) { store_dx(first, column, dx); });
     simt::sync_threads();

@@ -12,23 +12,30 @@ struct HeadSizes {
   int embed = 0;            ///< D: a multiple of 4, up to 64
   int outputs = 0;          ///< V, up to kMostTokens, or C, up to kMostClasses
   bool final_norm = false;  ///< whether ln_f is applied before the head
+  bool rms_norm = false;    ///< ln_f neither subtracts the mean nor has a bias
+  bool bias = false;        ///< the head has one: a classifier's only
   int tiles_of_part = 0;    ///< of the head, in the backward pass
-  int64_t weights = 0;      ///< floats of the gradients of ln_f, where it is applied, and of the weight
+  int norm_weights = 0;     ///< floats of ln_f, where it is applied
+  int64_t weights = 0;      ///< and with them those of the weight and the bias: of a part of the gradients
 
-  HeadSizes(int64_t all_images, int positions, int features, int all_outputs, bool norm = false)
+  HeadSizes(int64_t all_images, int positions, int features, int all_outputs, bool norm = false,
+            bool is_rms_norm = false, bool has_bias = false)
       : images(all_images),
         tokens(images * positions),
         length(positions),
         embed(features),
         outputs(all_outputs),
         final_norm(norm),
+        rms_norm(is_rms_norm),
+        bias(has_bias),
         tiles_of_part(static_cast<int>(cuda::tiles_of_part(tokens, embed))),
-        weights((norm ? 2 * embed : 0) + int64_t{outputs} * embed) {}
+        norm_weights(norm ? (rms_norm ? 1 : 2) * embed : 0),
+        weights(norm_weights + int64_t{outputs} * (embed + (bias ? 1 : 0))) {}
 };
 constexpr int kMostTokens = 256, kMostClasses = 1024;
 
-/// Logits of every position and their cross-entropy, with the gradient in the same pass. `norm` (2D): ln_f.weight and
-/// ln_f.bias, read where final_norm. What is null is not computed; the gradients together or not at all.
+/// Logits of every position and their cross-entropy, with the gradient in the same pass. `norm` (norm_weights):
+/// ln_f.weight and, but for RMSNorm, ln_f.bias. What is null is not computed; the gradients together or not at all.
 struct Head {
   HeadSizes sizes;
   simt::Global<const float> norm, weight;  ///< weight (V, D)
@@ -44,14 +51,14 @@ struct Head {
 /// Class logits from the mean over the positions, of ln_f's output where final_norm.
 struct Classifier {
   HeadSizes sizes;
-  simt::Global<const float> norm, weight, bias;  ///< weight (C, D), bias (C)
+  simt::Global<const float> norm, weight, bias;  ///< weight (C, D), bias (C) where there is one
   simt::Global<const float> x;                   ///< (B, S, D)
   simt::Global<const int64_t> labels;            ///< (B) < C; null: logits only
   float scale = 1;                               ///< of the gradients of the sum over the images
   simt::Global<float> nats = nullptr;            ///< (B)
   simt::Global<float> logits = nullptr;          ///< (B, C)
   simt::Global<float> dx = nullptr;              ///< (B, S, D)
-  simt::Global<float> sums = nullptr;            ///< (B, weights + C): the parts of the gradients
+  simt::Global<float> sums = nullptr;            ///< (B, weights): the parts of the gradients
   bool add_to_dx = false;                        ///< dx grows by the gradient instead of becoming it
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// What comes after attention in a block: output projection, residual, LayerNorm, MLP, residual. 9 D^2 multiply-adds and
+// What comes after attention in a block: output projection, residual, norm, MLP, residual. 9 D^2 multiply-adds and
 // 4 D GELU for a token forward. The backward pass computes the hidden units again, 22 D^2 multiply-adds; hidden
 // units come in chunks through shared memory.
 
@@ -27,7 +27,7 @@ out_proj_mlp_forward_kernel(OutProjMlpForward in) {
   simt::SharedArena arena;
   const Tile x(arena, kTokens, embed, "x"), attended(arena, kTokens, embed, "attended"),
       normed(arena, kTokens, embed, "normed"), hidden(arena, kTokens, kHiddenChunk, "hidden");
-  const OwnColumns<kTokens> own(embed);
+  const OwnColumns<kTokens> own(embed, in.sizes.rms_norm);
   own.load(x, in.x, first, in.sizes.tokens);
   if (!in.sizes.pre_norm) {
     own.normalise(x);
@@ -52,10 +52,9 @@ out_proj_mlp_forward_kernel(OutProjMlpForward in) {
     simt::sync_threads();
     multiply<kTokens>(normed, embed, {in.weights.up_weight + chunk * embed, embed}, units,
                       [&](int token, int column, const Four& y) {
-                        Four a = y + load_four(in.weights.up_bias + (chunk + column));
-#pragma unroll
-                        for (int k = 0; k < 4; ++k) a.x[k] *= Normal(a.x[k]).cdf;
-                        store_four(hidden[token] + column, a);
+                        const Four a = y + load_four(in.weights.up_bias + (chunk + column));
+                        Four slope;
+                        store_four(hidden[token] + column, gelu(a, in.sizes.quick_gelu, slope));
                       });
     simt::sync_threads();
     multiply<kTokens>(hidden, units, {in.weights.down_weight + chunk, hidden_units}, embed,
@@ -77,7 +76,7 @@ out_proj_mlp_backward_kernel(OutProjMlpBackward in) {
       d(arena, kTokens, embed, "d_out"), d_normed(arena, kTokens, embed, "d_normed"),
       attended(arena, kTokens, embed, "attended"), hidden(arena, kTokens, kHiddenChunk, "hidden"),
       d_hidden(arena, kTokens, kHiddenChunk, "d_hidden");
-  const OwnColumns<kTokens> own(embed);
+  const OwnColumns<kTokens> own(embed, in.sizes.rms_norm);
   const int64_t sums = simt::block() * in.sizes.parameters;
   for (int tile = 0; tile < in.sizes.tiles_of_part; ++tile) {
     const int64_t first = (int64_t{simt::block()} * in.sizes.tiles_of_part + tile) * kTokens;
@@ -94,14 +93,8 @@ out_proj_mlp_backward_kernel(OutProjMlpBackward in) {
       const Matrix up{in.weights.up_weight + chunk * embed, embed}, down{in.weights.down_weight + chunk, hidden_units};
       multiply<kTokens>(normed, embed, up, units, [&](int token, int column, const Four& y) {
         const Four a = y + load_four(in.weights.up_bias + (chunk + column));
-        Four gelu, slope;
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          const Normal normal(a.x[k]);
-          gelu.x[k] = a.x[k] * normal.cdf;
-          slope.x[k] = fmaf(a.x[k], normal.density, normal.cdf);
-        }
-        store_four(hidden[token] + column, gelu);
+        Four slope;
+        store_four(hidden[token] + column, gelu(a, in.sizes.quick_gelu, slope));
         store_four(d_hidden[token] + column, slope);
       });
       // The patches are those of the product before: a thread multiplies by slopes that it wrote itself.
@@ -123,8 +116,8 @@ out_proj_mlp_backward_kernel(OutProjMlpBackward in) {
       });
       simt::sync_threads();
     }
-    add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sums.ln_2_weight + sums, in.sums.ln_2_bias + sums,
-                                tile == 0);
+    add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sizes.rms_norm, in.sums.ln_2_weight + sums,
+                                in.sums.ln_2_bias + sums, tile == 0);
     own.normalise_backward(d_normed, normalised, in.weights.ln_2_weight, inverse_sigma, [&](int column, Four dx) {
       const auto to = d[own.token] + column;
       store_four(to, load_four(to) + dx);

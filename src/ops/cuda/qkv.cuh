@@ -1,6 +1,6 @@
 #pragma once
 
-// What comes before attention in a block: LayerNorm and the projection to queries, keys and values. 3 D^2 multiply-adds
+// What comes before attention in a block: its norm and the projection to queries, keys and values. 3 D^2 multiply-adds
 // for a token forward, twice as many backward; q, k and v of a token are side by side, as attention reads them.
 
 #include "src/ops/cuda/block.h"
@@ -25,7 +25,7 @@ qkv_forward_kernel(QkvForward in) {
   const int64_t first = int64_t{simt::block()} * kTokens;
   simt::SharedArena arena;
   const Tile normed(arena, kTokens, embed, "normed");
-  const OwnColumns<kTokens> own(embed);
+  const OwnColumns<kTokens> own(embed, in.sizes.rms_norm);
   own.load(normed, in.x, first, in.sizes.tokens);
   own.normalise(normed);
   own.scale(normed, normed, in.weights.ln_1_weight, in.weights.ln_1_bias);
@@ -44,7 +44,7 @@ qkv_backward_kernel(QkvBackward in) {
   simt::SharedArena arena;
   const Tile normalised(arena, kTokens, embed, "normalised"), normed(arena, kTokens, embed, "normed"),
       d_normed(arena, kTokens, embed, "d_normed"), d_qkv(arena, kTokens, 3 * embed, "d_qkv");
-  const OwnColumns<kTokens> own(embed), own_of_qkv(3 * embed);
+  const OwnColumns<kTokens> own(embed, in.sizes.rms_norm), own_of_qkv(3 * embed);
   const int64_t sums = simt::block() * in.sizes.parameters;
   for (int tile = 0; tile < in.sizes.tiles_of_part; ++tile) {
     const int64_t first = (int64_t{simt::block()} * in.sizes.tiles_of_part + tile) * kTokens;
@@ -64,8 +64,8 @@ qkv_backward_kernel(QkvBackward in) {
                              store_four(to, load_four(to) + y);
                            });
     simt::sync_threads();
-    add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sums.ln_1_weight + sums, in.sums.ln_1_bias + sums,
-                                tile == 0);
+    add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sizes.rms_norm, in.sums.ln_1_weight + sums,
+                                in.sums.ln_1_bias + sums, tile == 0);
     own.normalise_backward(d_normed, normalised, in.weights.ln_1_weight, inverse_sigma, [&](int column, Four dx) {
       const int64_t at = (first + own.token) * embed + column;
       if (!inside) return;

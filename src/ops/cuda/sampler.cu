@@ -17,7 +17,7 @@ constexpr int kMostFours = 4;  // of a lane's share of D
 struct SamplerArguments {
   EmbeddingSizes sizes;
   int heads, layers, given;
-  bool pre_norm, final_norm, cache_in_shared;
+  bool pre_norm, final_norm, rms_norm, quick_gelu, cache_in_shared;
   double inverse_temperature, top_p;
   int64_t top_k;
   uint64_t seed;
@@ -65,12 +65,13 @@ struct Share {
       if (column(k) < embed) store_four(to + column(k), four[k]);
   }
 
-  SIMT_DEVICE void layer_norm(simt::ptr<const float> weight, simt::ptr<const float> bias, int embed) {
+  /// LayerNorm, or RMSNorm, which takes the mean as zero and has no bias.
+  SIMT_DEVICE void layer_norm(simt::ptr<const float> weight, simt::ptr<const float> bias, int embed, bool rms_norm) {
     const float inverse = simt::reciprocal(static_cast<float>(embed));
     float sum = 0.0f, squares = 0.0f;
 #pragma unroll
     for (int k = 0; k < kMostFours; ++k) sum += four[k].x[0] + four[k].x[1] + (four[k].x[2] + four[k].x[3]);
-    const float mean = sum_of_lanes(sum) * inverse;
+    const float mean = rms_norm ? 0.0f : sum_of_lanes(sum) * inverse;
 #pragma unroll
     for (int k = 0; k < kMostFours; ++k)
 #pragma unroll
@@ -78,11 +79,11 @@ struct Share {
         const float d = four[k].x[i] - mean;
         if (column(k) < embed) squares = fmaf(d, d, squares);
       }
-    const float inverse_sigma = simt::inverse_sqrt(fmaf(sum_of_lanes(squares), inverse, kLayerNormEps));
+    const float inverse_sigma = simt::inverse_sqrt(fmaf(sum_of_lanes(squares), inverse, kNormEps));
 #pragma unroll
     for (int k = 0; k < kMostFours; ++k) {
       if (column(k) >= embed) continue;
-      const Four gain = load_four(weight + column(k)), shift = load_four(bias + column(k));
+      const Four gain = load_four(weight + column(k)), shift = rms_norm ? Four{} : load_four(bias + column(k));
 #pragma unroll
       for (int i = 0; i < 4; ++i) four[k].x[i] = fmaf((four[k].x[i] - mean) * inverse_sigma, gain.x[i], shift.x[i]);
     }
@@ -210,7 +211,7 @@ SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& m
   {
     Share x(memory.h, embed);
     if (simt::thread() < kOutputLanes && in.pre_norm) x.store(memory.residual, embed);
-    x.layer_norm(first.ln_1_weight + to_layer, first.ln_1_bias + to_layer, embed);
+    x.layer_norm(first.ln_1_weight + to_layer, first.ln_1_bias + to_layer, embed, in.rms_norm);
     if (simt::thread() < kOutputLanes && !in.pre_norm) x.store(memory.residual, embed);
     for_outputs(
         3 * embed, [&](int o) { return x.dot(first.in_weight + (to_layer + o * embed), embed); },
@@ -237,12 +238,12 @@ SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& m
   simt::sync_threads();
   {
     Share x(memory.residual, embed);
-    x.layer_norm(first.ln_2_weight + to_layer, first.ln_2_bias + to_layer, embed);
+    x.layer_norm(first.ln_2_weight + to_layer, first.ln_2_bias + to_layer, embed, in.rms_norm);
     for_outputs(
         4 * embed, [&](int o) { return x.dot(first.up_weight + (to_layer + o * embed), embed); },
         [&](int o, float y) {
           y += first.up_bias[to_layer + o];
-          memory.hidden[o] = y * Normal(y).cdf;
+          memory.hidden[o] = y * (in.quick_gelu ? Logistic(y).cdf : Normal(y).cdf);
         });
   }
   simt::sync_threads();
@@ -308,7 +309,7 @@ SIMT_DEVICE int draw_token(const SamplerArguments& in, const SamplerMemory& memo
 }
 
 template <int kHeadDim>
-SIMT_KERNEL(kSamplerThreads, /*blocks of an SM=*/1)
+SIMT_KERNEL(kSamplerThreads, /*blocks of an SM=*/kHeadDim == 8 ? 2 : 1)
 sample_images(SIMT_ARGUMENT SamplerArguments in) {
   const int embed = in.sizes.embed, vocab = in.sizes.vocab, length = in.sizes.length, image = simt::block();
   simt::SharedArena arena;
@@ -334,7 +335,7 @@ sample_images(SIMT_ARGUMENT SamplerArguments in) {
       decode_block<kHeadDim>(in, memory, layer, cache + int64_t{layer} * layer_rows, at);
     if (at < in.given && !in.logits) continue;
     Share x(memory.h, embed);
-    if (in.final_norm) x.layer_norm(in.norm, in.norm + embed, embed);
+    if (in.final_norm) x.layer_norm(in.norm, in.norm + embed, embed, in.rms_norm);
     for_outputs(
         vocab, [&](int o) { return x.dot(in.head + o * embed, embed); },
         [&](int o, float y) {
@@ -384,6 +385,8 @@ const char* sample(const Sampler& a, void* stream) {
                                    static_cast<int>(a.given),
                                    s.pre_norm,
                                    s.final_norm,
+                                   s.rms_norm,
+                                   s.quick_gelu,
                                    /*cache_in_shared=*/false,
                                    1.0 / a.options.temperature,
                                    a.options.top_p,
@@ -392,7 +395,7 @@ const char* sample(const Sampler& a, void* stream) {
                                    a.weights + embedding.first_table(at),
                                    a.weights + at.position_embeddings,
                                    a.weights + embedding.first_start(at),
-                                   block_arrays(a.weights + at.blocks.front().ln_1_weight, s.embed_dim),
+                                   block_arrays(a.weights + at.blocks.front().ln_1_weight, s.embed_dim, s.rms_norm),
                                    at.block_count(),
                                    a.weights + at.ln_f_weight,
                                    a.weights + at.head,

@@ -40,8 +40,7 @@ ModelPasses::ModelPasses(const ModelShape& shape, int64_t images, AttentionPreci
   delta_ = floats("delta", statistics);
   const int64_t parts = parts_of(tokens_, sizes_.block.embed);
   block_sums_ = floats("block sums", shape.num_layers * parts * at_.block_count());
-  head_sums_ = floats("head sums", std::max(parts * sizes_.head.weights,
-                                            images * (sizes_.classifier.weights + sizes_.classifier.outputs)));
+  head_sums_ = floats("head sums", std::max(parts * sizes_.head.weights, images * sizes_.classifier.weights));
   table_sums_ = floats("table sums", sizes_.embedding.parts() * sizes_.embedding.table_rows() * d);
   d_plane_ = floats("d_plane", shape.sequence_length * d);
   token_nats_ = floats("nats of tokens", tokens_);
@@ -79,7 +78,7 @@ const char* ModelPasses::forward(const DeviceBatch& batch, const float* weights,
                                         stream);
   for (size_t l = 0; l < layers_.size() && !cause; ++l) {
     const Layer& layer = layers_[l];
-    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim);
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim, shape_.rms_norm);
     float* const out = l + 1 < layers_.size() ? layers_[l + 1].x : out_;
     cause = qkv_forward({sizes_.block, block, layer.x, layer.qkv}, stream);
     if (!cause) cause = attend(layer, stream);
@@ -93,8 +92,8 @@ const char* ModelPasses::backward(const DeviceBatch& batch, const float* weights
   const int64_t d = shape_.embed_dim, count = at_.block_count(), parts = parts_of(tokens_, sizes_.block.embed);
   for (size_t l = layers_.size(); l-- > 0;) {
     const Layer& layer = layers_[l];
-    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, d);
-    const auto sums = block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, d);
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, d, shape_.rms_norm);
+    const auto sums = block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, d, shape_.rms_norm);
     const char* cause = out_proj_mlp_backward(
         {sizes_.block, block, sums, layer.mid, layer.attended, d_, /*d_mid=*/d_, d_attended_}, stream);
     if (!cause) cause = attend_backward(layer, stream);
@@ -116,7 +115,8 @@ Head ModelPasses::head_of(const uint8_t* tokens, const float* weights) const {
 }
 
 Classifier ModelPasses::classifier_of(const int64_t* labels, const float* weights) const {
-  return {sizes_.classifier, weights + at_.ln_f_weight, weights + at_.clf_weight, weights + at_.clf_bias, out_, labels};
+  const float* const bias = shape_.classifier_bias ? weights + at_.clf_bias : nullptr;
+  return {sizes_.classifier, weights + at_.ln_f_weight, weights + at_.clf_weight, bias, out_, labels};
 }
 
 /// The generative loss, the gradients of the head and those of the last block's output.
@@ -146,8 +146,7 @@ const char* ModelPasses::classifier_head(const int64_t* labels, const float* wei
   if (const char* cause = cuda::classifier(head, stream)) return cause;
   if (const char* cause = totals(token_nats_, 1, images_, 1 / static_cast<double>(images_), loss_, stream))
     return cause;
-  const int64_t part = sizes_.classifier.weights + shape_.num_classes,
-                norm = shape_.final_norm ? 2 * shape_.embed_dim : 0;
+  const int64_t part = sizes_.classifier.weights, norm = sizes_.classifier.norm_weights;
   return add_parts({rows_to(gradients + at_.ln_f_weight, head_sums_, images_, norm, part),
                     rows_to(gradients + at_.clf_weight, head_sums_ + norm, images_, part - norm, part)},
                    stream);
