@@ -25,7 +25,7 @@ TESTS = {"attention.cu": ["attention_test.cc"], "block.cu": ["block_test.cc"], "
          "embedding.cu": ["embedding_test.cc"], "adam.cu": ["adam_test.cc", "muon_test.cc"], "muon.cu": ["muon_test.cc"], "ordered_sums.cu": ["adam_test.cc"], "sampler.cu": ["sampler_test.cc"],
          "batch.cu": ["batch_test.cc"]}
 ALSO = {"embedding_test.cc": ["ordered_sums.cu"],
-        "sampler_test.cc": ["attention.cu", "block.cu", "embedding.cu", "head.cu", "model_shape.cc", "ordered_sums.cu", "draw.cc"]}  # what a test needs besides
+        "sampler_test.cc": ["attention.cu", "block.cu", "embedding.cu", "head.cu", "model_shape.cc", "muon.cu", "ordered_sums.cu", "draw.cc"]}  # what a test needs besides
 BESIDE = ["src/ops/cuda/model_shape.cc", "src/sampling/draw.cc"]  # have no mutants
 FLAGS = ["-std=c++20", "-O1", "-w", "-I", ".", "-I", "tests", "-I", "include"]
 SECONDS = 120  # a mutant that never ends is caught, too
