@@ -49,7 +49,7 @@ struct Embedding {
         position_values(drawn(size(sizes.position_rows()), 2)),
         dx_values(drawn(size(rows()), 3)),
         start_values(drawn(size(shape.num_classes), 5)),
-        label_values(labels_of(c.images, shape.num_classes)),
+        label_values(testing::drawn_labels(c.images, shape.num_classes)),
         token_values(testing::drawn_tokens(static_cast<size_t>(rows()), c.vocab, 4)),
         tables("tables", table_values),
         positions("positions", position_values),
@@ -63,12 +63,6 @@ struct Embedding {
         d_positions("d_positions", std::vector<float>(position_values.size())),
         plane("plane", size(sizes.length)),
         d_starts("d_starts", std::vector<float>(start_values.size())) {}
-
-  static std::vector<int64_t> labels_of(int images, int64_t classes) {
-    std::vector<int64_t> labels;
-    for (int64_t i = 0; i < images; ++i) labels.push_back(i * i % classes);
-    return labels;
-  }
 
   int64_t rows() const { return sizes.tokens; }
   size_t size(int64_t rows) const { return static_cast<size_t>(rows * sizes.embed); }

@@ -238,19 +238,34 @@ struct ModelReference {
   Doubles gradients;  // of the mean cross-entropy over images and positions
   double loss = 0;    // that mean
 
-  ModelReference(const ModelShape& shape, const std::vector<float>& weights, const std::vector<uint8_t>& tokens)
+  /// `labels`: of the images, where each class has a start token.
+  ModelReference(const ModelShape& shape, const std::vector<float>& weights, const std::vector<uint8_t>& tokens,
+                 const std::vector<int64_t>& labels)
       : gradients(weights.size()) {
     const igpt::testing::ReferenceModel model(shape, {weights.begin(), weights.end()});
     const auto length = static_cast<size_t>(shape.sequence_length);
     const auto share = 1 / static_cast<double>(tokens.size());
     for (size_t first = 0; first < tokens.size(); first += length) {
-      const auto image = model.run({tokens.data() + first, length});
+      const auto image = model.run({tokens.data() + first, length}, /*label=*/-1, labels[first / length]);
       logits.insert(logits.end(), image.logits.begin(), image.logits.end());
       loss += image.nats * share;
       for (size_t i = 0; i < gradients.size(); ++i) gradients[i] += image.gradients[i] * share;
     }
   }
 };
+
+/// With a start token for each of three classes.
+inline ModelShape of_classes(ModelShape shape) {
+  shape.num_classes = 3;
+  shape.conditional = true;
+  return shape;
+}
+
+inline std::vector<int64_t> drawn_labels(int images, int64_t classes) {
+  std::vector<int64_t> labels;
+  for (int i = 0; i < images; ++i) labels.push_back((i * 7 + 2) % classes);
+  return labels;
+}
 
 /// Weights as after some training: not so small that nothing depends on them.
 inline std::vector<float> drawn_weights(const ModelShape& shape, unsigned seed) {

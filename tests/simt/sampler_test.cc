@@ -34,6 +34,7 @@ struct Samples {
   std::vector<float> weight_values;
   Buffer<float> weights, cache, logits;
   Buffer<uint64_t> streams;
+  Buffer<int64_t> labels;
   Buffer<uint8_t> tokens;
   Buffer<int32_t> faults;
 
@@ -44,10 +45,12 @@ struct Samples {
         cache("cache", static_cast<size_t>(sampler_cache_floats(c.shape, c.images))),
         logits("logits", pixels() * static_cast<size_t>(c.shape.num_vocab)),
         streams("streams", first_streams(c.images)),
+        labels("labels", label_values()),
         tokens("tokens", context()),
         faults("faults", static_cast<size_t>(c.images)) {}
 
   size_t pixels() const { return static_cast<size_t>(c.images * c.shape.sequence_length); }
+  std::vector<int64_t> label_values() const { return testing::drawn_labels(c.images, c.shape.num_classes); }
   static std::vector<uint64_t> first_streams(int images) {
     std::vector<uint64_t> streams;
     for (int i = 0; i < images; ++i) streams.push_back(kFirstStream + static_cast<uint64_t>(i));
@@ -63,6 +66,7 @@ struct Samples {
   void run(bool with_logits = true) {
     Sampler sampler{c.shape,        c.images,      c.given,      c.options,     weights.data(),
                     streams.data(), tokens.data(), cache.data(), faults.data(), with_logits ? logits.data() : nullptr};
+    sampler.labels = labels.data();
     ASSERT_STREQ(sample(sampler), nullptr);
     simt::wait_for_device();
   }
@@ -106,7 +110,7 @@ TEST_P(CudaSampler, DrawsFromTheModelAsTheCpuDoes) {
     else
       ASSERT_LT(tokens[i], c.shape.num_vocab);
   }
-  const testing::ModelReference expected(c.shape, samples.weight_values, tokens);
+  const testing::ModelReference expected(c.shape, samples.weight_values, tokens, samples.label_values());
   const double error = testing::relative_error(samples.logits.values(), expected.logits);
   EXPECT_LT(error, 3e-6);
   RecordProperty("logits", ::testing::PrintToString(error));
@@ -124,6 +128,7 @@ TEST_P(CudaSampler, IsTheSameBitsInAnotherOrderAndWithoutLogits) {
 
 /// Temperatures, restrictions and contexts; keys and values in shared memory and, where they are many, in the cache.
 std::vector<Case> cases() {
+  using testing::of_classes;
   using testing::paper_shape;
   using testing::plane_shape;
   using testing::raster_shape;
@@ -145,6 +150,8 @@ std::vector<Case> cases() {
           {"Paper", paper_shape(6, 16, 2, 2, 16), 2, 7, {1, 0, 1, 21}},
           {"WidePaper", paper_shape(4, 64, 2, 1, 32), 1, 0, {1, 0, 1, 22}},
           {"PaperOddWithoutFinalNorm", with_final_norm(paper_shape(4, 24, 3, 2, 10), false), 2, 0, {1, 0, 1, 23}},
+          {"OfClasses", of_classes(raster_shape(5, 16, 2, 1, 16)), 4, 0, {1, 0, 1, 24}},
+          {"PlaneOfClasses", of_classes(plane_shape(4, 24, 3, 1, 10)), 3, 5, {1, 0, 1, 25}},
           {"WideHeads", raster_shape(4, 32, 2, 1, 5), 1, 0, {1, 0, 1, 11}},
           {"EightHeads", raster_shape(6, 64, 8, 1, 16), 1, 0, {1, 0, 1, 12}},
           {"CacheInGlobalMemory", raster_shape(17, 32, 4, 3, 16), 1, 285, {1, 0, 1, 13}},

@@ -113,7 +113,8 @@ struct Training {
       const double share = 0.5, scale = share / static_cast<double>(c.batches);
       if (c.classify) sum += share * fused.classifier(batch, batch_labels, at, static_cast<float>(scale), to);
       const double weight = c.classify ? c.generative_weight : 1;
-      if (weight > 0) sum += share * weight * fused.generative(batch, at, static_cast<float>(weight * scale), to);
+      if (weight > 0)
+        sum += share * weight * fused.generative(batch, at, static_cast<float>(weight * scale), to, batch_labels);
     }
     return sum;
   }
@@ -179,7 +180,7 @@ TEST_P(CudaUpdateStep, HasTheGradientsOfTheCpuAndWhatTheOptimizerMakesOfThem) {
 }
 
 const ModelShape kRaster = testing::raster_shape(4, 16, 2, 1, 6), kFinalNorm = testing::with_final_norm(kRaster),
-                 kPaper = testing::paper_shape(4, 16, 2, 2, 6);
+                 kPaper = testing::paper_shape(4, 16, 2, 2, 6), kOfClasses = testing::of_classes(kRaster);
 
 INSTANTIATE_TEST_SUITE_P(Cases, CudaUpdateStep,
                          ::testing::Values(Case{"Plain"}, Case{"AccumulatedAndClipped", false, 0, 2, 0.05},
@@ -188,6 +189,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaUpdateStep,
                                            Case{"BothWithFinalNorm", true, 0.5, 2, 0, kFinalNorm},
                                            Case{"BothOfThePapersModel", true, 0.5, 2, 0, kPaper},
                                            Case{"Muon", false, 0, 2, 0.05, kRaster, /*muon=*/true},
+                                           Case{"OfClasses", false, 0, 2, 0, kOfClasses},
                                            Case{"MuonOfThePapersModel", true, 0, 2, 0.05, kPaper, /*muon=*/true}),
                          ::testing::PrintToStringParamName());
 
