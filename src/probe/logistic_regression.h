@@ -4,19 +4,23 @@
 
 namespace igpt::probe {
 
-/// Multinomial logistic regression with an L2 penalty, by L-BFGS.
+/// Multinomial logistic regression with an L2 penalty, by L-BFGS in float64. Features of a layer may depend on each
+/// other almost linearly, where L-BFGS would take thousands of steps; it gets their principal components, scaled to
+/// variance 1, and the penalty stays that of the weights of the features themselves.
 class LogisticRegression {
  public:
-  LogisticRegression(int64_t features, int64_t classes);
+  /// x (N, D), with means of zero, and y (N) int64 in [0, C): what fit() minimises the loss of.
+  LogisticRegression(const torch::Tensor& x, const torch::Tensor& y, int64_t classes);
 
-  /// Minimises the mean cross-entropy of x (N, D) against y (N) int64 in [0, C) plus penalty / 2 times the sum of the
-  /// squared weights, the biases not among them, from where an earlier fit ended. All float32.
-  void fit(const torch::Tensor& x, const torch::Tensor& y, double penalty);
+  /// Minimises the mean cross-entropy plus penalty / 2 times the sum of the squared weights, the biases not among them,
+  /// from where an earlier fit ended.
+  void fit(double penalty);
 
-  torch::Tensor logits(const torch::Tensor& x) const;  ///< (N, C)
+  torch::Tensor logits(const torch::Tensor& x) const;  ///< of any images' features (N, D): (N, C) float64
 
  private:
-  torch::Tensor weights_, biases_;  // (C, D), (C)
+  torch::Tensor to_components_;             // (D, D'), of D' components
+  torch::Tensor x_, y_, weights_, biases_;  // (N, D'), (N), (C, D'), (C)
 };
 
 /// Features with mean 0 and variance 1 over the images that it was made from; one that is constant there becomes 0.

@@ -65,17 +65,17 @@ ProbeRow probe(const Tensor& x, const Tensor& y, const Tensor& test_x, const Ten
   const Tensor fit_x = standard.index_select(0, fit), fit_y = y.index_select(0, fit);
   const Tensor choose_x = standard.index_select(0, choose), choose_y = y.index_select(0, choose);
   ProbeRow row{.val_accuracy = -1};
-  LogisticRegression regression(x.size(1), classes);
+  LogisticRegression regression(fit_x, fit_y, classes);
   for (const double penalty : kPenalties) {  // from the largest on, each from where the last one ended
     throw_if_stopped(hooks);
-    regression.fit(fit_x, fit_y, penalty);
+    regression.fit(penalty);
     const double found = accuracy(regression.logits(choose_x), choose_y);
     if (found <= row.val_accuracy) continue;
     row.val_accuracy = found;
     row.penalty = penalty;
   }
-  LogisticRegression of_all(x.size(1), classes);
-  of_all.fit(standard, y, row.penalty);
+  LogisticRegression of_all(standard, y, classes);
+  of_all.fit(row.penalty);
   const auto logits = of_all.logits(test);
   row.test_accuracy = accuracy(logits, test_y);
   row.test_loss = torch::nn::functional::cross_entropy(logits, test_y).item<double>();

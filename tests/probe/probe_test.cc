@@ -19,20 +19,38 @@ using torch::Tensor;
 
 TEST(LogisticRegression, FindsTheMinimum) {
   torch::manual_seed(1);
-  const Tensor x = torch::randn({400, 6}), truth = torch::randn({6, 4});
-  const Tensor y = (x.mm(truth) + torch::randn({400, 4})).argmax(-1);
+  const auto float64 = torch::TensorOptions(torch::kFloat64);
+  const Tensor x = torch::randn({400, 6}, float64), truth = torch::randn({6, 4}, float64);
+  const Tensor y = (x.mm(truth) + torch::randn({400, 4}, float64)).argmax(-1);
   for (const double penalty : {1e-1, 1e-3}) {
-    LogisticRegression regression(6, 4);
-    regression.fit(x, y, penalty);
+    LogisticRegression regression(x, y, 4);
+    regression.fit(penalty);
     // At the minimum the gradient by the weights is zero: with the logits W x + b, those of the penalty and of the
     // mean cross-entropy cancel. W follows from the logits of unit vectors, b from those of zero.
     const Tensor bias = regression.logits(torch::zeros({1, 6}));
-    const Tensor weights = (regression.logits(torch::eye(6)) - bias).t();  // (C, D)
+    const Tensor weights = (regression.logits(torch::eye(6, float64)) - bias).t();  // (C, D)
     const Tensor residual = regression.logits(x).softmax(-1) - torch::one_hot(y, 4);
     const Tensor gradient = residual.t().mm(x) / 400 + penalty * weights;
-    EXPECT_LT(gradient.abs().max().item<float>(), 1e-4);
-    EXPECT_LT(residual.mean(0).abs().max().item<float>(), 1e-4);
+    EXPECT_LT(gradient.abs().max().item<float>(), 1e-5);
+    EXPECT_LT(residual.mean(0).abs().max().item<float>(), 1e-5);
   }
+}
+
+// Without a penalty to speak of, logits are the same for all features that are linear combinations of each other, also
+// where these differ by a thousandth only.
+TEST(LogisticRegression, FindsTheMinimumWhereFeaturesAreNearlyDependent) {
+  torch::manual_seed(1);
+  const auto float64 = torch::TensorOptions(torch::kFloat64);
+  Tensor x = torch::randn({400, 6}, float64);
+  x -= x.mean(0);
+  const Tensor y = (x.mm(torch::randn({6, 4}, float64)) + torch::randn({400, 4}, float64)).argmax(-1);
+  Tensor mixing = torch::ones({6, 6}, float64) + 1e-3 * torch::randn({6, 6}, float64);
+  mixing.select(1, 5).copy_(mixing.select(1, 0));  // and one is another's copy
+  mixing = torch::cat({mixing, torch::randn({6, 1}, float64)}, 1);
+  LogisticRegression plain(x, y, 4), mixed(x.mm(mixing), y, 4);
+  plain.fit(1e-13);
+  mixed.fit(1e-13);
+  EXPECT_LT((plain.logits(x) - mixed.logits(x.mm(mixing))).abs().max().item<double>(), 1e-2);
 }
 
 TEST(Standardisation, MakesMeansZeroAndVariancesOne) {
