@@ -10,6 +10,7 @@
 #define CXXOPTS_NO_REGEX  // std::regex needs stack in proportion to the argument's length
 #include <cxxopts.hpp>
 
+#include "igpt/cli/manual.h"
 #include "igpt/cli/program.h"
 #include "igpt/error.h"
 
@@ -296,6 +297,8 @@ std::vector<std::string> Options::separate_values(const std::vector<std::string>
 }
 
 bool Options::parse(const std::vector<std::string>& arguments) {
+  if (asks_to_generate(arguments) && command_.find(' ') == std::string::npos)
+    return std::fputs(generated_text(arguments[1], command_, {declaration()}).c_str(), stdout), false;
   cxxopts::Options parser(command_);
   parser.allow_unrecognised_options();
   const auto flag = [] { return cxxopts::value<std::string>()->implicit_value("true"); };
@@ -366,22 +369,35 @@ std::vector<std::pair<std::string, std::string>> Options::values() const {
   return values;
 }
 
+Declaration Options::declaration() const {
+  Declaration declared{command_, summary_, example_, {}, {}};
+  for (const Positional& positional : positionals_) declared.arguments.push_back({positional.name, positional.help});
+  std::vector<std::string> headings;
+  for (const Option& option : options_)
+    if (option.target.empty() && std::find(headings.begin(), headings.end(), option.heading) == headings.end())
+      headings.push_back(option.heading);
+  for (const std::string& heading : headings)
+    for (const Option& option : options_)
+      if (option.target.empty() && option.heading == heading)
+        declared.options.push_back(
+            {option.short_name, option.name, option.heading, option.help, option.is_flag() ? "" : option.placeholder});
+  declared.options.push_back({"h", "help", "Help", "this text", ""});
+  declared.options.push_back({"", "version", "Help", "versions of igpt, LibTorch and CUDA", ""});
+  return declared;
+}
+
 std::string Options::help() const {
+  const Declaration declared = declaration();
   std::string text = usage() + "\n\n" + wrapped(summary_, 0);
-  if (!positionals_.empty()) text += "\nArguments:\n";
-  for (const Positional& positional : positionals_) text += help_line(positional.name, positional.help);
-  std::vector<std::pair<std::string, std::string>> groups;  // heading, lines
-  for (const Option& option : options_) {
-    if (!option.target.empty()) continue;
-    auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == option.heading; });
-    if (group == groups.end()) group = groups.insert(groups.end(), {option.heading, ""});
+  if (!declared.arguments.empty()) text += "\nArguments:\n";
+  for (const auto& argument : declared.arguments) text += help_line(argument.name, argument.help);
+  std::string heading;
+  for (const auto& option : declared.options) {
+    if (option.heading != heading) text += "\n" + (heading = option.heading) + ":\n";
     const std::string names =
         (option.short_name.empty() ? "    " : "-" + option.short_name + ", ") + "--" + option.name;
-    group->second += help_line(names + (option.is_flag() ? "" : " " + option.placeholder), option.help);
+    text += help_line(names + (option.placeholder.empty() ? "" : " " + option.placeholder), option.help);
   }
-  for (const auto& [heading, lines] : groups) text += "\n" + heading + ":\n" + lines;
-  text += "\nHelp:\n" + help_line("-h, --help", "this text") +
-          help_line("    --version", "versions of igpt, LibTorch and CUDA");
   return text + "\nExample:\n  " + example_ + "\n";
 }
 
@@ -395,6 +411,11 @@ Options* choose_command(const std::string& program, std::vector<std::string>& ar
   for (const auto& [name, options] : commands) names.push_back(name);
   const std::string words = in_words(names);
 
+  if (asks_to_generate(arguments)) {
+    std::vector<Declaration> declarations;
+    for (const auto& [name, options] : commands) declarations.push_back(options->declaration());
+    return std::fputs(generated_text(arguments[1], program, declarations).c_str(), stdout), nullptr;
+  }
   bool help = false, version = false;
   for (auto it = arguments.begin(); it != arguments.end(); ++it) {
     if (it->size() > 1 && it->front() == '-') {

@@ -23,6 +23,21 @@ T element_of(const std::vector<T>&);
 template <class T>
 using ElementOf = decltype(element_of(std::declval<T>()));
 
+/// What a command declares, as its help, its manual and the completion of its command line show it (manual.h).
+struct Declaration {
+  struct Argument {
+    std::string name, help;
+  };
+  struct Option {
+    std::string short_name, name, heading, help;
+    std::string placeholder;  ///< of its value; empty for a flag
+  };
+
+  std::string command, summary, example;
+  std::vector<Argument> arguments;
+  std::vector<Option> options;  ///< by heading; the last are --help and --version
+};
+
 /// The options of one command. Each is declared once, bound to the field that holds its value and its default; parsing,
 /// help and configuration files follow from the declaration. The fields must outlive the object.
 ///
@@ -60,8 +75,10 @@ class Options {
   void positional(std::string name, std::string& field, std::string help);
 
   /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts. Returns
-  /// false when the user asked for --help or --version, whose text has then gone to stdout. Throws UsageError that
-  /// names the option, the value and what is allowed; a misspelt option is answered with the nearest one.
+  /// false when the user asked for --help or --version, whose text has then gone to stdout. `--generate KIND`, which
+  /// help does not list, prints what generated_text() (manual.h) makes of a program without subcommands. Throws
+  /// UsageError that names the option, the value and what is allowed; a misspelt option is answered with the nearest
+  /// one.
   bool parse(const std::vector<std::string>& arguments);
 
   /// Sets one option from text, checked as on the command line; `origin` ("config.yaml") starts the message of a
@@ -95,6 +112,7 @@ class Options {
   std::string yaml() const;
 
   std::string help() const;
+  Declaration declaration() const;
   const std::string& command() const { return command_; }
   const std::string& summary() const { return summary_; }
 
@@ -137,8 +155,8 @@ class Options {
 };
 
 /// The command that `arguments` name ("train" in `--steps 5 train`), taken out of them; options may stand before it.
-/// Returns nullptr when the user asked for --help or --version of the program as a whole, whose text has then gone to
-/// stdout. Throws UsageError when there is no command or an unknown one.
+/// Returns nullptr when the user asked for --help, --version or --generate KIND of the program as a whole, whose text
+/// has then gone to stdout. Throws UsageError when there is no command or an unknown one.
 Options* choose_command(const std::string& program, std::vector<std::string>& arguments,
                         const std::vector<std::pair<std::string, Options*>>& commands);
 
