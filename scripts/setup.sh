@@ -4,7 +4,8 @@
 #
 # LibTorch is taken from CMAKE_PREFIX_PATH, Torch_DIR or the active Python environment (2.11 or newer), else PyPI's
 # torch==2.11.0 goes into .venv in the checkout.
-#   scripts/setup.sh [further Debian packages]
+#   scripts/setup.sh [--no-libtorch] [further Debian packages]
+# With --no-libtorch only the packages: pip install ./scripts/wheel takes the LibTorch of its environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,6 +56,8 @@ install_libtorch() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "torch==$torch_version" numpy
 }
 
+with_libtorch=true
+if [ "${1:-}" = --no-libtorch ]; then with_libtorch=false; shift; fi
 packages+=("$@")
 install_packages
-install_libtorch
+! "$with_libtorch" || install_libtorch

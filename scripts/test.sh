@@ -38,5 +38,6 @@ if [ "${1:-}" = --sanitize ]; then
   sanitize "${2:-}"
   exit
 fi
+scripts/setup.sh zsh fish  # for the tests of completion
 scripts/build.sh dev
 ctest --preset dev --parallel "$(nproc)" "$@"
