@@ -64,7 +64,7 @@ rm -r "$own/torch"
 expect_line "^gif: libtorch_cpu.so: cannot open .*; igpt needs LibTorch $version: in a Python environment, pip install torch==$version" \
   1 venv/bin/gif "$model"
 venv/bin/pip uninstall --quiet --yes igpt
-[ ! -e venv/bin/run ] && [ ! -e "$own/igpt" ] || fail "uninstalled, it is still there"
+[ ! -e venv/bin/run ] && [ -z "$(find "$own/igpt" -type f 2>/dev/null)" ] || fail "uninstalled, it is still there"
 
 # An environment without a torch, or with one that is too old to build with: of the build, torch is required.
 rm -r "$own"/torch-*.dist-info
