@@ -1,7 +1,6 @@
 #include "igpt/cli/manual.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <sstream>
 #include <string_view>
@@ -64,6 +63,11 @@ std::string with_name(std::string_view pattern, const std::string& name) {
 
 std::string word_of(const Declaration& command) {  // "train" of "run train"
   return command.command.substr(command.command.find(' ') + 1);
+}
+
+std::string in_capitals(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::toupper(c); });
+  return text;
 }
 
 std::string in_single_quotes(std::string_view text) {
@@ -245,26 +249,20 @@ class Man {
  public:
   static std::string of(const std::string& program, const std::vector<Declaration>& commands, bool has_subcommands) {
     const std::string versions = version_text();
-    std::string title = program, words;
-    std::transform(title.begin(), title.end(), title.begin(), [](unsigned char c) { return std::toupper(c); });
     std::vector<std::string> names;
     for (const auto& command : commands) names.push_back(word_of(command));
     std::string text =
-        ".TH " + title + " 1 \"\" \"" + versions.substr(0, versions.find('\n')) + "\" \"Image GPT\"\n.SH NAME\n" +
-        program + " \\- " +
+        ".TH " + in_capitals(program) + " 1 \"\" \"" + versions.substr(0, versions.find('\n')) +
+        "\" \"Image GPT\"\n.SH NAME\n" + program + " \\- " +
         escaped(has_subcommands ? "Image GPT: " + in_words(names, "and")
                                 : commands.front().summary.substr(0, commands.front().summary.find('.'))) +
         "\n.SH SYNOPSIS\n.B " + program + "\n";
     if (has_subcommands) {
       text += ".I COMMAND\n[options]\n.SH COMMANDS\n";
       for (const auto& command : commands) text += item(bold(word_of(command)), command.summary);
-      for (const auto& command : commands) {
-        std::string heading = command.command;
-        std::transform(heading.begin(), heading.end(), heading.begin(),
-                       [](unsigned char c) { return std::toupper(c); });
-        text += ".SH " + heading + "\n.B " + command.command + "\n" + arguments(command) + ".PP\n" +
-                escaped(command.summary) + "\n" + options(command) + example(command, ".SS Example\n");
-      }
+      for (const auto& command : commands)
+        text += ".SH " + in_capitals(command.command) + "\n.B " + command.command + "\n" + arguments(command) +
+                ".PP\n" + escaped(command.summary) + "\n" + options(command) + example(command, ".SS Example\n");
     } else {
       const Declaration& command = commands.front();
       text += arguments(command) + ".SH DESCRIPTION\n" + escaped(command.summary) + "\n.SH OPTIONS\n" +
