@@ -6,6 +6,7 @@
 #include "igpt/cli/signals.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/commands/data_commands.h"
 #include "igpt/data/datasets.h"
 #include "igpt/data/palette_file.h"
 #include "igpt/data/prepare.h"
@@ -108,7 +109,7 @@ int prepare_data(int argc, char** argv) {
     current = file;
     hooks.progress(static_cast<int64_t>(total) / 1000, static_cast<int64_t>(done) / 1000, file);
   };
-  const data::PrepareResult result = data::prepare(dataset, prepare);
+  const data::PrepareResult result = data_commands().prepare(dataset, prepare);
   terminal.finish();
   print(dataset, data_dir, result);
   return 0;

@@ -10,13 +10,12 @@
 #include <string_view>
 
 #include "igpt/commands/commands.h"
+#include "igpt/commands/data_commands.h"
 #include "igpt/error.h"
 #include "igpt/limits.h"
 
 namespace igpt {
 namespace {
-
-constexpr const char* kLibrary = "libigpt.so";  // found by the program's RUNPATH
 
 // Whether there is about as much address space as LibTorch's libraries take.
 bool has_room() {
@@ -30,13 +29,14 @@ bool has_room() {
 std::string advice(std::string_view message, const char* otherwise) {
   const bool unmapped = message.find("failed to map segment") != std::string_view::npos;
   if (message.find(std::strerror(ENOMEM)) != std::string_view::npos || (unmapped && !has_room()))
-    return ": there is too little memory for LibTorch" + more_memory();
+    return ": there is too little memory to load it" + more_memory();
   if (unmapped)
     return ": its file system is mounted noexec, so that nothing on it can run; install elsewhere or mount it with "
            "exec";
   return otherwise;
 }
 
+// The library is found by the program's RUNPATH.
 void* open(const char* library, const char* otherwise) {
   if (void* const opened = dlopen(library, RTLD_LAZY | RTLD_LOCAL)) return opened;
   const std::string message = dlerror();
@@ -64,22 +64,32 @@ void require_libtorch() {
               "; pip install torch==" IGPT_LIBTORCH_VERSION ", or install igpt again, which builds it with this one");
 }
 
+// The table of functions that a library of this project has under the name `symbol`.
+template <class Table>
+const Table& functions_of(const char* library, const char* symbol) {
+  const auto* table = static_cast<const Table*>(dlsym(open(library, "; build and install again"), symbol));
+  if (!table || std::string_view(table->version) != IGPT_VERSION)
+    throw Error(std::string(library) + " is of another version than this program; build and install again");
+  return *table;
+}
+
 const Commands& load() {
   char current[PATH_MAX];
   if (!::getcwd(current, sizeof current) && errno == ENOENT)  // there LibTorch's MKL ends the process
     throw Error("LibTorch does not start in it");
   require_libtorch();
-  void* const library = open(kLibrary, "; build and install again");
-  const auto* loaded = static_cast<const Commands*>(dlsym(library, "igpt_commands"));
-  if (!loaded || std::string_view(loaded->version) != IGPT_VERSION)
-    throw Error(std::string(kLibrary) + " is of another version than this program; build and install again");
-  return *loaded;
+  return functions_of<Commands>("libigpt.so", "igpt_commands");
 }
 
 }  // namespace
 
 const Commands& commands() {
   static const Commands& loaded = load();
+  return loaded;
+}
+
+const DataCommands& data_commands() {
+  static const auto& loaded = functions_of<DataCommands>("libigpt_data.so", "igpt_data_commands");
   return loaded;
 }
 

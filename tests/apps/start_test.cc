@@ -9,6 +9,7 @@
 namespace igpt {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -18,12 +19,12 @@ std::string opened_by(std::vector<std::string> arguments) {
   return testing::run(arguments, {{"LD_DEBUG", "files"}}).err;
 }
 
-TEST(Start, HelpVersionAndUsageErrorsDoNotLoadLibTorch) {
+TEST(Start, HelpVersionAndUsageErrorsLoadNeitherLibTorchNorLibcurl) {
   for (const std::string name : {"run", "sample", "gif", "prepare_data"})
     for (const std::string option : {"--help", "--version", "--no_such_option"}) {
       const auto opened = opened_by({name, option});
       EXPECT_THAT(opened, HasSubstr("libstdc++"));
-      EXPECT_THAT(opened, Not(HasSubstr("libtorch"))) << name << ' ' << option;
+      EXPECT_THAT(opened, AllOf(Not(HasSubstr("libtorch")), Not(HasSubstr("libcurl")))) << name << ' ' << option;
     }
   EXPECT_THAT(opened_by({"gif", "no_such_file.ckpt"}), HasSubstr("libtorch"));
 }

@@ -26,6 +26,7 @@ done
 # It runs where it was moved to.
 "$tree/bin/gif" "$model" --rows 1 --cols 2 --seed 1 -q >/dev/null
 [ "$(head -c 6 out.gif)" = GIF89a ] || fail "out.gif is not a GIF"
+expect_line '^prepare_data: .*nowhere' 1 "$tree/bin/prepare_data" --source nowhere
 
 # Completion and manual know every option that help shows, and are what they should be.
 for program in "${programs[@]}"; do
