@@ -11,11 +11,13 @@ int main(int argc, char** argv) {
   cli::run_program(
       name,
       [&] {
-        const std::array<std::pair<std::string, std::unique_ptr<Command>>, 6> subcommands{
+        const std::array<std::pair<std::string, std::unique_ptr<Command>>, 8> subcommands{
             {{"train", make_train_command()},
              {"test", make_test_command()},
              {"probe", make_probe_command()},
              {"info", make_info_command()},
+             {"list", make_list_command()},
+             {"plot", make_plot_command()},
              {"convert", make_convert_command()},
              {"check", make_check_command()}}};
         std::vector<std::pair<std::string, cli::Options*>> names;

@@ -13,7 +13,7 @@ torch_version=2.11.0
 packages=(
   build-essential cmake ninja-build git ca-certificates python3 python3-venv clang-format
   zlib1g-dev libcurl4-openssl-dev libssl-dev libyaml-cpp-dev nlohmann-json3-dev libcxxopts-dev libgif-dev libstb-dev
-  libhwy-dev libpng-dev libturbojpeg0-dev libarchive-dev libgloo-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libhwy-dev libpng-dev libturbojpeg0-dev libarchive-dev libcairo2-dev libgloo-dev libgtest-dev libgmock-dev libbenchmark-dev
   dataset-fashion-mnist
 )
 
@@ -26,7 +26,7 @@ install_packages() {
     local missing=()
     for tool in c++ cmake ninja python3; do command -v "$tool" >/dev/null || missing+=("$tool"); done
     [ ${#missing[@]} -eq 0 ] ||
-      die "this is not Debian or Ubuntu; install ${missing[*]} and the development files of zlib, libcurl, OpenSSL, yaml-cpp, nlohmann-json, cxxopts, giflib, stb, libpng, TurboJPEG, libarchive, Highway, Gloo, GoogleTest and Google Benchmark with your package manager, then run this again"
+      die "this is not Debian or Ubuntu; install ${missing[*]} and the development files of zlib, libcurl, OpenSSL, yaml-cpp, nlohmann-json, cxxopts, giflib, stb, libpng, TurboJPEG, libarchive, cairo, Highway, Gloo, GoogleTest and Google Benchmark with your package manager, then run this again"
     return
   fi
   local missing=() package

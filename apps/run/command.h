@@ -36,6 +36,8 @@ std::unique_ptr<Command> make_train_command();
 std::unique_ptr<Command> make_test_command();
 std::unique_ptr<Command> make_probe_command();
 std::unique_ptr<Command> make_info_command();
+std::unique_ptr<Command> make_list_command();
+std::unique_ptr<Command> make_plot_command();
 std::unique_ptr<Command> make_convert_command();
 std::unique_ptr<Command> make_check_command();
 

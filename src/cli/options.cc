@@ -162,9 +162,9 @@ void Options::add(const std::string& names, T& field, std::string help, Allowed<
   option.name = comma == std::string::npos ? names : names.substr(comma + 1);
   option.heading = attributes.group ? attributes.group : heading_;
   using Takes = Option::Takes;
-  option.takes = std::is_same_v<T, bool>          ? Takes::nothing
-                 : std::is_same_v<T, std::string> ? Takes::text
-                                                  : Takes::numbers;
+  option.takes = std::is_same_v<T, bool>                     ? Takes::nothing
+                 : std::is_same_v<ElementOf<T>, std::string> ? Takes::text
+                                                             : Takes::numbers;
   option.placeholder = placeholder_of<T>(allowed, attributes);
   option.attributes = attributes;
   const bool is_told = allowed.words.empty() || !allowed.choices.empty();  // the placeholder lists them
@@ -172,7 +172,10 @@ void Options::add(const std::string& names, T& field, std::string help, Allowed<
   const std::string shown = attributes.shown_default ? attributes.shown_default : field_text(field).value_or("");
   if (!option.is_flag() && !shown.empty()) option.help += " (" + shown + ")";
   option.assign = [&field, allowed = std::move(allowed)](const std::string& text) {
-    field = field_value<T>(text, allowed);
+    if constexpr (std::is_same_v<T, std::vector<std::string>>)
+      field.push_back(allowed_value(text, allowed));
+    else
+      field = field_value<T>(text, allowed);
   };
   option.present = [&field] { return field_text(field); };
   options_.push_back(std::move(option));
@@ -189,6 +192,7 @@ IGPT_ADD(std::string);
 IGPT_ADD(std::optional<int64_t>);
 IGPT_ADD(std::optional<double>);
 IGPT_ADD(std::vector<int64_t>);
+IGPT_ADD(std::vector<std::string>);
 #undef IGPT_ADD
 
 void Options::alias(std::string name, std::string target, Translate translate, Translate translate_plain) {
@@ -203,6 +207,10 @@ void Options::alias(std::string name, std::string target, Translate translate, T
 
 void Options::positional(std::string name, std::string& field, std::string help) {
   positionals_.push_back({std::move(name), std::move(help), &field});
+}
+
+void Options::positionals(std::string name, std::vector<std::string>& field, std::string help) {
+  positionals_.push_back({std::move(name), std::move(help), nullptr, &field});
 }
 
 const Options::Option* Options::find(const std::string& name) const {
@@ -241,7 +249,8 @@ void Options::assign(Option& option, const std::string& label, const std::string
 
 std::string Options::usage() const {
   std::string text = "usage: " + command_;
-  for (const Positional& positional : positionals_) text += " " + positional.name;
+  for (const Positional& positional : positionals_)
+    text += " " + positional.name + (positional.fields ? " [" + positional.name + " ...]" : "");
   return text + " [options]";
 }
 
@@ -264,13 +273,17 @@ Options::Option& Options::known(const std::string& name, const std::string& orig
 }
 
 void Options::assign_positionals(const std::vector<std::string>& arguments) {
-  if (arguments.size() > positionals_.size())
+  const bool takes_all = !positionals_.empty() && positionals_.back().fields;
+  if (arguments.size() > positionals_.size() && !takes_all)
     throw UsageError(shown(arguments[positionals_.size()]) + ": unexpected argument; " + usage());
-  for (size_t i = 0; i < positionals_.size(); ++i) {
-    if (i >= arguments.size())
-      throw UsageError(positionals_[i].name + " is required (" + positionals_[i].help + "); " + usage());
-    if (arguments[i].empty()) throw UsageError(positionals_[i].name + " is empty; give " + positionals_[i].help);
-    *positionals_[i].field = arguments[i];
+  for (size_t i = 0; i < std::max(positionals_.size(), arguments.size()); ++i) {
+    const Positional& positional = positionals_[std::min(i, positionals_.size() - 1)];
+    if (i >= arguments.size()) throw UsageError(positional.name + " is required (" + positional.help + "); " + usage());
+    if (arguments[i].empty()) throw UsageError(positional.name + " is empty; give " + positional.help);
+    if (positional.fields)
+      positional.fields->push_back(arguments[i]);
+    else
+      *positional.field = arguments[i];
   }
 }
 

@@ -10,12 +10,12 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/file_lock.h"
+#include "igpt/runs/metrics.h"
 
 namespace igpt::training {
 namespace {
@@ -151,7 +151,8 @@ RunFolder::RunFolder(fs::path path, const formats::NoteCallback& note, std::chro
     : path_(std::move(path)) {
   using std::chrono::steady_clock;
   lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const auto deadline = steady_clock::now() + patience;
+  constexpr std::chrono::milliseconds kLook(200);  // `run list` has the lock for a moment
+  const auto deadline = steady_clock::now() + std::max<steady_clock::duration>(patience, kLook);
   while (true) {
     if (lock_ < 0 || formats::take_lock(lock_, formats::LockKind::kExclusive, path_, note)) return;
     if (steady_clock::now() >= deadline) break;
@@ -245,20 +246,8 @@ fs::path RunFolder::kept_checkpoint(int64_t step) const {
 
 std::map<int64_t, double> RunFolder::validations(bool accuracy) const {
   std::map<int64_t, double> scores;
-  std::ifstream file(metrics_path());
-  std::string line;
-  while (std::getline(file, line)) {
-    std::vector<std::string> cells;
-    std::istringstream row(line);
-    for (std::string text; std::getline(row, text, ',');) cells.push_back(text);
-    const size_t column = accuracy ? 5 : 4;  // of kHeader
-    int64_t step = 0;
-    double score = 0;
-    const auto parsed = [](const std::string& text, auto& value) {
-      return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
-    };
-    if (cells.size() > column && parsed(cells[0], step) && parsed(cells[column], score)) scores[step] = score;
-  }
+  for (const auto& row : runs::read_metrics(metrics_path()))
+    if (const auto& score = accuracy ? row.val_acc : row.val_loss) scores[row.step] = *score;
   return scores;
 }
 

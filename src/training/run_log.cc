@@ -23,6 +23,7 @@ RunLog::RunLog(const TrainOptions& options, const std::filesystem::path& restart
     folder_.emplace(begins ? RunFolder::create(options.log_dir, options.name, hooks_.note)
                            : RunFolder::reopen(checkpoint, step, hooks_.note, patience));
     folder_->write_hparams(settings_of(options));  // of a resumed run too: some may have been given anew
+    runs::write_state(folder_->path(), {.state = runs::State::training, .step = step});
     job_record(options).remember(folder_->path());
     events_ = std::make_unique<formats::EventWriter>(folder_->path());
     if (!begins) events_->restart(step + 1);
@@ -91,6 +92,11 @@ void RunLog::save_among_best(const Checkpoint& checkpoint, const TrainOptions& o
 void RunLog::save_last(const Checkpoint& checkpoint) {
   folder_->flush_metrics();
   write_checkpoint(folder_->last_checkpoint(), checkpoint);
+}
+
+void RunLog::ended(runs::State state, int64_t step, const std::string& reason) const noexcept try {
+  if (writes_) runs::write_state(folder_->path(), {state, step, reason});
+} catch (const std::exception&) {  // what ended the training counts more
 }
 
 std::string RunLog::how_to_go_on() const {

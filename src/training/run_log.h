@@ -8,6 +8,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/formats/events.h"
 #include "igpt/hooks.h"
+#include "igpt/runs/run_state.h"
 #include "igpt/training/process_group.h"
 #include "igpt/training/run_folder.h"
 #include "igpt/training/train_options.h"
@@ -33,6 +34,9 @@ class RunLog {
   /// Keeps it as step_N.ckpt where it is among the options.save_top_k best so far, and removes the others.
   void save_among_best(const Checkpoint& checkpoint, const TrainOptions& options);
   void save_last(const Checkpoint& checkpoint);
+
+  /// Leaves in the folder how the training ended, for `run list`.
+  void ended(runs::State state, int64_t step, const std::string& reason) const noexcept;
 
   /// "; to go on: run train --resume .../last.ckpt", where there is such a file.
   std::string how_to_go_on() const;

@@ -11,7 +11,27 @@
 #include "src/training/validation.h"
 
 namespace igpt::training {
-TrainResult Trainer::run() {
+
+TrainResult Trainer::run() try {
+  work();
+  const bool early = stops_early() && step_ < options_.steps;
+  log_->ended(runs::State::finished, step_, early ? "val_acc did not improve any more (--patience)" : "");
+  return {.best_checkpoint = log_->folder().best_checkpoint().string(),
+          .last_checkpoint = log_->folder().last_checkpoint().string(),
+          .best_step = progress_.best_step,
+          .best_score = progress_.best_score,
+          .last_step = step_,
+          .stopped_early = early,
+          .bad_validations = progress_.bad_validations};
+} catch (const Interrupted& stop) {
+  log_->ended(runs::State::stopped, step_, stop.what());
+  throw;
+} catch (const std::exception& error) {
+  log_->ended(runs::State::failed, step_, error.what());
+  throw;
+}
+
+void Trainer::work() {
   try {
     backend::report_device_errors([this] {
       expect_identical_ranks();
@@ -24,13 +44,6 @@ TrainResult Trainer::run() {
   } catch (const DeviceError& error) {
     throw Error(error.what() + log_->how_to_go_on());
   }
-  return {.best_checkpoint = log_->folder().best_checkpoint().string(),
-          .last_checkpoint = log_->folder().last_checkpoint().string(),
-          .best_step = progress_.best_step,
-          .best_score = progress_.best_score,
-          .last_step = step_,
-          .stopped_early = stops_early() && step_ < options_.steps,
-          .bad_validations = progress_.bad_validations};
 }
 
 void Trainer::loop() {

@@ -27,6 +27,7 @@ class Trainer {
 
  private:
   void restore(const Checkpoint& start);
+  void work();
   void loop();
   void update();
   void finish_row();

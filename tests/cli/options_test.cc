@@ -454,5 +454,25 @@ TEST_F(Configuration, HostileYamlEndsSoon) {
   EXPECT_THAT(refusal(std::string((64 << 10) + 1, ' ')), HasSubstr("longer than 64 KB"));
 }
 
+TEST(Options, FurtherArgumentsAllGoIntoTheLast) {
+  std::string first;
+  std::vector<std::string> rest, texts;
+  Options options("run plot", "Draws.", "run plot a");
+  options.positional("FIRST", first, "the first");
+  options.positionals("RUN", rest, "a run");
+  options.add("image", texts, "pictures", {}, {.placeholder = "FILE"});
+  ASSERT_TRUE(options.parse({"--image", "x,y", "a", "b", "--image=z", "c"}));
+  EXPECT_EQ(first, "a");
+  EXPECT_THAT(rest, ElementsAre("b", "c"));
+  EXPECT_THAT(texts, ElementsAre("x,y", "z"));
+  EXPECT_THAT(options.help(), HasSubstr("usage: run plot FIRST RUN [RUN ...] [options]"));
+  EXPECT_THAT(options.help(), HasSubstr("--image FILE"));
+  Options fresh("run plot", "Draws.", "run plot a");
+  fresh.positional("FIRST", first, "the first");
+  fresh.positionals("RUN", rest, "a run");
+  EXPECT_THROW(fresh.parse({"a"}), UsageError);
+  EXPECT_THROW(fresh.parse({"a", ""}), UsageError);
+}
+
 }  // namespace
 }  // namespace igpt::cli

@@ -52,8 +52,9 @@ class Options {
   /// The heading under which help lists the options that are added from here on without a group of their own.
   void group(std::string heading);
 
-  /// Adds one option. `names` is "steps" or "n,name" (a short form first). T is one of the types of igpt/fields.h; of a
-  /// vector's numbers, which are separated by commas, each must be allowed. A bool takes no value on the command line.
+  /// Adds one option. `names` is "steps" or "n,name" (a short form first). T is one of the types of igpt/fields.h, or a
+  /// vector: of numbers, which are separated by commas and of which each must be allowed, or of texts, to which the
+  /// option adds one each time it is given. A bool takes no value on the command line.
   template <class T>
   void add(const std::string& names, T& field, std::string help, Allowed<ElementOf<T>> allowed = {},
            const Attributes& attributes = {});
@@ -73,6 +74,9 @@ class Options {
 
   /// The next argument without a name, required: ("CKPT", "the checkpoint").
   void positional(std::string name, std::string& field, std::string help);
+
+  /// All further arguments without a name, at least one: ("RUN", "the folder of a run").
+  void positionals(std::string name, std::vector<std::string>& field, std::string help);
 
   /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts. Returns
   /// false when the user asked for --help or --version, whose text has then gone to stdout. `--generate KIND`, which
@@ -135,7 +139,8 @@ class Options {
   };
   struct Positional {
     std::string name, help;
-    std::string* field;
+    std::string* field = nullptr;
+    std::vector<std::string>* fields = nullptr;  // of the last: all that follow
   };
 
   const Option* find(const std::string& name) const;    // "steps"

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+namespace igpt::runs {
+
+/// A row of metrics.csv; what was not measured at this step, or is not finite, stays empty.
+struct MetricsRow {
+  int64_t step = 0;
+  std::optional<double> train_loss = {}, val_loss = {}, val_acc = {};
+};
+
+/// The rows of a metrics.csv, found by the names of its columns, of this project or of PyTorch Lightning's CSVLogger.
+/// Rows that are not whole are left out, such as the last one of a file that was cut short. Throws igpt::InputError
+/// when the file is missing, has no column `step`, or is larger than 256 MiB.
+std::vector<MetricsRow> read_metrics(const std::filesystem::path& path);
+
+/// The row with the largest val_acc, or the smallest val_loss; null where there is none.
+const MetricsRow* best_row(const std::vector<MetricsRow>& rows, bool by_accuracy);
+
+}  // namespace igpt::runs

@@ -1,0 +1,94 @@
+#include "igpt/runs/metrics.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "igpt/error.h"
+#include "igpt/formats/input_file.h"
+
+namespace igpt::runs {
+namespace {
+
+constexpr uint64_t kLargestFile = uint64_t{256} << 20;
+
+std::vector<std::string_view> cells_of(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  std::vector<std::string_view> cells;
+  for (size_t begin = 0, comma = 0; comma != line.npos; begin = comma + 1) {
+    comma = line.find(',', begin);
+    cells.push_back(line.substr(begin, comma == line.npos ? line.npos : comma - begin));
+  }
+  return cells;
+}
+
+template <class T>
+std::optional<T> number_of(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return {};
+  return value;
+}
+
+struct Columns {
+  size_t count = 0, step = 0, train_loss = 0, val_loss = 0, val_acc = 0;  // those that are missing: count
+};
+
+Columns columns_of(std::string_view header, const std::filesystem::path& path) {
+  const auto names = cells_of(header);
+  const auto place = [&](std::string_view name) {
+    return static_cast<size_t>(std::ranges::find(names, name) - names.begin());
+  };
+  const Columns columns{names.size(), place("step"), place("train_loss"), place("val_loss"), place("val_acc")};
+  if (columns.step == columns.count)
+    throw InputError(path.string() + ": its first line names no column `step`; give a run's folder or its metrics.csv");
+  return columns;
+}
+
+// False where a cell is neither empty nor a number.
+bool read_cell(const std::vector<std::string_view>& cells, size_t column, std::optional<double>& into) {
+  if (column >= cells.size() || cells[column].empty()) return true;
+  const auto value = number_of<double>(cells[column]);
+  if (value && std::isfinite(*value)) into = value;
+  return value.has_value();
+}
+
+}  // namespace
+
+std::vector<MetricsRow> read_metrics(const std::filesystem::path& path) {
+  const std::string text = formats::read_file(path, kLargestFile);
+  std::string_view rest = text;
+  const auto next_line = [&] {  // a line that does not end was cut short
+    const size_t end = rest.find('\n');
+    const auto line = end == rest.npos ? std::string_view() : rest.substr(0, end);
+    rest.remove_prefix(end == rest.npos ? rest.size() : end + 1);
+    return line;
+  };
+  const Columns columns = columns_of(next_line(), path);
+  std::vector<MetricsRow> rows;
+  while (!rest.empty()) {
+    const auto cells = cells_of(next_line());
+    if (cells.size() != columns.count) continue;
+    const auto step = number_of<int64_t>(cells[columns.step]);
+    if (!step || *step < 0) continue;
+    MetricsRow row{.step = *step};
+    if (read_cell(cells, columns.train_loss, row.train_loss) && read_cell(cells, columns.val_loss, row.val_loss) &&
+        read_cell(cells, columns.val_acc, row.val_acc))
+      rows.push_back(row);
+  }
+  return rows;
+}
+
+const MetricsRow* best_row(const std::vector<MetricsRow>& rows, bool by_accuracy) {
+  const MetricsRow* best = nullptr;
+  for (const MetricsRow& row : rows) {
+    if (!(by_accuracy ? row.val_acc : row.val_loss)) continue;
+    const bool is_better = !best || (by_accuracy ? *row.val_acc > *best->val_acc : *row.val_loss < *best->val_loss);
+    if (is_better) best = &row;
+  }
+  return best;
+}
+
+}  // namespace igpt::runs
