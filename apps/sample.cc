@@ -1,9 +1,13 @@
+#include <array>
 #include <cstdio>
+#include <filesystem>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "apps/add_sampling_options.h"
 #include "apps/data_dir_option.h"
+#include "igpt/cli/blocks.h"
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
@@ -16,23 +20,30 @@ using namespace igpt;
 
 struct SampleCommand {
   sampling::CompletionOptions completion;
+  std::vector<std::string> images;  // as given
   DataDirOption data_dir;
   cli::CommonOptions common;
 };
 
 cli::Options declare(SampleCommand& sample) {
   auto& completion = sample.completion;
-  cli::Options options("sample", "Completes test images. The figure has a row for each: context, samples and original.",
+  cli::Options options("sample", "Completes images. The figure has a row for each: context, samples and original.",
                        "sample models/fmnist_gen.ckpt --indices 3,17 --temperature 0.9 -o figure.png");
   options.positional("CKPT", completion.checkpoint, "checkpoint of a trained model");
   options.group("Images");
-  options.add("num_examples", completion.num_examples, "test images to complete, chosen at random by the seed",
+  options.add("num_examples", completion.num_examples,
+              "test images to complete, chosen at random by the seed; rows of images drawn from nothing",
               between(1, 1000));
   options.add("num_samples", completion.num_samples, "samples of each image", between(1, 1000));
   options.add("indices", completion.indices, "these test images instead of random ones", at_least(0));
-  options.add("class", completion.classes,
-              "classes of an image's samples, in turn, from a model of run train --conditional", at_least(0),
-              {.shown_default = "the image's own", .placeholder = "N,..."});
+  options.add("image", sample.images,
+              "your own pictures instead, PNG or JPEG: several with commas, or the option again for each", {},
+              {.placeholder = "FILE[,FILE...]"});
+  options.add("unconditional", completion.unconditional, "draw whole images from nothing, as gif does");
+  options.add(
+      "class", completion.classes,
+      "from a model of run train --conditional: classes of an image's samples, in turn; from nothing, of the rows",
+      at_least(0), {.shown_default = "the image's own", .placeholder = "N,..."});
   options.add("context_rows", completion.context_rows, "pixel rows that are given", at_least(0),
               {.shown_default = "half of them"});
   options.add("test_x", completion.test_x, "test images", {}, {.placeholder = "FILE"});
@@ -55,27 +66,80 @@ cli::Options declare(SampleCommand& sample) {
 void check(const cli::Options& options, const SampleCommand& sample) {
   if (options.given("indices") && sample.completion.indices.empty()) throw UsageError("--indices names no image");
   if (options.given("class") && sample.completion.classes.empty()) throw UsageError("--class names no class");
-  if (options.given("indices") && options.given("num_examples"))
-    throw UsageError("--num_examples and --indices exclude each other");
+  constexpr std::array<std::array<const char*, 2>, 9> kExclusive{{{"num_examples", "indices"},
+                                                                  {"image", "indices"},
+                                                                  {"image", "num_examples"},
+                                                                  {"image", "test_x"},
+                                                                  {"image", "data_dir"},
+                                                                  {"unconditional", "image"},
+                                                                  {"unconditional", "indices"},
+                                                                  {"unconditional", "context_rows"},
+                                                                  {"unconditional", "test_x"}}};
+  for (const auto& [one, other] : kExclusive)
+    if (options.given(one) && options.given(other))
+      throw UsageError("--" + std::string(one) + " and --" + other + " exclude each other");
+}
+
+// The files that --image names. A comma may belong to a name: that of a file counts as it is.
+std::vector<std::string> files_of(const std::vector<std::string>& texts) {
+  std::vector<std::string> files;
+  for (const std::string& text : texts) {
+    std::error_code ignored;
+    std::istringstream parts(text);
+    if (std::filesystem::exists(text, ignored)) {
+      files.push_back(text);
+      continue;
+    }
+    const size_t before = files.size();
+    for (std::string part; std::getline(parts, part, ',');)
+      if (!part.empty()) files.push_back(part);
+    if (files.size() == before) throw UsageError("--image names no file");
+  }
+  return files;
+}
+
+// In the terminal, where there is one.
+void show(const SampleCommand& sample, const sampling::CompletionResult& result) {
+  const auto terminal = cli::standard_error();
+  if (!sample.common.verbose || sample.common.quiet || !terminal.terminal) return;
+  const auto picture =
+      cli::fitted(result.figure, result.side, terminal.columns(), /*keep_last=*/!sample.completion.unconditional);
+  terminal.write(cli::in_blocks(picture, cli::shades_of(terminal)));
+}
+
+// What was completed, in words.
+std::string subject_of(const sampling::CompletionOptions& completion, const sampling::CompletionResult& result) {
+  std::string list;
+  const auto add = [&](const std::string& item) { list += (list.empty() ? "" : ", ") + item; };
+  for (const std::string& image : completion.images) add(cli::single_line(image));
+  for (const int64_t index : result.indices) add(std::to_string(index));
+  return completion.images.empty() ? "test images " + list : list;
 }
 
 void report(const SampleCommand& sample, const sampling::CompletionResult& result) {
-  const auto& [completion, data_dir, common] = sample;
+  const auto& [completion, images, data_dir, common] = sample;
   if (common.json) {
     formats::OrderedJson json;
     json["output"] = completion.output;
     json["seed"] = completion.sampling.seed;
-    json["indices"] = result.indices;
+    if (completion.unconditional)
+      json["num_examples"] = completion.num_examples;
+    else if (completion.images.empty())
+      json["indices"] = result.indices;
+    else
+      json["images"] = completion.images;
     json["num_samples"] = completion.num_samples;
     json["context_rows"] = result.context_rows;
     if (!completion.tokens.empty()) json["tokens"] = completion.tokens;
     std::puts(formats::json_text(json).c_str());
-  } else {
-    std::string list;
-    for (const int64_t index : result.indices) list += (list.empty() ? "" : ", ") + std::to_string(index);
-    std::printf("%s: test images %s, %lld sample%s each, seed %lld\n", cli::single_line(completion.output).c_str(),
-                list.c_str(), static_cast<long long>(completion.num_samples), completion.num_samples == 1 ? "" : "s",
+  } else if (completion.unconditional) {
+    std::printf("%s: %lld x %lld images, seed %lld\n", cli::single_line(completion.output).c_str(),
+                static_cast<long long>(completion.num_examples), static_cast<long long>(completion.num_samples),
                 static_cast<long long>(completion.sampling.seed));
+  } else {
+    std::printf("%s: %s, %lld sample%s each, seed %lld\n", cli::single_line(completion.output).c_str(),
+                subject_of(completion, result).c_str(), static_cast<long long>(completion.num_samples),
+                completion.num_samples == 1 ? "" : "s", static_cast<long long>(completion.sampling.seed));
   }
 }
 
@@ -85,13 +149,17 @@ int sample_images(const std::vector<std::string>& arguments) {
   if (!options.parse(arguments)) return 0;
   check(options, sample);
   sample.data_dir.apply(options);
-  auto& [completion, data_dir, common] = sample;
+  auto& [completion, images, data_dir, common] = sample;
+  completion.images = files_of(images);
+  if (completion.unconditional && options.given("class") && !options.given("num_examples"))
+    completion.num_examples = static_cast<int64_t>(completion.classes.size());
   completion.device = common.device;
   completion.threads = common.threads;
   completion.sampling.seed = cli::seed_of(common);
   cli::Terminal terminal("pixels", common);
   const auto result = commands().complete(completion, terminal.hooks());
   terminal.finish();
+  show(sample, result);
   report(sample, result);
   return 0;
 }

@@ -30,6 +30,9 @@ TestCommand::TestCommand()
   options.add("limit", evaluate_.limit, "only the first images", at_least(1), {.shown_default = "all"});
   options.add("per_image", evaluate_.per_image,
               "also write the nats of each image, or a classifier's logits, to this .npy", {}, kFile);
+  options.add("figure", evaluate_.figure,
+              "also draw the ten likeliest and the ten least likely images, and a map of the nats by pixel", {},
+              {.placeholder = "FILE.png|FILE.svg"});
   options.add("batch_size", evaluate_.batch_size, "images in a batch", between(1, 1 << 20));
   options.add("precision", evaluate_.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
   options.add("test_x", evaluate_.test_x, "test images", {}, kFile);

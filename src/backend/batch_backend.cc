@@ -58,6 +58,9 @@ class BatchBackend final : public Backend {
   Tensor nats_per_image(const Tensor& tokens, const Tensor& labels) override {
     return libtorch_->nats_per_image(tokens, labels);
   }
+  Tensor nats_per_pixel(const Tensor& tokens, const Tensor& labels) override {
+    return libtorch_->nats_per_pixel(tokens, labels);
+  }
   Tensor class_logits(const Tensor& tokens) override { return libtorch_->class_logits(tokens); }
   Tensor layer_features(const Tensor& tokens) override { return libtorch_->layer_features(tokens); }
 

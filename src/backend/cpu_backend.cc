@@ -86,6 +86,13 @@ class CpuBackend final : public Backend {
     return nats;
   }
 
+  Tensor nats_per_pixel(const Tensor& x, const Tensor& y) override {
+    const Tensor tokens = checked(x);
+    const auto logits = torch::empty({x.size(0), x.size(1), model_->shape().num_vocab});  // (B, S, V)
+    step().logits(span_of<const uint8_t>(tokens), weights(), span_of<float>(logits), starts(y));
+    return igpt::nats_per_pixel(logits, tokens);
+  }
+
   Tensor class_logits(const Tensor& x) override {
     const Tensor tokens = checked(x), logits = torch::empty({x.size(0), model_->options().num_classes});
     step().class_logits(span_of<const uint8_t>(tokens), weights(), span_of<float>(logits));

@@ -101,6 +101,9 @@ class DeviceBackend final : public Backend {
   }
 
   // Computed once for a model: LibTorch's operations will do.
+  Tensor nats_per_pixel(const Tensor& tokens, const Tensor& labels) override {
+    return make_libtorch_backend(model_)->nats_per_pixel(tokens, labels);
+  }
   Tensor layer_features(const Tensor& tokens) override { return make_libtorch_backend(model_)->layer_features(tokens); }
 
   void sample(Generation& generation) override {

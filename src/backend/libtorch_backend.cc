@@ -35,6 +35,12 @@ class LibTorchBackend final : public Backend {
     return igpt::nats_per_image(model_->forward(tokens, labels).to(torch::kFloat32), tokens);
   }
 
+  Tensor nats_per_pixel(const Tensor& tokens, const Tensor& labels) override {
+    const torch::NoGradGuard no_gradients;
+    const Bf16Autocast autocast(tokens.device().type(), bf16_);
+    return igpt::nats_per_pixel(model_->forward(tokens, labels).to(torch::kFloat32), tokens);
+  }
+
   Tensor class_logits(const Tensor& tokens) override {
     const torch::NoGradGuard no_gradients;
     const Bf16Autocast autocast(tokens.device().type(), bf16_);

@@ -6,7 +6,10 @@
 namespace igpt {
 
 data::Palette palette_of(const std::string& path) {
-  const Checkpoint checkpoint = read_checkpoint(path);
+  return palette_in(read_checkpoint(path), path);
+}
+
+data::Palette palette_in(const Checkpoint& checkpoint, const std::string& path) {
   require_palette(checkpoint, path);
   const ImageGPTOptions& model = checkpoint.model;
   if (model.palette.empty() && model.num_vocab > 256)

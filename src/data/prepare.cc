@@ -10,6 +10,7 @@
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/image_source.h"
 #include "igpt/data/kmeans.h"
+#include "igpt/data/picture.h"
 #include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
@@ -270,15 +271,6 @@ void check(const Part& images, const Part& labels, size_t classes, const std::st
     throw InputError(name + ": images and labels do not belong together");
   if (std::ranges::any_of(labels.values, [&](uint8_t label) { return label >= classes; }))
     throw InputError(name + ": has a label outside its " + std::to_string(classes) + " classes");
-}
-
-// (n, 3) RGB pixels -> (n) greys, in the same memory: the luma of ITU-R BT.601 in fixed point, as Pillow computes it.
-std::span<uint8_t> to_grey(std::span<uint8_t> pixels) {
-  for (size_t i = 0; i < pixels.size() / 3; ++i) {
-    const uint32_t red = pixels[3 * i], green = pixels[3 * i + 1], blue = pixels[3 * i + 2];
-    pixels[i] = static_cast<uint8_t>((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16);
-  }
-  return pixels.first(pixels.size() / 3);
 }
 
 constexpr int64_t default_vocab(int64_t channels) {

@@ -337,10 +337,13 @@ Tensor generative_loss(const Tensor& logits, const Tensor& x) {
   return torch::nn::functional::cross_entropy(logits.flatten(0, 1), x.to(torch::kInt64).flatten());
 }
 
-Tensor nats_per_image(const Tensor& logits, const Tensor& x) {
+Tensor nats_per_pixel(const Tensor& logits, const Tensor& x) {
   const auto options = torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone);
-  return torch::nn::functional::cross_entropy(logits.transpose(1, 2), x.to(torch::kInt64), options)
-      .sum(1, false, torch::kFloat64);
+  return torch::nn::functional::cross_entropy(logits.transpose(1, 2), x.to(torch::kInt64), options);
+}
+
+Tensor nats_per_image(const Tensor& logits, const Tensor& x) {
+  return nats_per_pixel(logits, x).sum(1, false, torch::kFloat64);
 }
 
 }  // namespace igpt

@@ -54,4 +54,8 @@ formats::Image completion_figure(const Tensor& palette, const Tensor& originals,
   return to_image(tiled(scaled(torch::cat({context, drawn, truth}, /*dim=*/1), scale)));
 }
 
+formats::Image samples_figure(const Tensor& palette, const Tensor& samples, double scale) {
+  return to_image(tiled(scaled(pixels_of(samples, palette), scale)));
+}
+
 }  // namespace igpt::sampling

@@ -38,8 +38,13 @@ Score score(ImageGPT model, const TokenDataset& dataset, const ScoringOptions& o
         const auto by_class = nats_by_class(*backend, x, model->options().num_classes);
         result = by_class.gather(1, y.unsqueeze(1)).squeeze(1);
         correct += (by_class.argmin(-1) == y).sum();
-      } else {
+      } else if (!options.per_pixel) {
         result = backend->nats_per_image(x, y);
+      }
+      if (options.per_pixel) {
+        const auto pixels = backend->nats_per_pixel(x, y);
+        options.per_pixel(pixels);
+        result = pixels.sum(1, /*keepdim=*/false, torch::kFloat64);
       }
       nats += result.sum();
     }

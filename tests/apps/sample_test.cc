@@ -72,8 +72,8 @@ TEST_F(SampleProgram, DrawsTheFigureAndTheTokensOfTheLibrary) {
 
 TEST_F(SampleProgram, AColourModelDrawsInColour) {
   checkpoint_ = testing::write_colour_checkpoint(folder_ / "model.ckpt", 300);
-  const auto ending =
-      sample({"model.ckpt", "--indices", "4", "--num_samples", "2", "--seed", "1", "--context_rows", "3"});
+  const auto ending = sample(
+      {"model.ckpt", "--indices", "4", "--num_samples", "2", "--seed", "1", "--context_rows", "3", "--scale", "1"});
   ASSERT_EQ(ending.exit_code, 0) << ending.err;
   auto model = make_model(checkpoint_);
   const auto originals = images_.narrow(0, 4, 1);
@@ -117,11 +117,11 @@ TEST_F(SampleProgram, DrawsTheClassesThatAreAskedForOrTheImagesOwn) {
   EXPECT_THAT(without.err, HasSubstr("data/test_y.npy: no such file"));
 }
 
-TEST_F(SampleProgram, MakesFiveRowsOfSevenImagesByDefault) {
+TEST_F(SampleProgram, MakesFiveRowsOfSevenImagesFourTimesEnlargedByDefault) {
   ASSERT_EQ(sample({"model.ckpt"}).exit_code, 0);
   const auto figure = testing::decode_png(folder_ / "figure.png");
-  EXPECT_EQ(figure.height, 5 * 8);
-  EXPECT_EQ(figure.width, 7 * 8);
+  EXPECT_EQ(figure.height, 5 * 8 * 4);
+  EXPECT_EQ(figure.width, 7 * 8 * 4);
   EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data", "figure.png"));
 }
 

@@ -54,6 +54,9 @@ class Backend {
   /// Cross-entropy of each image, summed over its pixels: (B) float64 nats.
   virtual torch::Tensor nats_per_image(const torch::Tensor& tokens, const torch::Tensor& labels = {}) = 0;
 
+  /// Cross-entropy of each pixel: (B, S) float32 nats. For a look at a model; slower than nats_per_image.
+  virtual torch::Tensor nats_per_pixel(const torch::Tensor& tokens, const torch::Tensor& labels = {}) = 0;
+
   virtual torch::Tensor class_logits(const torch::Tensor& tokens) = 0;  ///< (B, C) float32
 
   /// What linear probes read (Chen et al. 2020, section 2.4): means over the positions of each block's ln_1 and, last,

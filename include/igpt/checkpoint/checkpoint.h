@@ -91,6 +91,10 @@ void require_palette(const Checkpoint& checkpoint, const std::string& path);
 /// The same when it cannot predict pixels.
 void require_head(const Checkpoint& checkpoint, const std::string& path);
 
+/// The palette of the tokens of `checkpoint`, which was read from `path`; V evenly spaced greys where it names none.
+/// Throws igpt::InputError where it lacks the palette that it used.
+data::Palette palette_in(const Checkpoint& checkpoint, const std::string& path);
+
 /// The weights of `model` on the CPU, as state_dict has them.
 std::vector<std::pair<std::string, torch::Tensor>> copy_state_dict(const ImageGPT& model);
 

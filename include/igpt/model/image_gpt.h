@@ -185,6 +185,9 @@ TORCH_MODULE(ImageGPT);
 /// Mean cross-entropy in nats per pixel of logits (B, S, V) against the tokens x (B, S).
 torch::Tensor generative_loss(const torch::Tensor& logits, const torch::Tensor& x);
 
+/// Cross-entropy of each pixel: (B, S) nats.
+torch::Tensor nats_per_pixel(const torch::Tensor& logits, const torch::Tensor& x);
+
 /// Sum over the positions of each image's cross-entropy: (B) nats per image.
 torch::Tensor nats_per_image(const torch::Tensor& logits, const torch::Tensor& x);
 

@@ -33,4 +33,7 @@ formats::Image to_image(const torch::Tensor& pixels);
 formats::Image completion_figure(const torch::Tensor& palette, const torch::Tensor& originals,
                                  const torch::Tensor& samples, int64_t context_rows, double scale);
 
+/// The same of images that were drawn from nothing: the samples alone.
+formats::Image samples_figure(const torch::Tensor& palette, const torch::Tensor& samples, double scale);
+
 }  // namespace igpt::sampling

@@ -13,6 +13,7 @@ struct EvaluateOptions {
   std::string checkpoint;
   std::optional<bool> classify;  ///< not given: as the checkpoint was trained
   std::string per_image;         ///< .npy for each image's nats, float64 (N), or a classifier's logits (N, C)
+  std::string figure;            ///< .png or .svg for the likeliest and least likely images and a map of the nats
   std::optional<int64_t> limit;  ///< first images only
   int64_t batch_size = 64;
   std::string precision = "fp32";

@@ -25,6 +25,8 @@ struct ScoringOptions {
   std::function<void(int64_t done)> progress;
   /// Called with each batch's nats per image (B) float64 or, of a classifier, logits (B, C).
   std::function<void(const torch::Tensor& batch)> per_image;
+  /// Called with each batch's nats per pixel (B, S) float32, which a generative model's nats are then the sums of.
+  std::function<void(const torch::Tensor& batch)> per_pixel;
   /// Told in one line why bf16 was asked for and is not used.
   std::function<void(const std::string& line)> note;
 };
