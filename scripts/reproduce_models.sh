@@ -12,8 +12,6 @@ scripts/build.sh release
 bin=build/release/bin
 out=reproduced
 python=$(command -v .venv/bin/python || command -v python3)
-"$python" -c 'import torch, matplotlib' 2>/dev/null ||
-  "$python" -m pip install --quiet --disable-pip-version-check matplotlib
 
 prepare() {  # fmnist_*: Fashion-MNIST, mnist_*: MNIST
   case $1 in
@@ -43,6 +41,7 @@ train() {
     # mnist_gen is trained in two parts: the rate rises again and falls to zero at the end of a longer schedule.
     [ "$name" != mnist_gen ] || "$bin/run" train --resume "$(last_checkpoint "$runs")" --steps 17500
     "$python" scripts/publish_model.py "$(ls -td "$runs"/version_* | head -n 1)" "$out/$name"
+    "$bin/run" plot "$out/$name.csv" -o "$out/${name}_loss.png"
   fi
   for model in "$out/$name.ckpt" "models/$name.ckpt"; do
     printf '%s: ' "$model"
