@@ -32,7 +32,7 @@ cli::Options declare(SampleCommand& sample) {
   options.positional("CKPT", completion.checkpoint, "checkpoint of a trained model");
   options.group("Images");
   options.add("num_examples", completion.num_examples,
-              "test images to complete, chosen at random by the seed; rows of images drawn from nothing",
+              "test images to complete, chosen at random by the seed; with --unconditional rows of images",
               between(1, 1000));
   options.add("num_samples", completion.num_samples, "samples of each image", between(1, 1000));
   options.add("indices", completion.indices, "these test images instead of random ones", at_least(0));
