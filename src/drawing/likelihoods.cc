@@ -22,7 +22,7 @@ constexpr TextStyle kTitle{.size = 14, .colour = kInk, .bold = true}, kPlain{.si
 
 std::string text_of(const char* format, double number) {
   char text[40];
-  std::snprintf(text, sizeof text, format, number);
+  (void)std::snprintf(text, sizeof text, format, number);
   return text;
 }
 

@@ -14,8 +14,9 @@ constexpr int kMostDigits = 12;     // behind the point
 // The multiples of `step` from low to high.
 std::vector<double> multiples(double low, double high, double step) {
   std::vector<double> result;
-  const double last = std::floor(high / step + kRounding);
-  for (double k = std::ceil(low / step - kRounding); k <= last; ++k) result.push_back(k == 0 ? 0 : k * step);
+  const auto last = static_cast<int64_t>(std::floor(high / step + kRounding));
+  for (auto k = static_cast<int64_t>(std::ceil(low / step - kRounding)); k <= last; ++k)
+    result.push_back(static_cast<double>(k) * step);
   return result;
 }
 
@@ -87,7 +88,7 @@ std::vector<std::string> labels(const std::vector<double>& ticks) {
   for (const double tick : ticks) {
     const int digits = digits_of(is_even ? ticks : std::vector{tick});
     char text[64];
-    std::snprintf(text, sizeof text, by_exponent ? "%.*g" : "%.*f", by_exponent ? 6 : digits, tick);
+    (void)std::snprintf(text, sizeof text, by_exponent ? "%.*g" : "%.*f", by_exponent ? 6 : digits, tick);
     result.push_back(digits == 0 && !by_exponent ? with_commas(std::llround(tick)) : text);
   }
   return result;

@@ -91,8 +91,8 @@ std::string legend_of(const Losses& losses) {
   const MetricsRow* best = best_row(losses.rows, losses.has_accuracy);
   if (!best) return losses.run.label;
   char text[40];
-  std::snprintf(text, sizeof text, ", best val_%s %.4f", losses.has_accuracy ? "acc" : "loss",
-                losses.has_accuracy ? *best->val_acc : *best->val_loss);
+  (void)std::snprintf(text, sizeof text, ", best val_%s %.4f", losses.has_accuracy ? "acc" : "loss",
+                      losses.has_accuracy ? *best->val_acc : *best->val_loss);
   return losses.run.label + text;
 }
 

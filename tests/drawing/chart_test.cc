@@ -10,6 +10,11 @@
 #include "igpt/error.h"
 #include "igpt/formats/image_file.h"
 
+// The cache of fonts that fontconfig keeps to the end.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libfontconfig";
+}
+
 namespace igpt::drawing {
 namespace {
 
