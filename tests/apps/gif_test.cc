@@ -67,8 +67,11 @@ TEST_F(GifProgram, HasARowForEachClass) {
     const auto images = static_cast<int64_t>(classes.size());
     const auto tokens = sampling::generate(model, torch::empty({images, 0}, torch::kInt64), streams, {.seed = 6}, {},
                                            /*bf16=*/false, classes);
-    return sampling::to_image(sampling::tiled(sampling::pixels_of(tokens.view({-1, 2, 8, 8}), model->palette())))
-        .pixels;
+    std::vector<uint8_t> frame;  // RGB
+    for (const uint8_t grey :
+         sampling::to_image(sampling::tiled(sampling::pixels_of(tokens.view({-1, 2, 8, 8}), model->palette()))).pixels)
+      frame.insert(frame.end(), 3, grey);
+    return frame;
   };
   EXPECT_EQ(last_frame({"--class", "2,0"}), expected({2, 0}));
   EXPECT_EQ(last_frame({"--class", "1", "--rows", "2"}), expected({1, 1}));

@@ -80,7 +80,7 @@ template <int kEmbed> void dense() {
 }
 void others() {
   std::printf("classifier_kernel %d %d 0\\n", kDenseThreads, classifier_shared_bytes({1, 1, 64, 10}));
-  std::printf("embedding_forward_kernel %d 0 0\\n", kDenseThreads);
+  for (const char* name : {"embedding_forward_kernel", "start_tokens_backward_kernel"}) std::printf("%s %d 0 0\\n", name, kDenseThreads);
   std::printf("embedding_backward_kernel %d %d 0\\n", kDenseThreads, 8 * 17 * 16 * 4);
   std::printf("sample_images<8> %d %d 0\\n", kSamplerThreads, sampler_bytes(16, 16, 8));
   std::printf("sample_images<16> %d %d 0\\n", kSamplerThreads, sampler_bytes(32, 16, 16));
