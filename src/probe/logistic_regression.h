@@ -5,8 +5,8 @@
 namespace igpt::probe {
 
 /// Multinomial logistic regression with an L2 penalty, by L-BFGS in float64. Features of a layer may depend on each
-/// other almost linearly, where L-BFGS would take thousands of steps; it gets their principal components, scaled to
-/// variance 1, and the penalty stays that of the weights of the features themselves.
+/// other almost linearly, where L-BFGS would take thousands of steps; it gets the weights of their principal
+/// components, scaled to similar second derivatives, which does not change the minimum.
 class LogisticRegression {
  public:
   /// x (N, D), with means of zero, and y (N) int64 in [0, C): what fit() minimises the loss of.
@@ -19,8 +19,8 @@ class LogisticRegression {
   torch::Tensor logits(const torch::Tensor& x) const;  ///< of any images' features (N, D): (N, C) float64
 
  private:
-  torch::Tensor to_components_;             // (D, D'), of D' components
-  torch::Tensor x_, y_, weights_, biases_;  // (N, D'), (N), (C, D'), (C)
+  torch::Tensor variances_, components_;    // (D), (D, D), a column for each
+  torch::Tensor x_, y_, weights_, biases_;  // (N, D), (N), (C, D), (C), of the components
 };
 
 /// Features with mean 0 and variance 1 over the images that it was made from; one that is constant there becomes 0.
