@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains all models of models/ again, or those that are named, and tests each beside the published one:
-#   scripts/reproduce_models.sh [fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best]
+#   scripts/reproduce_models.sh [fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best fmnist_class]
 # The results are in reproduced/. When started again, it goes on where it was cut off. All models together take about
 # six hours on two cores of a Zen 4 processor, as computed from their steps per second (models/README.md has each).
 # MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind
@@ -34,7 +34,9 @@ train() {
     if [ -n "$last" ]; then
       "$bin/run" train --resume "$last"
     else
-      case $name in *_clf) train "${name%_clf}_gen"; start=(--pretrained "$out/${name%_clf}_gen.ckpt") ;; esac
+      case $name in *_clf) train "${name%_clf}_gen"; start=(--pretrained "$out/${name%_clf}_gen.ckpt") ;;
+        fmnist_class) train fmnist_gen_best; start=(--pretrained "$out/fmnist_gen_best.ckpt") ;;
+      esac
       "$bin/run" train --config "scripts/configs/$name.yaml" --log_dir $out/logs --checkpoint_interval 250 \
         --train_x $data/train_x.npy --train_y $data/train_y.npy "${data_options[@]}" ${start[@]+"${start[@]}"}
     fi
@@ -50,5 +52,5 @@ train() {
 }
 
 mkdir -p $out
-[ $# -gt 0 ] || set -- fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best
+[ $# -gt 0 ] || set -- fmnist_gen mnist_gen fmnist_clf mnist_clf fmnist_gen_best fmnist_class
 for name in "$@"; do train "$name"; done
