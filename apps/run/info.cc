@@ -7,10 +7,13 @@
 
 #include "apps/run/command.h"
 #include "igpt/commands/commands.h"
+#include "igpt/drawing/ticks.h"
 #include "igpt/formats/json_text.h"
 
 namespace igpt {
 namespace {
+
+using drawing::with_commas;
 
 class InfoCommand final : public Command {
  public:
@@ -26,13 +29,6 @@ class InfoCommand final : public Command {
  private:
   std::string checkpoint_;
 };
-
-std::string with_commas(int64_t number) {
-  std::string text = std::to_string(number);
-  for (auto place = static_cast<int>(text.size()) - 3; place > 0; place -= 3)
-    text.insert(static_cast<size_t>(place), ",");
-  return text;
-}
 
 void print_row(const std::string& name, const std::string& value) {
   std::printf("  %-22s %s\n", cli::single_line(name).c_str(), cli::single_line(value).c_str());

@@ -69,15 +69,6 @@ void find_state(RunInfo& info) {
   }
 }
 
-std::vector<fs::path> folders_in(const fs::path& folder) {
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
-    if (std::error_code ignored; entry->is_directory(ignored)) found.push_back(entry->path());
-  if (error) throw Error(folder.string() + ": cannot be read: " + error.message());
-  return found;
-}
-
 // Its newest version with a metrics.csv; empty where there is none.
 fs::path newest_version(const fs::path& of_name) {
   fs::path newest;
@@ -135,6 +126,16 @@ std::string names_there(const fs::path& log_dir) try {
 }
 
 }  // namespace
+
+std::vector<fs::path> folders_in(const fs::path& folder, bool may_be_missing) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (std::error_code ignored; entry->is_directory(ignored)) found.push_back(entry->path());
+  if (error && !(may_be_missing && error == std::errc::no_such_file_or_directory))
+    throw Error(folder.string() + ": cannot be read: " + error.message());
+  return found;
+}
 
 std::optional<int64_t> version_of(const fs::path& folder) {
   constexpr std::string_view kStart = "version_";

@@ -16,6 +16,7 @@
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/file_lock.h"
 #include "igpt/runs/metrics.h"
+#include "igpt/runs/run_list.h"
 
 namespace igpt::training {
 namespace {
@@ -88,26 +89,9 @@ fs::path in_run_folder(const fs::path& checkpoint) {
 
 int64_t next_version(const fs::path& folder) {
   int64_t next = 0;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    constexpr std::string_view kStart = "version_";
-    int64_t version = 0;
-    if (!name.starts_with(kStart)) continue;
-    const auto [end, error] = std::from_chars(name.data() + kStart.size(), name.data() + name.size(), version);
-    if (error == std::errc() && end == name.data() + name.size()) next = std::max(next, version + 1);
-  }
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (const auto version = runs::version_of(entry.path())) next = std::max(next, *version + 1);
   return next;
-}
-
-// The names in a folder that are folders themselves, or what lies behind a link to one.
-std::vector<fs::path> folders_in(const fs::path& folder) {
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
-    if (std::error_code ignored; entry->is_directory(ignored)) found.push_back(entry->path());
-  if (error && error != std::errc::no_such_file_or_directory)
-    throw Error(folder.string() + ": cannot be read: " + error.message());
-  return found;
 }
 
 fs::path last_checkpoint_of(const fs::path& run) {
@@ -115,10 +99,11 @@ fs::path last_checkpoint_of(const fs::path& run) {
 }
 
 std::string newest_last_checkpoint(const fs::path& log_dir, const std::string& name) {
+  constexpr bool kMayBeMissing = true;
   fs::path newest;
   fs::file_time_type newest_time;
-  for (const auto& of_name : name.empty() ? folders_in(log_dir) : std::vector{log_dir / name})
-    for (const auto& run : folders_in(of_name)) {
+  for (const auto& of_name : name.empty() ? runs::folders_in(log_dir, kMayBeMissing) : std::vector{log_dir / name})
+    for (const auto& run : runs::folders_in(of_name, kMayBeMissing)) {
       std::error_code error;
       const auto time = fs::last_write_time(last_checkpoint_of(run), error);
       if (error || (!newest.empty() && time <= newest_time)) continue;

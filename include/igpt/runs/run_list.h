@@ -44,6 +44,10 @@ RunInfo describe_run(const std::filesystem::path& folder);
 std::vector<RunInfo> list_runs(const std::filesystem::path& log_dir,
                                const std::function<void(const std::string&)>& note = {});
 
+/// The folders in `folder`, or what lies behind links to such. Throws igpt::Error where it cannot be read; with
+/// `may_be_missing`, one that is not there holds none.
+std::vector<std::filesystem::path> folders_in(const std::filesystem::path& folder, bool may_be_missing = false);
+
 /// N of a folder version_N.
 std::optional<int64_t> version_of(const std::filesystem::path& folder);
 
