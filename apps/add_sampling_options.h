@@ -1,5 +1,10 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "igpt/cli/program.h"
 #include "igpt/commands/commands.h"
 
@@ -16,6 +21,16 @@ inline void add_sampling_options(cli::Options& options, ops::SamplingOptions& sa
   options.add("precision", precision, "of a large model's weights, keys and values on a CPU; bf16 is faster",
               one_of({"fp32", "bf16"}));
   cli::add_seed_option(options, common);
+}
+
+/// " of class 3" or " of classes 0, 1", each once, for a line that tells what was drawn; empty where there are none.
+inline std::string of_classes(const std::vector<int64_t>& classes) {
+  std::vector<std::string> names;
+  for (const int64_t label : classes)
+    if (const auto name = std::to_string(label); std::ranges::find(names, name) == names.end()) names.push_back(name);
+  std::string text;
+  for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+  return names.empty() ? "" : (names.size() == 1 ? " of class " : " of classes ") + text;
 }
 
 }  // namespace igpt

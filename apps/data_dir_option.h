@@ -1,8 +1,10 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "igpt/cli/options.h"
+#include "igpt/error.h"
 
 namespace igpt {
 
@@ -17,6 +19,9 @@ class DataDirOption {
   /// After parsing, and before anything else fills in options.
   void apply(cli::Options& options) const {
     if (!options.given("data_dir")) return;
+    std::error_code ignored;
+    if (std::filesystem::exists(folder_, ignored) && !std::filesystem::is_directory(folder_, ignored))
+      throw UsageError("--data_dir " + folder_ + ": is no folder; name the one that holds train_x.npy and its like");
     const std::string separator = folder_.ends_with('/') ? "" : "/";
     for (const char* file : {"train_x", "train_y", "test_x", "test_y"})
       if (options.attributes(file)) options.fill(file, folder_ + separator + file + ".npy", "--data_dir");

@@ -33,7 +33,7 @@ cli::Options declare(GifCommand& gif) {
   options.add("cols", drawing.animation.columns, "images in a row", between(1, 100));
   add_sampling_options(options, drawing.sampling, drawing.precision, gif.common);
   options.group("Output");
-  options.add("o,output", drawing.output, "the animation", {}, {.placeholder = "FILE"});
+  options.add("o,output", drawing.output, "the animation", cli::file_ending_in({".gif"}), {.placeholder = "FILE"});
   options.add("fps", drawing.animation.fps, "frames per second", frame_rates);
   options.add("scale", drawing.animation.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
   options.add("downsample", drawing.animation.downsample, "pixels drawn from one frame to the next", at_least(1));
@@ -52,11 +52,13 @@ void report(const GifCommand& gif, const sampling::DrawingResult& result) {
     json["seed"] = drawing.sampling.seed;
     json["frames"] = result.frames;
     json["images"] = result.images;
+    if (!result.classes.empty()) json["classes"] = result.classes;
     std::puts(formats::json_text(json).c_str());
   } else {
-    std::printf("%s: %lld x %lld images in %lld frames, seed %lld\n", cli::single_line(drawing.output).c_str(),
+    std::printf("%s: %lld x %lld images%s in %lld frames, seed %lld\n", cli::single_line(drawing.output).c_str(),
                 static_cast<long long>(drawing.animation.rows), static_cast<long long>(drawing.animation.columns),
-                static_cast<long long>(result.frames), static_cast<long long>(drawing.sampling.seed));
+                of_classes(result.classes).c_str(), static_cast<long long>(result.frames),
+                static_cast<long long>(drawing.sampling.seed));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "igpt/cli/program.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/counted.h"
 #include "igpt/error.h"
 #include "igpt/formats/json_text.h"
 
@@ -52,9 +53,9 @@ cli::Options declare(SampleCommand& sample) {
   sample.data_dir.add(options);
   add_sampling_options(options, completion.sampling, completion.precision, sample.common);
   options.group("Output");
-  options.add("o,output", completion.output, "the figure, a PNG", {}, {.placeholder = "FILE"});
+  options.add("o,output", completion.output, "the figure", cli::file_ending_in({".png"}), {.placeholder = "FILE"});
   options.add("scale", completion.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
-  options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this .npy", {},
+  options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this file", cli::file_ending_in({".npy"}),
               {.placeholder = "FILE"});
   cli::add_json_option(options, sample.common);
   cli::add_log_options(options, sample.common);
@@ -103,7 +104,7 @@ void show(const SampleCommand& sample, const sampling::CompletionResult& result)
   const auto terminal = cli::standard_error();
   if (!sample.common.verbose || sample.common.quiet || !terminal.terminal) return;
   const auto picture =
-      cli::fitted(result.figure, result.side, terminal.columns(), /*keep_last=*/!sample.completion.unconditional);
+      cli::fitted(result.figure, result.side, terminal.columns(), /*completions=*/!sample.completion.unconditional);
   terminal.write(cli::in_blocks(picture, cli::shades_of(terminal)));
 }
 
@@ -113,7 +114,7 @@ std::string subject_of(const sampling::CompletionOptions& completion, const samp
   const auto add = [&](const std::string& item) { list += (list.empty() ? "" : ", ") + item; };
   for (const std::string& image : completion.images) add(cli::single_line(image));
   for (const int64_t index : result.indices) add(std::to_string(index));
-  return completion.images.empty() ? "test images " + list : list;
+  return !completion.images.empty() ? list : (result.indices.size() == 1 ? "test image " : "test images ") + list;
 }
 
 void report(const SampleCommand& sample, const sampling::CompletionResult& result) {
@@ -129,17 +130,18 @@ void report(const SampleCommand& sample, const sampling::CompletionResult& resul
     else
       json["images"] = completion.images;
     json["num_samples"] = completion.num_samples;
+    if (!result.classes.empty()) json["classes"] = result.classes;
     json["context_rows"] = result.context_rows;
     if (!completion.tokens.empty()) json["tokens"] = completion.tokens;
     std::puts(formats::json_text(json).c_str());
   } else if (completion.unconditional) {
-    std::printf("%s: %lld x %lld images, seed %lld\n", cli::single_line(completion.output).c_str(),
+    std::printf("%s: %lld x %lld images%s, seed %lld\n", cli::single_line(completion.output).c_str(),
                 static_cast<long long>(completion.num_examples), static_cast<long long>(completion.num_samples),
-                static_cast<long long>(completion.sampling.seed));
+                of_classes(result.classes).c_str(), static_cast<long long>(completion.sampling.seed));
   } else {
-    std::printf("%s: %s, %lld sample%s each, seed %lld\n", cli::single_line(completion.output).c_str(),
-                subject_of(completion, result).c_str(), static_cast<long long>(completion.num_samples),
-                completion.num_samples == 1 ? "" : "s", static_cast<long long>(completion.sampling.seed));
+    std::printf("%s: %s, %s each%s, seed %lld\n", cli::single_line(completion.output).c_str(),
+                subject_of(completion, result).c_str(), counted(completion.num_samples, "sample").c_str(),
+                of_classes(result.classes).c_str(), static_cast<long long>(completion.sampling.seed));
   }
 }
 
@@ -151,8 +153,10 @@ int sample_images(const std::vector<std::string>& arguments) {
   sample.data_dir.apply(options);
   auto& [completion, images, data_dir, common] = sample;
   completion.images = files_of(images);
-  if (completion.unconditional && options.given("class") && !options.given("num_examples"))
-    completion.num_examples = static_cast<int64_t>(completion.classes.size());
+  const auto named = static_cast<int64_t>(completion.classes.size());
+  if (named > 0 && completion.unconditional && !options.given("num_examples")) completion.num_examples = named;
+  if (named > completion.num_samples && !completion.unconditional && !options.given("num_samples"))
+    completion.num_samples = named;
   completion.device = common.device;
   completion.threads = common.threads;
   completion.sampling.seed = cli::seed_of(common);

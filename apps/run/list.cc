@@ -41,7 +41,7 @@ std::string age_in_words(double seconds) {
   return text(kDay, " d");
 }
 
-constexpr size_t kColumns = 6;
+constexpr size_t kColumns = 7;
 using Row = std::array<std::string, kColumns>;
 
 Row row_of(const runs::RunInfo& run) {
@@ -54,7 +54,8 @@ Row row_of(const runs::RunInfo& run) {
           runs::name_of(run.state),
           run.steps ? step + " of " + std::to_string(*run.steps) : step,
           best,
-          age_in_words(run.age)};
+          age_in_words(run.age),
+          run.state == runs::State::failed ? cli::single_line(run.reason) : ""};
 }
 
 // Characters, not bytes.
@@ -64,15 +65,15 @@ size_t width_of(const std::string& text) {
 }
 
 void print(const std::vector<runs::RunInfo>& found) {
-  std::vector<Row> rows{{"name", "version", "state", "step", "best", "age"}};
+  const bool any_failed = std::ranges::count(found, runs::State::failed, &runs::RunInfo::state) > 0;
+  std::vector<Row> rows{{"name", "version", "state", "step", "best", "age", any_failed ? "reason" : ""}};
   for (const auto& run : found) rows.push_back(row_of(run));
   std::array<size_t, kColumns> widths{};
   for (const Row& row : rows)
     for (size_t i = 0; i < kColumns; ++i) widths[i] = std::max(widths[i], width_of(row[i]));
-  for (size_t r = 0; r < rows.size(); ++r) {
+  for (const Row& row : rows) {
     std::string line;
-    for (size_t i = 0; i < kColumns; ++i) line += rows[r][i] + std::string(widths[i] - width_of(rows[r][i]) + 2, ' ');
-    if (r > 0 && found[r - 1].state == runs::State::failed) line += cli::single_line(found[r - 1].reason);
+    for (size_t i = 0; i < kColumns; ++i) line += row[i] + std::string(widths[i] - width_of(row[i]) + 2, ' ');
     std::printf("%s\n", line.substr(0, line.find_last_not_of(' ') + 1).c_str());
   }
 }

@@ -1,9 +1,12 @@
 #include <cstdio>
+#include <string>
+#include <utility>
 
 #include "apps/data_dir_option.h"
 #include "apps/run/command.h"
 #include "igpt/cli/terminal.h"
 #include "igpt/commands/commands.h"
+#include "igpt/counted.h"
 #include "igpt/formats/json_text.h"
 
 namespace igpt {
@@ -29,10 +32,12 @@ TestCommand::TestCommand()
   options.add("classify", classify_, "test the class logits even if the checkpoint was trained as a generative model");
   options.add("limit", evaluate_.limit, "only the first images", at_least(1), {.shown_default = "all"});
   options.add("per_image", evaluate_.per_image,
-              "also write the nats of each image, or a classifier's logits, to this .npy", {}, kFile);
+              "also write the nats of each image, or a classifier's logits, to this file",
+              cli::file_ending_in({".npy"}), kFile);
   options.add("figure", evaluate_.figure,
-              "also draw the ten likeliest and the ten least likely images, and a map of the nats by pixel", {},
-              {.placeholder = "FILE.png|FILE.svg"});
+              "also draw the ten likeliest and the ten least likely images, and a map of the nats by pixel",
+              cli::file_ending_in({".png", ".svg"}),
+              {.placeholder = "FILE"});
   options.add("batch_size", evaluate_.batch_size, "images in a batch", between(1, 1 << 20));
   options.add("precision", evaluate_.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
   options.add("test_x", evaluate_.test_x, "test images", {}, kFile);
@@ -55,19 +60,24 @@ int TestCommand::run() {
     if (result.bits_per_dim) json["bits_per_dim"] = *result.bits_per_dim;
     if (result.accuracy) json["test_acc"] = *result.accuracy;
     json["images"] = result.count;
+    if (!evaluate_.per_image.empty()) json["per_image"] = evaluate_.per_image;
+    if (!evaluate_.figure.empty()) json["figure"] = evaluate_.figure;
     std::printf("%s\n", formats::json_text(json).c_str());
     return 0;
   }
-  const auto images = static_cast<long long>(result.count);
+  const std::string images = counted(result.count, "image");
   if (result.accuracy && result.bits_per_dim)
     std::printf(
-        "test_loss %.6f nats/pixel given the class, %.6f bits/dim; test_acc %.4f of the likeliest class "
-        "(%lld images)\n",
-        result.loss, *result.bits_per_dim, *result.accuracy, images);
+        "test_loss %.6f nats/pixel given the class, %.6f bits/dim; test_acc %.4f of the likeliest class (%s)\n",
+        result.loss, *result.bits_per_dim, *result.accuracy, images.c_str());
   else if (result.accuracy)
-    std::printf("test_loss %.6f nats/label, test_acc %.4f (%lld images)\n", result.loss, *result.accuracy, images);
+    std::printf("test_loss %.6f nats/label, test_acc %.4f (%s)\n", result.loss, *result.accuracy, images.c_str());
   else
-    std::printf("test_loss %.6f nats/pixel, %.6f bits/dim (%lld images)\n", result.loss, *result.bits_per_dim, images);
+    std::printf("test_loss %.6f nats/pixel, %.6f bits/dim (%s)\n", result.loss, *result.bits_per_dim, images.c_str());
+  for (const auto& [file, content] : {std::pair(evaluate_.per_image, result.bits_per_dim ? "nats of each image"
+                                                                                         : "logits of each image"),
+                                      {evaluate_.figure, "the likeliest and the least likely images, nats by pixel"}})
+    if (!file.empty()) std::printf("%s: %s\n", cli::single_line(file).c_str(), content);
   return 0;
 }
 

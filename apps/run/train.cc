@@ -24,6 +24,9 @@ class TrainCommand final : public Command {
   void complete();
   void find_run_to_resume();
   void take_settings_of_run();
+  bool seed_is_open() const { return print_config_ && !options.given("seed"); }
+  formats::OrderedJson settings() const;
+  void print_configuration() const;
   void print_plan();
   void translate_precision();
   void note_differences() const;
@@ -32,6 +35,7 @@ class TrainCommand final : public Command {
   DataDirOption data_dir_;
   std::string config_;
   bool print_config_ = false, dry_run_ = false;
+  bool name_says_where_ = false;  // the run to resume, whatever name it was trained with
 };
 
 TrainCommand::TrainCommand()
@@ -66,8 +70,7 @@ void TrainCommand::complete() {
   translate_precision();
   find_run_to_resume();
   if (!train_.resume.empty()) take_settings_of_run();
-  if (print_config_) return;
-  options.require("name", "it is the folder of the run, for example --name fmnist_gen");
+  if (!print_config_) options.require("name", "it is the folder of the run, for example --name fmnist_gen");
   if (!options.given("seed")) train_.seed = cli::draw_seed();
   train_.device = common.device;
   train_.threads = common.threads;
@@ -79,21 +82,27 @@ void TrainCommand::find_run_to_resume() {
   if (train_.resume.empty()) return;
   const std::string asked = std::exchange(train_.resume, "");
   train_.resume = commands().checkpoint_to_resume(asked, train_.log_dir, train_.name);
-  if (train_.resume.empty() && train_.launch.rank == 0)
-    cli::note(common, "--resume last: " + train_.log_dir + " has no run" + (train_.name.empty() ? "" : " of ") +
-                          train_.name + " with a last.ckpt; beginning a new one");
+  name_says_where_ = asked == "last";
+  if (!train_.resume.empty()) return;
+  const std::string none = "--resume last: " + train_.log_dir + " has no run";
+  if (train_.name.empty())
+    throw UsageError(none + " with a last.ckpt; to begin one, give it a name, for example --name fmnist_gen");
+  if (train_.launch.rank == 0)
+    cli::note(common, none + " of " + train_.name + " with a last.ckpt; beginning a new one");
 }
 
-// A resumed run keeps its settings, but for those that may be given anew.
+// A resumed run keeps its settings, but for those that may be given anew, or that say where it lies.
 void TrainCommand::take_settings_of_run() {
   const auto settings = commands().settings_of_run(train_.resume);
   for (const auto& [name, text] : options.values()) {
     if (!options.given(name) || !options.attributes(name)->of_run || options.attributes(name)->free_on_resume) continue;
+    if (name == "name" && name_says_where_) continue;
     const auto own = std::ranges::find(settings, name, &std::pair<std::string, std::string>::first);
     if (own != settings.end() && own->second == text) continue;
+    const bool without = own == settings.end() || own->second.empty();
     throw UsageError("--" + name + " " + text + ": a resumed run keeps its options, and " + train_.resume +
-                     (own == settings.end() ? " was trained without it" : " was trained with " + own->second) +
-                     "; leave it out, or start a new run with --pretrained");
+                     (without ? " was trained without this one" : " was trained with " + own->second) +
+                     "; leave the option out, or leave --resume out for a new run");
   }
   for (const auto& [name, text] : settings) {
     const Attributes* attributes = options.attributes(name);
@@ -135,6 +144,21 @@ std::string in_bytes(int64_t bytes) {
   return text;
 }
 
+// The configuration as an object with the types of the options.
+formats::OrderedJson TrainCommand::settings() const {
+  formats::OrderedJson json;
+  for (const auto& [name, value] : values_of(train_, [](const Attributes& option) { return option.of_run; }))
+    if (name != "seed" || !seed_is_open()) json[name] = formats::to_json(value);
+  return json;
+}
+
+void TrainCommand::print_configuration() const {
+  if (common.json)
+    std::printf("%s\n", formats::json_text(settings()).c_str());
+  else
+    std::printf("%s", options.yaml(seed_is_open() ? std::vector<std::string>{"seed"} : decltype(train_.given)()).c_str());
+}
+
 void TrainCommand::print_plan() {
   cli::Terminal terminal("steps", common);
   const auto plan = commands().plan_training(train_, terminal.hooks());
@@ -142,6 +166,7 @@ void TrainCommand::print_plan() {
   const auto count = [](int64_t number) { return static_cast<long long>(number); };
   if (common.json) {
     formats::OrderedJson json;
+    json["configuration"] = settings();
     json["device"] = plan.device;
     json["kernels"] = plan.kernels;
     json["parameters"] = plan.parameters;
@@ -151,32 +176,30 @@ void TrainCommand::print_plan() {
     json["done_steps"] = plan.done_steps;
     json["steps"] = plan.steps;
     json["steps_per_epoch"] = plan.steps_per_epoch;
-    json["memory"] = plan.memory ? formats::OrderedJson(*plan.memory) : formats::OrderedJson();
+    json["memory"] = plan.memory;
     json["activation_checkpointing"] = plan.activation_checkpointing;
     std::printf("%s\n", formats::json_text(json).c_str());
     return;
   }
-  std::printf("%s", options.yaml().c_str());
+  print_configuration();
   std::printf("\ndevice       %s, %s\n", plan.device.c_str(), plan.kernels.c_str());
   std::printf("parameters   %lld\n", count(plan.parameters));
   std::printf("images       %s%s%lld to train, %lld to validate\n", plan.dataset.c_str(),
               plan.dataset.empty() ? "" : ", ", count(plan.train_images), count(plan.validation_images));
-  std::printf("steps        %lld to %lld, %.1f in an epoch, %.1f epochs in all\n", count(plan.done_steps),
-              count(plan.steps), plan.steps_per_epoch, static_cast<double>(plan.steps) / plan.steps_per_epoch);
-  if (plan.memory)
-    std::printf("memory       about %s%s\n", in_bytes(*plan.memory).c_str(),
-                plan.activation_checkpointing ? ", with activation checkpointing" : "");
+  const double epochs = static_cast<double>(plan.steps) / plan.steps_per_epoch;
+  std::printf("steps        %lld to %lld, %.1f in an epoch, %.*f epochs in all%s\n", count(plan.done_steps),
+              count(plan.steps), plan.steps_per_epoch, epochs < 1 ? 4 : 1, epochs,
+              plan.done_steps >= plan.steps ? "; nothing is left to train, a larger --steps goes on" : "");
+  std::printf("memory       about %s for data and model%s\n", in_bytes(plan.memory).c_str(),
+              plan.activation_checkpointing ? ", with activation checkpointing" : "");
 }
 
 int TrainCommand::run() {
   complete();
   if ((print_config_ || dry_run_) && train_.launch.rank > 0) return 0;  // rank 0 tells
-  if (print_config_) {
-    std::printf("%s", options.yaml().c_str());
-    return 0;
-  }
-  if (dry_run_) {
-    print_plan();
+  if (print_config_ || dry_run_) {
+    train_ = commands().configuration_of(train_);
+    print_config_ ? print_configuration() : print_plan();
     return 0;
   }
   cli::Terminal terminal("steps", common);

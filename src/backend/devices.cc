@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "igpt/backend/machine.h"
+#include "igpt/counted.h"
 #include "igpt/error.h"
 #include "igpt/libtorch.h"
 #include "igpt/ops/kernel_choice.h"
@@ -181,7 +182,7 @@ c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks
   at::parallel_for(0, at::get_num_threads(), 1, [](int64_t, int64_t) {});  // starts them: later is too late to fail
   const auto device = choose_device(text, hooks, local_rank, with_verdict);
   if (hooks.detail)
-    hooks.detail("device " + device.str() + ", " + std::to_string(at::get_num_threads()) + " CPU threads");
+    hooks.detail("device " + device.str() + ", " + counted(at::get_num_threads(), "CPU thread"));
   return device;
 }
 

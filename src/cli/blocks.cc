@@ -114,7 +114,7 @@ std::string in_blocks(const Image& image, Shades shades) {
   return text;
 }
 
-Image fitted(const Image& figure, int64_t side, int64_t columns, bool keep_last) {
+Image fitted(const Image& figure, int64_t side, int64_t columns, bool completions) {
   const int64_t all = figure.width / side, rows = figure.height / side;
   if (figure.width <= columns) return figure;
   const int64_t half = (side + 1) / 2;
@@ -124,7 +124,9 @@ Image fitted(const Image& figure, int64_t side, int64_t columns, bool keep_last)
   result.pixels.resize(static_cast<size_t>(result.height * result.width * result.channels));
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t column = 0; column < shown; ++column) {
-      const int64_t from = keep_last && shown > 1 && column + 1 == shown ? all - 1 : column;
+      int64_t from = column;
+      if (completions && shown == 1) from = std::min<int64_t>(1, all - 1);
+      if (completions && shown > 2 && column + 1 == shown) from = all - 1;
       place(formats::square_of(image_of(figure, side, row, from), small), result, row * small, column * small);
     }
   return result;

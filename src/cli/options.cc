@@ -1,9 +1,11 @@
 #include "igpt/cli/options.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <numeric>
 #include <sstream>
 
@@ -171,11 +173,16 @@ void Options::add(const std::string& names, T& field, std::string help, Allowed<
   option.help = std::move(help) + (is_told ? "" : "; " + allowed.words);
   const std::string shown = attributes.shown_default ? attributes.shown_default : field_text(field).value_or("");
   if (!option.is_flag() && !shown.empty()) option.help += " (" + shown + ")";
-  option.assign = [&field, allowed = std::move(allowed)](const std::string& text) {
-    if constexpr (std::is_same_v<T, std::vector<std::string>>)
+  option.assign = [&field, allowed = std::move(allowed)](const std::string& text, bool again) {
+    if constexpr (std::is_same_v<T, std::vector<std::string>>) {
       field.push_back(allowed_value(text, allowed));
-    else
+    } else if constexpr (std::is_same_v<T, std::vector<ElementOf<T>>>) {
+      const T values = field_value<T>(text, allowed);
+      if (!again) field.clear();
+      field.insert(field.end(), values.begin(), values.end());
+    } else {
       field = field_value<T>(text, allowed);
+    }
   };
   option.present = [&field] { return field_text(field); };
   options_.push_back(std::move(option));
@@ -241,7 +248,7 @@ Options::Option& Options::target_of(Option& option) {
 // Sets the option to what `text` means. `label` starts the message of a UsageError.
 void Options::assign(Option& option, const std::string& label, const std::string& text, const Translate& meaning) try {
   Option& target = target_of(option);
-  target.assign(meaning ? meaning(text) : text);
+  target.assign(meaning ? meaning(text) : text, target.given);
   target.given = option.given = true;
 } catch (const UsageError& error) {
   throw UsageError(label + " " + shown(text) + ": " + error.what());
@@ -344,6 +351,8 @@ bool Options::parse(const std::vector<std::string>& arguments) {
   for (const cxxopts::KeyValue& argument : parsed.arguments()) {
     Option& option = known(argument.key(), "");
     assign(option, "--" + option.name, argument.value(), option.translate);
+    if (argument.value().empty() && option.takes == Option::Takes::text)  // and the option itself allows it
+      throw UsageError("--" + option.name + " \"\": is empty; give a value, or leave the option out");
   }
   if (end_of_options != arguments.end()) unnamed.insert(unnamed.end(), end_of_options + 1, arguments.end());
   assign_positionals(unnamed);
@@ -412,6 +421,15 @@ std::string Options::help() const {
     text += help_line(names + (option.placeholder.empty() ? "" : " " + option.placeholder), option.help);
   }
   return text + "\nExample:\n  " + example_ + "\n";
+}
+
+Allowed<std::string> file_ending_in(const std::vector<std::string>& endings) {
+  return {"a name that ends in " + in_words(endings), [endings](const std::string& file) {
+            std::string ending = std::filesystem::path(file).extension().string();
+            std::ranges::transform(ending, ending.begin(),
+                                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+            return ending.empty() || std::ranges::find(endings, ending) != endings.end();
+          }};
 }
 
 Options* choose_command(const std::string& program, std::vector<std::string>& arguments,

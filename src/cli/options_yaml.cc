@@ -1,6 +1,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <map>
@@ -173,13 +174,19 @@ void Options::load_yaml(const std::string& path) {
   }
 }
 
-std::string Options::yaml() const {
-  YAML::Emitter yaml;
-  yaml << YAML::BeginMap;
-  for (const auto& [name, text] : values())
-    if (at(name).attributes.of_run && !text.empty()) yaml << YAML::Key << name << YAML::Value << text;
-  yaml << YAML::EndMap;
-  return std::string(yaml.c_str()) + "\n";
+std::string Options::yaml(const std::vector<std::string>& open) const {
+  std::string text;
+  for (const Option& option : options_) {
+    if (!option.target.empty() || !option.attributes.of_run) continue;
+    const auto value = std::ranges::find(open, option.name) == open.end() ? option.present() : std::nullopt;
+    if (!value && option.attributes.shown_default)
+      text += "# " + option.name + ": " + option.attributes.shown_default + "\n";
+    if (!value || value->empty()) continue;
+    YAML::Emitter line;
+    line << YAML::BeginMap << YAML::Key << option.name << YAML::Value << *value << YAML::EndMap;
+    text += std::string(line.c_str()) + "\n";
+  }
+  return text;
 }
 
 }  // namespace igpt::cli

@@ -7,6 +7,7 @@ const igpt::Commands igpt_commands = {
     igpt::training::train,
     igpt::training::settings_of_run,
     igpt::training::checkpoint_to_resume,
+    igpt::training::configuration_of,
     igpt::training::plan_training,
     igpt::training::evaluate,
     igpt::check_kernels,

@@ -22,10 +22,24 @@ std::string in_words(const std::vector<int64_t>& shape) {
   return text.empty() ? "a single number" : text;
 }
 
+fs::path folder_of(const fs::path& file) {
+  return file.has_parent_path() ? file.parent_path() : ".";
+}
+
+// The command that would make this file, or one like it.
+std::string how_to_make(const fs::path& path) {
+  const std::string name = path.filename().string();
+  const fs::path folder = folder_of(path);
+  const bool is_ours = name == "train_x.npy" || name == "train_y.npy" || name == "test_x.npy" || name == "test_y.npy";
+  return std::string("prepare_data") +
+         (is_ours && folder != "data" ? " --data_dir " + shell_quoted(folder.string()) : "");
+}
+
 formats::NpyHeader header_of(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error))
-    throw InputError(path.string() + ": no such file; run prepare_data first, or name the files that you have");
+    throw InputError(path.string() + ": no such file; run `" + how_to_make(path) +
+                     "` first, or name the folder of your files with --data_dir");
   return formats::read_npy_header(path);
 }
 
@@ -48,10 +62,6 @@ void check_labels(const fs::path& x, const std::vector<int64_t>& images, const f
   if (labels[0] != images[0])
     throw InputError(y.string() + ": has " + std::to_string(labels[0]) + " labels for the " +
                      std::to_string(images[0]) + " images of " + x.string() + "; give two files that belong together");
-}
-
-fs::path folder_of(const fs::path& file) {
-  return file.has_parent_path() ? file.parent_path() : ".";
 }
 
 bool is_greys(const Palette& palette) {

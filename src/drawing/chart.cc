@@ -95,12 +95,16 @@ std::vector<Point> screen_line(const Curve& curve, const Axes& axes) {
   return few;
 }
 
+// The line ends at the frame; a dot may reach over it, where its middle is inside.
 void draw_curve(Canvas& canvas, const Curve& curve, const Axes& axes, bool has_room) {
   const auto line = screen_line(curve, axes);
   const Colour colour = colour_of(curve.entry, curve.thick ? 1 : kThinAlpha);
+  canvas.clip(axes.area);
   if (line.size() > 1) canvas.line(line, {colour, curve.thick ? kThick : kThin, dashes_of(curve.entry)});
-  if (line.size() == 1 || (curve.thick && has_room))
-    for (const Point& point : line) canvas.disc(point, kDot, colour);
+  canvas.unclip();
+  if (line.size() > 1 && !(curve.thick && has_room)) return;
+  for (const Point& point : line)
+    if (point.y >= axes.area.top && point.y <= axes.area.bottom()) canvas.disc(point, kDot, colour);
 }
 
 // The axis's unit where its numbers would be long.
@@ -155,11 +159,9 @@ void draw_panel(Canvas& canvas, const Panel& panel, const Box& box) {
   const bool has_room = std::ranges::all_of(panel.curves, [&](const Curve& curve) {
     return !curve.thick || static_cast<double>(curve.points.size()) * 3 * kDot < axes.area.width;
   });
-  canvas.clip({axes.area.left - kDot, axes.area.top - kDot, axes.area.width + 2 * kDot, axes.area.height + 2 * kDot});
   for (const bool thick : {false, true})
     for (const Curve& curve : panel.curves)
       if (curve.thick == thick) draw_curve(canvas, curve, axes, has_room);
-  canvas.unclip();
   canvas.line(
       std::array{Point{sharp(axes.area.left), axes.area.top}, Point{sharp(axes.area.left), sharp(axes.area.bottom())},
                  Point{axes.area.right(), sharp(axes.area.bottom())}},

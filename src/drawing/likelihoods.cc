@@ -14,7 +14,7 @@ constexpr Colour kInk{0.13, 0.13, 0.13}, kPale{0.45, 0.45, 0.45}, kGrid{0.88, 0.
 constexpr double kMargin = 20, kGap = 8, kTile = 84;  // pixels
 constexpr int64_t kInRow = 10;
 constexpr double kWidth = 2 * kMargin + kInRow * kTile + (kInRow - 1) * kGap;
-constexpr double kHeading = 26, kCaption = 38, kMap = 280, kBelow = 46;
+constexpr double kHeading = 26, kCaption = 46, kMap = 280, kBelow = 46;
 constexpr double kRow = kHeading + kTile + kCaption;
 constexpr double kHeight = kMargin + 2 * kRow + 10 + kHeading + kMap + kBelow + 6;
 constexpr TextStyle kTitle{.size = 14, .colour = kInk, .bold = true}, kPlain{.size = 12, .colour = kInk},
@@ -151,9 +151,11 @@ Colour map_colour(double share) {
 
 std::string draw_likelihoods(const Likelihoods& likelihoods, FileFormat format) {
   const auto canvas = make_canvas(format, std::llround(kWidth), std::llround(kHeight));
-  const std::string count = with_commas(std::ssize(likelihoods.nats_per_image));
-  draw_row(*canvas, kMargin, "Likeliest of " + count + " images, nats", likelihoods.likeliest);
-  draw_row(*canvas, kMargin + kRow, "Least likely, nats", likelihoods.least_likely);
+  const auto count = std::ssize(likelihoods.nats_per_image);
+  draw_row(*canvas, kMargin, "Likeliest of " + with_commas(count) + (count == 1 ? " image" : " images") + ", nats",
+           likelihoods.likeliest);
+  if (!likelihoods.least_likely.empty())
+    draw_row(*canvas, kMargin + kRow, "Least likely, nats", likelihoods.least_likely);
   const double top = kMargin + 2 * kRow + 10;
   canvas->text({kMargin, top + 14}, "Nats by pixel, mean of all images", kTitle);
   const Box map{kMargin + 44, top + kHeading, kMap, kMap};

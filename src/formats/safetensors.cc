@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "igpt/counted.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
@@ -75,7 +76,7 @@ std::string described(std::string_view dtype, const std::vector<int64_t>& sizes)
 }
 
 std::string of_bytes(uint64_t count) {
-  return std::to_string(count) + (count == 1 ? " byte" : " bytes");
+  return counted(static_cast<int64_t>(count), "byte");
 }
 
 // Nothing where the product cannot be counted, even if one of the sizes is 0, or is no whole number of bytes.

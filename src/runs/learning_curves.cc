@@ -96,6 +96,13 @@ std::string legend_of(const Losses& losses) {
   return losses.run.label + text;
 }
 
+bool is_there(const std::vector<Losses>& runs, const Losses& losses) {
+  return std::ranges::any_of(runs, [&](const Losses& other) {
+    std::error_code ignored;
+    return std::filesystem::equivalent(other.run.metrics, losses.run.metrics, ignored);
+  });
+}
+
 // Names that several runs have become their paths.
 void tell_apart(std::vector<Losses>& runs) {
   std::vector<std::string> labels;
@@ -121,7 +128,8 @@ std::vector<std::string> plot_runs(const CurvesOptions& options) {
   check(options);
   const auto format = drawing::format_of(options.output, "--output");
   std::vector<Losses> runs;
-  for (const std::string& name : options.runs) runs.push_back(read_losses(name, options));
+  for (const std::string& name : options.runs)  // one that is named twice is drawn once
+    if (Losses losses = read_losses(name, options); !is_there(runs, losses)) runs.push_back(std::move(losses));
   tell_apart(runs);
   for (const Losses& losses : runs) formats::expect_writable(options.output, {losses.run.metrics.string()});
 

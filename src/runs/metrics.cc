@@ -55,9 +55,22 @@ bool read_cell(const std::vector<std::string_view>& cells, size_t column, std::o
   return value.has_value();
 }
 
+// Nothing where the line is not a row of these columns.
+std::optional<MetricsRow> row_of(std::string_view line, const Columns& columns) {
+  const auto cells = cells_of(line);
+  if (cells.size() != columns.count) return {};
+  const auto step = number_of<int64_t>(cells[columns.step]);
+  if (!step || *step < 0) return {};
+  MetricsRow row{.step = *step};
+  const bool is_whole = read_cell(cells, columns.train_loss, row.train_loss) &&
+                        read_cell(cells, columns.val_loss, row.val_loss) &&
+                        read_cell(cells, columns.val_acc, row.val_acc);
+  return is_whole ? std::optional(row) : std::nullopt;
+}
+
 }  // namespace
 
-std::vector<MetricsRow> read_metrics(const std::filesystem::path& path) {
+std::vector<MetricsRow> read_metrics(const std::filesystem::path& path, Damaged damaged) {
   const std::string text = formats::read_file(path, kLargestFile);
   std::string_view rest = text;
   const auto next_line = [&] {  // a line that does not end was cut short
@@ -68,15 +81,14 @@ std::vector<MetricsRow> read_metrics(const std::filesystem::path& path) {
   };
   const Columns columns = columns_of(next_line(), path);
   std::vector<MetricsRow> rows;
-  while (!rest.empty()) {
-    const auto cells = cells_of(next_line());
-    if (cells.size() != columns.count) continue;
-    const auto step = number_of<int64_t>(cells[columns.step]);
-    if (!step || *step < 0) continue;
-    MetricsRow row{.step = *step};
-    if (read_cell(cells, columns.train_loss, row.train_loss) && read_cell(cells, columns.val_loss, row.val_loss) &&
-        read_cell(cells, columns.val_acc, row.val_acc))
-      rows.push_back(row);
+  for (int64_t number = 2; !rest.empty(); ++number) {
+    const auto line = next_line();
+    if (line.empty() || line == "\r") continue;
+    if (const auto row = row_of(line, columns))
+      rows.push_back(*row);
+    else if (damaged == Damaged::refuse)
+      throw InputError(path.string() + ": line " + std::to_string(number) + " is damaged: it is no row of " +
+                       std::to_string(columns.count) + " values, numbers among them; remove or repair the line");
   }
   return rows;
 }

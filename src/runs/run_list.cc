@@ -26,6 +26,8 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kLargestSettings = uint64_t{64} << 10;
 constexpr const char* kKilled = "ended without a word: it was killed, ran out of memory, or the machine went down";
+constexpr const char* kEmpty = "its folder has neither hparams.yaml nor state.json: it never began, or they were removed";
+constexpr const char* kUnreadable = "its state.json cannot be read";
 
 std::optional<int64_t> whole(std::string_view text) {
   int64_t value = 0;
@@ -61,11 +63,14 @@ void find_state(RunInfo& info) {
   } else if (record && (record->state != State::training || lock == formats::Lock::kUnknown)) {
     info.state = record->state;
     info.reason = record->reason;
-  } else if (record || !info.steps) {
+  } else if (record) {
     info.state = State::failed;
     info.reason = kKilled;
-  } else {  // of a version that left no words
-    info.state = info.step.value_or(0) >= *info.steps ? State::finished : State::stopped;
+  } else {  // of a version that left no words, or they are lost
+    const bool finished = info.steps && info.step.value_or(0) >= *info.steps;
+    const bool lost = is_file(info.folder / "state.json"), empty = !info.steps && !lost;
+    info.state = finished ? State::finished : lost || empty ? State::failed : State::stopped;
+    if (!finished) info.reason = lost ? kUnreadable : empty ? kEmpty : "";
   }
 }
 
@@ -171,13 +176,13 @@ RunInfo describe_run(const fs::path& folder) {
   info.steps = settings.steps;
   info.classify = settings.classify;
   try {
-    const auto rows = read_metrics(folder / "metrics.csv");
+    const auto rows = read_metrics(folder / "metrics.csv", Damaged::leave_out);
     for (const MetricsRow& row : rows) info.step = std::max(info.step.value_or(0), row.step);
     if (const MetricsRow* best = best_row(rows, info.classify)) {
       info.best_step = best->step;
       info.best_score = info.classify ? *best->val_acc : *best->val_loss;
     }
-  } catch (const Error&) {  // not there yet, or cut short
+  } catch (const Error&) {  // not there yet
   }
   find_state(info);
   const std::chrono::duration<double> age = fs::file_time_type::clock::now() - written(folder);

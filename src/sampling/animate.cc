@@ -15,7 +15,8 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   require_head(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side);
-  const auto classes = classes_of(checkpoint, options.checkpoint, options.classes, images, options.animation.columns);
+  const auto classes = classes_of(checkpoint, options.checkpoint, options.classes, images, options.animation.columns,
+                                  "--rows");
   formats::expect_writable(options.output, {options.checkpoint});
 
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
@@ -27,7 +28,7 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
       draw_images(model, nothing, streams, classes, options.sampling, options.precision, options.checkpoint, hooks);
   write_animation(options.output, tokens.view({images, side, side}), model->palette(), options.animation,
                   [&] { throw_if_stopped(hooks); });
-  return {images, frame_count(side * side, options.animation.downsample)};
+  return {images, frame_count(side * side, options.animation.downsample), classes};
 }
 
 }  // namespace igpt::sampling

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "igpt/backend/devices.h"
@@ -62,6 +63,11 @@ std::vector<int64_t> chosen_images(const CompletionOptions& options, int64_t cou
 
 data::Split read_images(const CompletionOptions& options, const Checkpoint& checkpoint, bool with_labels,
                         const Hooks& hooks) {
+  std::error_code ignored;
+  if (checkpoint.model.conditional && !std::filesystem::exists(options.test_x, ignored))
+    throw InputError(options.test_x +
+                     ": no such file, and the images to complete come from it; --unconditional draws whole images of "
+                     "the classes, --image completes your own, and --data_dir names the folder of test images");
   auto split = data::read_split(
       options.test_x, with_labels ? options.test_y : "",
       expected_images(checkpoint, options.checkpoint, "give it images of the model's size with --data_dir or --test_x"),
@@ -120,7 +126,8 @@ std::vector<int64_t> own_classes(const CompletionOptions& options, const Checkpo
 Tensor read_originals(const CompletionOptions& options, const Checkpoint& checkpoint, int64_t side,
                       CompletionResult& chosen, const Hooks& hooks) {
   const auto classes = [&](const std::vector<int64_t>& asked, int64_t images, int64_t times) {
-    return classes_of(checkpoint, options.checkpoint, asked, images, times);
+    return classes_of(checkpoint, options.checkpoint, asked, images, times,
+                      options.unconditional ? "--num_examples" : "--num_samples");
   };
   const int64_t samples = options.num_samples;
   const bool asked = !options.classes.empty(), needs_classes = checkpoint.model.conditional && !asked;

@@ -1,6 +1,7 @@
 #include "src/sampling/draw_images.h"
 
 #include "igpt/backend/devices.h"
+#include "igpt/counted.h"
 #include "igpt/error.h"
 #include "igpt/sampling/draw.h"
 #include "igpt/timing.h"
@@ -17,7 +18,8 @@ ImageGPT prepare_model(const Checkpoint& checkpoint, const torch::Device& device
 }
 
 std::vector<int64_t> classes_of(const Checkpoint& checkpoint, const std::string& path,
-                                const std::vector<int64_t>& asked, int64_t images, int64_t times) {
+                                const std::vector<int64_t>& asked, int64_t images, int64_t times,
+                                const std::string& option) {
   const ImageGPTOptions& model = checkpoint.model;
   if (!model.conditional && !asked.empty())
     throw UsageError("--class: " + path + " has no start token for each class; train one with run train --conditional");
@@ -26,6 +28,9 @@ std::vector<int64_t> classes_of(const Checkpoint& checkpoint, const std::string&
       throw UsageError("--class " + std::to_string(label) + ": must be at most " +
                        std::to_string(model.num_classes - 1) + "; " + path + " has " +
                        std::to_string(model.num_classes) + " classes");
+  if (const int64_t room = images / times; std::ssize(asked) > room)
+    throw UsageError("--class: names " + std::to_string(asked.size()) + " classes, and " + option + " " +
+                     std::to_string(room) + " has no room for all; raise it");
   std::vector<int64_t> classes;
   const int64_t count = asked.empty() ? model.num_classes : static_cast<int64_t>(asked.size());
   for (int64_t n = 0; n < images && model.conditional; ++n) {
@@ -47,7 +52,7 @@ torch::Tensor draw_images(const ImageGPT& model, const torch::Tensor& context, c
   };
   torch::Tensor tokens;
   backend::report_device_errors([&] {
-    tokens = timed(hooks, "drew " + std::to_string(context.size(0)) + " images",
+    tokens = timed(hooks, "drew " + counted(context.size(0), "image"),
                    [&] { return generate(model, context, streams, options, drawn, precision == "bf16", classes); });
   });
   return tokens;

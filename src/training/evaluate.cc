@@ -4,6 +4,7 @@
 
 #include "igpt/backend/devices.h"
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/counted.h"
 #include "igpt/data/split.h"
 #include "igpt/drawing/likelihoods.h"
 #include "igpt/error.h"
@@ -52,7 +53,7 @@ class LikelihoodsOf {
   }
 
   void write(const std::string& path, const TokenDataset& dataset, const torch::Tensor& palette) const {
-    constexpr int64_t kShown = 10;
+    constexpr int64_t kMostShown = 10;  // of each kind
     const auto nats = torch::cat(by_image_);                      // (N)
     const auto order = nats.argsort(/*stable=*/true, -1, false);  // the likeliest first
     const int64_t count = nats.size(0), side = std::llround(std::sqrt(dataset.tokens.size(1)));
@@ -62,10 +63,8 @@ class LikelihoodsOf {
       return drawing::Likelihoods::Ranked{index, nats[index].item<double>(), sampling::to_image(image)};
     };
     drawing::Likelihoods likelihoods{.side = side};
-    for (int64_t i = 0; i < std::min(kShown, count); ++i) {
-      likelihoods.likeliest.push_back(ranked(i));
-      likelihoods.least_likely.push_back(ranked(count - 1 - i));
-    }
+    for (int64_t i = 0; i < std::min(kMostShown, (count + 1) / 2); ++i) likelihoods.likeliest.push_back(ranked(i));
+    for (int64_t i = 0; i < std::min(kMostShown, count / 2); ++i) likelihoods.least_likely.push_back(ranked(count - 1 - i));
     likelihoods.nats_per_image = values_of_tensor(nats);
     likelihoods.nats_by_pixel = values_of_tensor(by_pixel_ / static_cast<double>(count));
     formats::write_atomically(path, drawing::draw_likelihoods(likelihoods, drawing::format_of(path, "--figure")));
@@ -131,7 +130,7 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   backend::report_device_errors([&] {
     model->to(device);
     const auto images = dataset.to(device);
-    result = timed(hooks, "evaluated " + std::to_string(images.size()) + " images",
+    result = timed(hooks, "evaluated " + counted(images.size(), "image"),
                    [&] { return score(model, images, scoring); });
   });
   if (!std::isfinite(result.loss))

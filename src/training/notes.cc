@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "igpt/counted.h"
 #include "igpt/training/schedule.h"
 
 namespace igpt::training {
@@ -34,9 +35,11 @@ void note_new_rate(const TrainOptions& options, int64_t total_steps, int64_t ste
 }
 
 void note_nothing_left(const TrainOptions& options, int64_t step, const Hooks& hooks) {
+  const bool is_beyond = step > options.steps;
   if (hooks.note)
-    hooks.note("nothing is left to train: the run is at step " + std::to_string(step) + " of " +
-               std::to_string(options.steps) + "; a larger --steps goes on");
+    hooks.note("nothing is left to train: the run is at step " + std::to_string(step) +
+               (is_beyond ? ", and --steps is " : " of ") + std::to_string(options.steps) +
+               "; a larger --steps goes on");
 }
 
 void note_early_stop(const TrainOptions& options, const TrainingProgress& progress, int64_t step,
@@ -46,8 +49,7 @@ void note_early_stop(const TrainOptions& options, const TrainingProgress& progre
   std::snprintf(best, sizeof best, "%.4f at step %lld", progress.best_score,
                 static_cast<long long>(progress.best_step));
   hooks.note("stopped early after step " + std::to_string(step) + " of " + std::to_string(options.steps) +
-             ": val_acc has not improved on " + best + " for " + std::to_string(progress.bad_validations) +
-             (progress.bad_validations == 1 ? " validation" : " validations") +
+             ": val_acc has not improved on " + best + " for " + counted(progress.bad_validations, "validation") +
              " (--patience); to go on: run train --resume " + last_checkpoint.string() + " with a larger --patience");
 }
 

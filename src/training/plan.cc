@@ -1,15 +1,33 @@
 #include "igpt/training/plan.h"
 
+#include <ATen/Parallel.h>
+
+#include <utility>
+
 #include "igpt/backend/backend.h"
 #include "igpt/backend/devices.h"
 #include "igpt/backend/machine.h"
 #include "igpt/data/datasets.h"
+#include "igpt/ops/cpu/fused_step.h"
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
 #include "src/training/memory_plan.h"
 #include "src/training/start.h"
 
 namespace igpt::training {
+
+TrainOptions configuration_of(TrainOptions options) {
+  options = complete(std::move(options));
+  const auto check_but_for_name = [&] {
+    TrainOptions named = options;
+    if (named.name.empty()) named.name = "any";
+    check(named);
+  };
+  check_but_for_name();
+  starting_checkpoint(options);
+  check_but_for_name();
+  return options;
+}
 
 TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
   TrainOptions options = complete(of_user);
@@ -37,10 +55,13 @@ TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
     const auto backend = backend::make_backend(
         model, {.images = options.batch_size, .bf16 = options.precision == "bf16", .note = hooks.note});
     plan.kernels = backend->name();
-    if (backend->is_fused()) return;
     const auto memory = plan_memory(options, options.batch_size, images.bytes());
-    plan.activation_checkpointing = choose_activation_checkpointing(options, memory, free_memory, hooks);
-    plan.memory = memory.total(plan.activation_checkpointing);
+    const bool keeps_no_activations = backend->is_fused() && device.is_cpu();
+    if (!backend->is_fused())
+      plan.activation_checkpointing = choose_activation_checkpointing(options, memory, free_memory, hooks);
+    plan.memory = keeps_no_activations
+                      ? memory.state + memory.data + ops::cpu::FusedStep::bytes(model->shape(), at::get_num_threads())
+                      : memory.total(plan.activation_checkpointing);
   });
   return plan;
 }

@@ -98,11 +98,12 @@ fs::path last_checkpoint_of(const fs::path& run) {
   return run / "checkpoints" / "last.ckpt";
 }
 
-std::string newest_last_checkpoint(const fs::path& log_dir, const std::string& name) {
+// That of the runs in these folders of names that was written last; empty where there is none.
+fs::path newest_last_checkpoint(const std::vector<fs::path>& of_names) {
   constexpr bool kMayBeMissing = true;
   fs::path newest;
   fs::file_time_type newest_time;
-  for (const auto& of_name : name.empty() ? runs::folders_in(log_dir, kMayBeMissing) : std::vector{log_dir / name})
+  for (const auto& of_name : of_names)
     for (const auto& run : runs::folders_in(of_name, kMayBeMissing)) {
       std::error_code error;
       const auto time = fs::last_write_time(last_checkpoint_of(run), error);
@@ -110,19 +111,26 @@ std::string newest_last_checkpoint(const fs::path& log_dir, const std::string& n
       newest = last_checkpoint_of(run);
       newest_time = time;
     }
-  return newest.string();
+  return newest;
 }
 
 }  // namespace
 
 std::string checkpoint_to_resume(const std::string& resume, const fs::path& log_dir, const std::string& name) {
-  if (resume == "last") return newest_last_checkpoint(log_dir, name);
+  constexpr bool kMayBeMissing = true;
+  if (resume == "last")
+    return newest_last_checkpoint(name.empty() ? runs::folders_in(log_dir, kMayBeMissing) : std::vector{log_dir / name})
+        .string();
   std::error_code ignored;
   if (!fs::is_directory(resume, ignored)) return resume;
-  const auto last = last_checkpoint_of(resume);
-  if (!fs::exists(last, ignored))
-    throw InputError(resume + ": has no checkpoints/last.ckpt to go on from; start a new run without --resume");
-  return last.string();
+  for (const auto& last : {last_checkpoint_of(resume), fs::path(resume) / "last.ckpt"})
+    if (fs::exists(last, ignored)) return last.string();
+  const auto of_name = newest_last_checkpoint({resume});
+  if (of_name.empty())
+    throw InputError(resume +
+                     ": no run with a checkpoints/last.ckpt to go on from; `run list` shows the runs, and run train "
+                     "without --resume begins one");
+  return of_name.string();
 }
 
 void check_run_name(const std::string& name) {
@@ -231,7 +239,7 @@ fs::path RunFolder::kept_checkpoint(int64_t step) const {
 
 std::map<int64_t, double> RunFolder::validations(bool accuracy) const {
   std::map<int64_t, double> scores;
-  for (const auto& row : runs::read_metrics(metrics_path()))
+  for (const auto& row : runs::read_metrics(metrics_path(), runs::Damaged::leave_out))
     if (const auto& score = accuracy ? row.val_acc : row.val_loss) scores[row.step] = *score;
   return scores;
 }

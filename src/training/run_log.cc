@@ -11,8 +11,8 @@
 
 namespace igpt::training {
 
-RunLog::RunLog(const TrainOptions& options, const std::filesystem::path& restarted, int64_t step, const Hooks& hooks,
-               ProcessGroup& group)
+RunLog::RunLog(const TrainOptions& options, const std::filesystem::path& restarted, int64_t step, bool goes_on,
+               const Hooks& hooks, ProcessGroup& group)
     : hooks_(hooks), writes_(group.is_first()) {
   if (writes_) {
     const auto checkpoint =
@@ -22,11 +22,13 @@ RunLog::RunLog(const TrainOptions& options, const std::filesystem::path& restart
     const std::chrono::seconds patience(restarted.empty() ? 0 : 10);
     folder_.emplace(begins ? RunFolder::create(options.log_dir, options.name, hooks_.note)
                            : RunFolder::reopen(checkpoint, step, hooks_.note, patience));
-    folder_->write_hparams(settings_of(options));  // of a resumed run too: some may have been given anew
     runs::write_state(folder_->path(), {.state = runs::State::training, .step = step});
     job_record(options).remember(folder_->path());
-    events_ = std::make_unique<formats::EventWriter>(folder_->path());
-    if (!begins) events_->restart(step + 1);
+    if (goes_on) {
+      folder_->write_hparams(settings_of(options));  // of a resumed run too: some may have been given anew
+      events_ = std::make_unique<formats::EventWriter>(folder_->path());
+      if (!begins) events_->restart(step + 1);
+    }
   }
   const auto path = group.from_first(folder_ ? folder_->path().string() : "");
   if (!folder_) folder_.emplace(RunFolder::of_another_process(path));

@@ -21,9 +21,10 @@ namespace igpt::training {
 class RunLog {
  public:
   /// Creates the run's folder, or opens that of the run that goes on: options.resume's, or `restarted` where a launcher
-  /// has started the job again. `step` updates are done.
-  RunLog(const TrainOptions& options, const std::filesystem::path& restarted, int64_t step, const Hooks& hooks,
-         ProcessGroup& group);
+  /// has started the job again. `step` updates are done. A run that does not go on, as it is finished, keeps its
+  /// settings and gets no further file of events.
+  RunLog(const TrainOptions& options, const std::filesystem::path& restarted, int64_t step, bool goes_on,
+         const Hooks& hooks, ProcessGroup& group);
 
   const RunFolder& folder() const { return *folder_; }
 

@@ -11,6 +11,21 @@
 #include "src/training/validation.h"
 
 namespace igpt::training {
+namespace {
+
+// What the program prints of a stop, which a quiet one must say, too.
+class Stopped : public Interrupted {
+ public:
+  Stopped(int signal_number, int64_t step, const std::string& how_to_go_on)
+      : Interrupted(signal_number),
+        message_(Interrupted::what() + (" after step " + std::to_string(step)) + how_to_go_on) {}
+  const char* what() const noexcept override { return message_.c_str(); }
+
+ private:
+  std::string message_;
+};
+
+}  // namespace
 
 TrainResult Trainer::run() try {
   work();
@@ -24,7 +39,7 @@ TrainResult Trainer::run() try {
           .stopped_early = early,
           .bad_validations = progress_.bad_validations};
 } catch (const Interrupted& stop) {
-  log_->ended(runs::State::stopped, step_, stop.what());
+  log_->ended(runs::State::stopped, step_, Interrupted(stop.signal).what());
   throw;
 } catch (const std::exception& error) {
   log_->ended(runs::State::failed, step_, error.what());
@@ -47,8 +62,7 @@ void Trainer::work() {
 }
 
 void Trainer::loop() {
-  const bool finished = !options_.resume.empty() && step_ >= options_.steps && progress_.validated_step == step_;
-  if (finished) note_nothing_left(options_, step_, hooks_);
+  if (is_finished()) note_nothing_left(options_, step_, hooks_);
   if (validation_due() && progress_.validated_step < step_) {  // was stopped while validating
     validate();
     save_last();
@@ -130,8 +144,8 @@ void Trainer::stop_if_asked() {
   if (agreement_->stop_signal() == 0) return;
   save_last();
   group_.wait_for_all();  // a launcher that sees one end may end the others, rank 0 while it saves
-  if (hooks_.note) hooks_.note("stopped after step " + std::to_string(step_) + log_->how_to_go_on());
-  throw Interrupted(agreement_->stop_signal());
+  if (!group_.is_first()) throw Interrupted(agreement_->stop_signal());
+  throw Stopped(agreement_->stop_signal(), step_, log_->how_to_go_on());
 }
 
 void Trainer::expect_identical_ranks() {
@@ -159,6 +173,10 @@ void Trainer::expect_finite(double loss, const char* which, int64_t step) const 
   throw Error("step " + std::to_string(step) + ": the " + which +
               " is not finite; start again with a lower --learning_rate or --grad_clip 1" +
               (std::filesystem::exists(last) ? ", or from " + last.string() : ""));
+}
+
+bool Trainer::is_finished() const {
+  return !options_.resume.empty() && step_ >= options_.steps && progress_.validated_step == step_;
 }
 
 bool Trainer::validation_due() const {

@@ -101,11 +101,12 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   }
   if (!options_.resume.empty()) restore(*start);
   progress_.total_steps = options_.steps;
-  log_.emplace(options_, restarted, step_, hooks_, group_);
+  const bool finished = is_finished();
+  log_.emplace(options_, restarted, step_, /*goes_on=*/!finished, hooks_, group_);
   agreement_.emplace(group_, hooks_.stop_signal, device_, step_);
   describe_start(options_, {train_.size(), validation_.size(), optimizer_->weights().numel(), backend_->name()},
                  hooks_);
-  if (hooks_.note)
+  if (hooks_.note && !finished)
     hooks_.note("seed " + std::to_string(options_.seed) + ", writing to " + log_->folder().path().string());
 }
 

@@ -12,6 +12,7 @@
 namespace igpt {
 namespace {
 
+using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
 class GifProgram : public ::testing::Test {
@@ -77,6 +78,11 @@ TEST_F(GifProgram, HasARowForEachClass) {
   EXPECT_EQ(last_frame({"--class", "1", "--rows", "2"}), expected({1, 1}));
   EXPECT_EQ(last_frame({"--rows", "4"}), expected({0, 1, 2, 0}));
   EXPECT_NE(expected({2, 0}), expected({1, 1}));
+  EXPECT_THAT(gif({"classes.ckpt", "--class", "2", "--cols", "1", "--seed", "6"}).out,
+              HasSubstr("1 x 1 images of class 2 in "));
+  EXPECT_THAT(gif({"classes.ckpt", "--class", "2,1", "--rows", "1"}).err,
+              HasSubstr("--class: names 2 classes, and --rows 1 has no room for all; raise it"));
+  EXPECT_THAT(gif({"classes.ckpt", "-o", "a.mp4"}).err, HasSubstr("must be a name that ends in .gif"));
 }
 
 TEST_F(GifProgram, EndsWithTheImagesOfTheLibrary) {
@@ -148,8 +154,11 @@ TEST_F(GifProgram, FilesThatCannotBeUsedAreNamed) {
   refused({"none.ckpt"}, 1, "none.ckpt: ");
   refused({"."}, 1, ".: is a folder");
   refused({"model.ckpt", "-o", "none/out.gif"}, 1, "none/out.gif: cannot create");
-  refused({"model.ckpt", "-o", "model.ckpt"}, 2, "model.ckpt: the command reads or writes this file");
-  refused({"model.ckpt", "-o", ""}, 1, "the name of the file to write is empty");
+  refused({"model.ckpt", "-o", "model.ckpt"}, 2, "--output model.ckpt: must be a name that ends in .gif");
+  std::filesystem::create_symlink("model.ckpt", folder_ / "link");
+  EXPECT_THAT(gif({"model.ckpt", "-o", "link"}).err, HasSubstr("link: the command reads or writes this file"));
+  std::filesystem::remove(folder_ / "link");
+  refused({"model.ckpt", "-o", ""}, 2, "--output \"\": is empty");
   refused({"none\n.ckpt"}, 1, "none\\n.ckpt: ");
 }
 

@@ -29,6 +29,7 @@ namespace {
 
 using ::testing::AllOf;
 using testing::Ending;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -91,6 +92,7 @@ TEST_F(LookAtRuns, TheListTellsWhatBecameOfEach) {
                                                           {"going_on", "training"}}));
   const auto table = run({"list"});
   EXPECT_THAT(table.out, StartsWith("name"));
+  EXPECT_THAT(table.out.substr(0, table.out.find('\n')), EndsWith("  reason"));
   EXPECT_THAT(table.out, AllOf(HasSubstr("20 of 20"), HasSubstr("val_loss "), HasSubstr("is not finite"),
                                HasSubstr("it was killed"), HasSubstr(" of 100000000")));
   EXPECT_TRUE(going_on->running()) << going_on->err();
@@ -145,9 +147,11 @@ TEST_F(LookAtRuns, BadPlotsAreRefusedAndWriteNothing) {
   write_bytes(folder_ / "logs/new/version_0/metrics.csv",
               "step,epoch,train_loss,learning_rate,val_loss,val_acc\n5,0,1.");
   refused({"new"}, 1, "logs/new/version_0/metrics.csv: has no losses yet");
+  write_bytes(folder_ / "logs/new/version_0/metrics.csv", "step,train_loss\n5,1.5\n6,1.,5\n7,1.5\n");
+  refused({"new"}, 1, "logs/new/version_0/metrics.csv: line 3 is damaged");
   write_bytes(folder_ / "logs/new/version_0/metrics.csv", "step,train_loss\n5,1.5\n");
   refused({"new", "-o", "none/a.png"}, 1, "none/a.png: cannot create");
-  refused({"new", "-o", "a.jpg"}, 2, "--output a.jpg: must end in .png or .svg");
+  refused({"new", "-o", "a.jpg"}, 2, "--output a.jpg: must be a name that ends in .png or .svg");
   refused({"new", "--x_axis", "epoch"}, 2, "--x_axis epoch: must be step or images");
   refused({"new", "--width", "9"}, 2, "--width 9: must be 200 to 10000");
   refused({"data/test_x.npy"}, 1, "data/test_x.npy: its first line names no column `step`");
@@ -245,7 +249,7 @@ TEST_F(LookAtSamples, BadPicturesAreRefusedAndWriteNothing) {
   refused({"--image", "data/good.png,data/none.png"}, 1, "data/none.png: no such file");
   refused({"--image", "data"}, 1, "data: is a folder");
   refused({"--image", ","}, 2, "--image names no file");
-  refused({"--image", ""}, 2, "--image names no file");
+  refused({"--image", ""}, 2, "--image \"\": is empty");
   refused({"--image"}, 2, "--image: needs a value");
   refused({"--image", "data/good.png", "--unconditional"}, 2, "--unconditional and --image exclude each other");
   refused({"--image", "data/good.png", "--indices", "1"}, 2, "--image and --indices exclude each other");
@@ -308,7 +312,9 @@ TEST_F(LookAtSamples, TheFigureOfATestShowsTheExtremesAndTheMap) {
   const auto plain = program({"run", "test", "model.ckpt", "--device", "cpu", "--per_image", "nats.npy"});
   const auto ending = program({"run", "test", "model.ckpt", "--device", "cpu", "--figure", "f.png"});
   ASSERT_EQ(ending.exit_code, 0) << ending.err;
-  EXPECT_EQ(ending.out, plain.out);
+  EXPECT_THAT(plain.out, EndsWith(" (20 images)\nnats.npy: nats of each image\n"));
+  EXPECT_EQ(ending.out, plain.out.substr(0, plain.out.find('\n') + 1) +
+                            "f.png: the likeliest and the least likely images, nats by pixel\n");
   const auto figure = testing::decode_png(folder_ / "f.png");
   EXPECT_GT(figure.width, 900);
   // The first picture is the likeliest image, enlarged to 84 pixels from (20, 46) on.
@@ -321,7 +327,8 @@ TEST_F(LookAtSamples, TheFigureOfATestShowsTheExtremesAndTheMap) {
       EXPECT_EQ(figure.pixels[static_cast<size_t>((row * figure.width + column) * figure.channels)],
                 17 * images_[first][y][x].item<int64_t>());
     }
-  ASSERT_EQ(program({"run", "test", "model.ckpt", "--limit", "3", "--figure", "few.svg"}).exit_code, 0);
+  const auto few = program({"run", "test", "model.ckpt", "--limit", "1", "--figure", "few.svg", "--json"});
+  EXPECT_THAT(few.out, AllOf(HasSubstr("\"images\":1,"), HasSubstr("\"figure\":\"few.svg\"")));
   EXPECT_THAT(testing::read_bytes(folder_ / "few.svg"), HasSubstr("<svg"));
 }
 
@@ -331,7 +338,7 @@ TEST_F(LookAtSamples, FiguresOfTestsThatCannotBeAreRefused) {
     testing::expect_refusal(program(arguments), "run test", status, message);
     EXPECT_THAT(folder_.names(), UnorderedElementsAre("model.ckpt", "data"));
   };
-  refused({"--figure", "f.gif"}, 2, "--figure f.gif: must end in .png or .svg");
+  refused({"--figure", "f.gif"}, 2, "--figure f.gif: must be a name that ends in .png or .svg");
   refused({"--figure", "none/f.png"}, 1, "none/f.png: cannot create");
   refused({"--figure", "f.png", "--classify"}, 2, "leave --classify out");
 }

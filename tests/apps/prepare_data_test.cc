@@ -66,7 +66,7 @@ TEST(PrepareData, UsageErrorsAreOneLineAndExit2) {
       {{"--source", "ftp://host/x"}, "a folder or an http or https URL"},
       {{"--fashion", "--dataset", "mnist"}, "give one of the two"},
       {{"--data_dir", ""}, "--data_dir"},
-      {{"--palette", ""}, "grey, kmeans, or the path of a file"},
+      {{"--palette", ""}, "--palette \"\": is empty"},
       {{"--num_vocab", "257"}, "there are 256 greys"},
       {{"--num_vocab", "1"}, "2 to 32768"},
       {{"--palette", "kmeans", "--num_vocab", "32769"}, "2 to 32768"},

@@ -69,7 +69,7 @@ TEST_F(Queued, LastIsTheNewestRunOfTheNameOrOfAnyName) {
   EXPECT_THAT(run({"train", "--resume", "last", "--steps", "6", "--threads", "1"}).err,
               HasSubstr("writing to logs/b/version_0"));
   EXPECT_THAT(run({"train", "--resume", "last", "--log_dir", "other", "--threads", "1"}).err,
-              AllOf(HasSubstr("other has no run with a last.ckpt"), HasSubstr("--name is required")));
+              HasSubstr("run train: --resume last: other has no run with a last.ckpt; to begin one, give it a name"));
 }
 
 TEST_F(Queued, AFolderMeansItsLastCheckpoint) {
@@ -77,10 +77,50 @@ TEST_F(Queued, AFolderMeansItsLastCheckpoint) {
   const auto resumed = run({"train", "--resume", "logs/a/version_0", "--steps", "6", "--threads", "1"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.err, HasSubstr("writing to logs/a/version_0"));
-  const auto refused = run({"train", "--resume", "logs/a", "--threads", "1"});
+  for (const char* folder : {"logs/a", "logs/a/version_0/checkpoints"})
+    EXPECT_THAT(run({"train", "--resume", folder, "--steps", "6", "--threads", "1"}).err,
+                HasSubstr("nothing is left to train: the run is at step 6 of 6"))
+        << folder;
+  const auto refused = run({"train", "--resume", "logs", "--threads", "1"});
   EXPECT_EQ(refused.exit_code, 1);
-  EXPECT_EQ(refused.err,
-            "run train: logs/a: has no checkpoints/last.ckpt to go on from; start a new run without --resume\n");
+  EXPECT_THAT(refused.err, HasSubstr("run train: logs: no run with a checkpoints/last.ckpt to go on from"));
+  const auto empty = run({"train", "--resume", "", "--name", "a"});
+  EXPECT_EQ(empty.exit_code, 2);
+  EXPECT_THAT(empty.err, HasSubstr("--resume \"\": is empty"));
+}
+
+TEST_F(Queued, WhereARunLiesIsNoneOfItsOptions) {
+  ASSERT_EQ(train({"--name", "a", "--steps", "5", "--seed", "1", "--batch_size", "16"}).exit_code, 0);
+  int steps = 5;
+  const auto goes_on = [&](const std::string& log_dir, const std::string& name) {
+    const auto ending = run({"train", "--resume", "last", "--name", name, "--log_dir", log_dir, "--threads", "1",
+                             "--steps", std::to_string(++steps)});
+    EXPECT_EQ(ending.exit_code, 0) << ending.err;
+    EXPECT_THAT(ending.err, HasSubstr("a/version_0"));
+  };
+  for (const std::string& log_dir : {std::string("./logs"), std::string("logs/"), (folder_ / "logs").string()})
+    goes_on(log_dir, "a");
+  fs::rename(folder_ / "logs", folder_ / "moved");
+  goes_on("moved", "a");
+  fs::rename(folder_ / "moved/a", folder_ / "moved/b");
+  const auto renamed = run({"train", "--resume", "last", "--name", "b", "--log_dir", "moved", "--steps", "20"});
+  EXPECT_EQ(renamed.exit_code, 0) << renamed.err;
+  EXPECT_EQ(folder_.names("moved"), std::set<std::string>{"b"});
+}
+
+TEST_F(Queued, AFinishedRunStaysAsItIs) {
+  ASSERT_EQ(train({"--name", "a", "--steps", "5", "--seed", "1", "--batch_size", "16"}).exit_code, 0);
+  const auto files = folder_.names("logs/a/version_0");
+  const auto settings = text("logs/a/version_0/hparams.yaml");
+  const auto shorter = run({"train", "--resume", "last", "--steps", "3", "--threads", "1"});
+  EXPECT_EQ(shorter.exit_code, 0) << shorter.err;
+  EXPECT_THAT(shorter.err, AllOf(HasSubstr("the run is at step 5, and --steps is 3; a larger --steps goes on"),
+                                 Not(HasSubstr("writing to"))));
+  EXPECT_EQ(folder_.names("logs/a/version_0"), files);
+  EXPECT_EQ(text("logs/a/version_0/hparams.yaml"), settings);
+  EXPECT_THAT(run({"list"}).out, HasSubstr("finished  5 of 5"));
+  EXPECT_THAT(run({"train", "--resume", "last", "--dry_run", "--threads", "1"}).out,
+              HasSubstr("nothing is left to train, a larger --steps goes on"));
 }
 
 TEST_F(Queued, OptionsThatTheRunWasNotStartedWithAreRefused) {
@@ -89,6 +129,9 @@ TEST_F(Queued, OptionsThatTheRunWasNotStartedWithAreRefused) {
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("--batch_size 8: a resumed run keeps its options, and "
                                      "logs/a/version_0/checkpoints/last.ckpt was trained with 16"));
+  const auto pretrained = run({"train", "--resume", "last", "--name", "a", "--pretrained", "x.ckpt"});
+  EXPECT_THAT(pretrained.err, HasSubstr("last.ckpt was trained without this one; leave the option out, or leave "
+                                        "--resume out for a new run"));
 }
 
 TEST_F(Queued, KeepsTheBestCheckpoints) {
@@ -129,11 +172,31 @@ TEST_F(Queued, PrintedConfigurationIsThatOfTheRun) {
   ASSERT_EQ(printed.exit_code, 0) << printed.err;
   EXPECT_FALSE(fs::exists(folder_ / "logs"));
   EXPECT_THAT(printed.out, AllOf(HasSubstr("learning_rate: 0.02\n"), HasSubstr("arch: image-gpt\n"),
-                                 HasSubstr("augment_flip: true\n"), Not(HasSubstr("device"))));
+                                 HasSubstr("augment_flip: true\n"), Not(HasSubstr("device")),
+                                 HasSubstr("warmup_steps: 0\n"), HasSubstr("ema: 0.9975\n"),
+                                 HasSubstr("# val_interval: an epoch\n"), HasSubstr("seed: 1\n")));
   std::ofstream(folder_ / "config.yaml") << printed.out;
   ASSERT_EQ(run({"train", "--config", "config.yaml", "--device", "cpu", "--threads", "1"}).exit_code, 0);
   ASSERT_EQ(train(options).exit_code, 0);
   EXPECT_EQ(text("logs/a/version_0/hparams.yaml"), text("logs/a/version_1/hparams.yaml"));
+}
+
+TEST_F(Queued, APrintedConfigurationIsCheckedAndThatOfTheCheckpoint) {
+  ASSERT_EQ(train({"--name", "a", "--steps", "2"}).exit_code, 0);
+  const std::string checkpoint = "logs/a/version_0/checkpoints/last.ckpt";
+  const auto printed = run({"train", "--name", "b", "--pretrained", checkpoint, "--print_config"});
+  ASSERT_EQ(printed.exit_code, 0) << printed.err;
+  EXPECT_THAT(printed.out, AllOf(HasSubstr("embed_dim: 8\n"), HasSubstr("# seed: drawn and printed\n")));
+  std::ofstream(folder_ / "config.yaml") << printed.out;
+  const auto read = run({"train", "--config", "config.yaml", "--steps", "1", "--device", "cpu", "--threads", "1"});
+  EXPECT_EQ(read.exit_code, 0) << read.err;
+  const auto json = run({"train", "--name", "b", "--print_config", "--json"});
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"learning_rate\":0.01,"), HasSubstr("\"classify\":false,"),
+                              Not(HasSubstr("\"seed\""))));
+  EXPECT_EQ(run({"train", "--print_config"}).exit_code, 0);  // a name is not needed yet
+  const auto refused = run({"train", "--name", "b", "--patience", "3", "--print_config"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--patience: is for --classify"));
 }
 
 TEST_F(Queued, DryRunTellsAndWritesNothing) {
@@ -143,7 +206,7 @@ TEST_F(Queued, DryRunTellsAndWritesNothing) {
   EXPECT_THAT(told.out, AllOf(HasSubstr("batch_size: 8\n"), HasSubstr("72 to train, 8 to validate"),
                               HasSubstr("steps        0 to 45, 9.0 in an epoch, 5.0 epochs in all")));
   const auto json = train({"--name", "a", "--steps", "45", "--batch_size", "8", "--dry_run", "--json"});
-  EXPECT_THAT(json.out, AllOf(HasSubstr("\"train_images\":72"), HasSubstr("\"memory\":null")));
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"train_images\":72"), HasSubstr("\"memory\":"), HasSubstr("\"configuration\":{\"name\":\"a\",")));
   EXPECT_EQ(train({"--name", "a", "--train_x", "none.npy", "--dry_run"}).exit_code, 1);
   EXPECT_EQ(folder_.names(), before);
 }

@@ -110,6 +110,11 @@ TEST_F(SampleProgram, DrawsTheClassesThatAreAskedForOrTheImagesOwn) {
   EXPECT_TRUE(torch::equal(drawn({}), expected({1, 1, 1, 2, 2, 2})));
   EXPECT_TRUE(torch::equal(drawn({"--class", "2,0"}), expected({2, 0, 2, 2, 0, 2})));
   EXPECT_FALSE(torch::equal(expected({1, 1, 1, 2, 2, 2}), expected({2, 0, 2, 2, 0, 2})));
+  EXPECT_TRUE(torch::equal(drawn({"--class", "2", "--class", "0"}), expected({2, 0, 2, 2, 0, 2})));
+  const auto rows = sample({"classes.ckpt", "--unconditional", "--class", "2,0", "--num_samples", "1", "--seed", "9"});
+  EXPECT_EQ(rows.out, "figure.png: 2 x 1 images of classes 2, 0, seed 9\n");
+  const auto many = sample({"classes.ckpt", "--class", "0,1,2,0,1,2,1", "--indices", "3", "--seed", "9"});
+  EXPECT_EQ(many.out, "figure.png: test image 3, 7 samples each of classes 0, 1, 2, seed 9\n");
   std::filesystem::remove(folder_ / "data/test_y.npy");
   drawn({"--class", "1"});  // needs no labels
   const auto without = sample({"classes.ckpt"});
@@ -186,6 +191,11 @@ TEST_F(SampleProgram, UsageErrorsNameTheOptionAndTheCure) {
   refused({"model.ckpt", "--context_rows", "9"}, 2, "--context_rows 9: must be at most 8");
   refused({"model.ckpt", "--device", "gpu"}, 2, "--device gpu: must be auto, cpu, cuda or cuda:N");
   refused({"model.ckpt", "--scale", "inf"}, 2, "--scale inf: must be a number");
+  refused({"model.ckpt", "-o", "a.jpg"}, 2, "--output a.jpg: must be a name that ends in .png");
+  refused({"model.ckpt", "--tokens", "a.txt"}, 2, "--tokens a.txt: must be a name that ends in .npy");
+  refused({"model.ckpt", "--data_dir", "model.ckpt"}, 2, "--data_dir model.ckpt: is no folder");
+  refused({"model.ckpt", "--data_dir", "none"}, 1,
+          "none/test_x.npy: no such file; run `prepare_data --data_dir none` first, or name the folder of your files");
 }
 
 TEST_F(SampleProgram, ClassesThatTheModelDoesNotHaveAreRefused) {
@@ -195,16 +205,23 @@ TEST_F(SampleProgram, ClassesThatTheModelDoesNotHaveAreRefused) {
   refused({"data/classes.ckpt", "--class", "-1"}, 2, "--class");
   refused({"data/classes.ckpt", "--class", "shoe"}, 2, "--class shoe: each number, separated by commas");
   refused({"data/classes.ckpt", "--class", ""}, 2, "--class");
+  refused({"data/classes.ckpt", "--class", "0,1", "--unconditional", "--num_examples", "1"}, 2,
+          "--class: names 2 classes, and --num_examples 1 has no room for all");
+  refused({"data/classes.ckpt", "--class", "0,1,2", "--num_samples", "2"}, 2, "--num_samples 2 has no room for all");
+  refused({"data/classes.ckpt", "--class", "0", "--data_dir", "none"}, 1,
+          "none/test_x.npy: no such file, and the images to complete come from it; --unconditional draws");
 }
 
 TEST_F(SampleProgram, AnOutputInPlaceOfAnotherFileOfTheCommandIsRefused) {
   const std::string words = ": the command reads or writes this file for something else, too";
-  std::filesystem::create_hard_link(folder_ / "model.ckpt", folder_ / "data/same.ckpt");
-  refused({"model.ckpt", "-o", "model.ckpt"}, 2, "model.ckpt" + words);
-  refused({"model.ckpt", "-o", "data/./same.ckpt"}, 2, "data/./same.ckpt" + words);
-  refused({"model.ckpt", "-o", "data/test_x.npy"}, 2, "data/test_x.npy" + words);
+  std::filesystem::create_hard_link(folder_ / "model.ckpt", folder_ / "data/same.png");
+  std::filesystem::create_symlink("../model.ckpt", folder_ / "data/link");
+  std::filesystem::create_symlink("test_x.npy", folder_ / "data/images.png");
+  refused({"model.ckpt", "-o", "model.ckpt"}, 2, "--output model.ckpt: must be a name that ends in .png");
+  for (const char* output : {"data/./same.png", "data/link", "data/images.png"})
+    refused({"model.ckpt", "-o", output}, 2, output + words);
   refused({"model.ckpt", "--tokens", "data/test_x.npy"}, 2, "data/test_x.npy" + words);
-  refused({"model.ckpt", "-o", "new.png", "--tokens", "new.png"}, 2, "new.png" + words);
+  refused({"model.ckpt", "-o", "new", "--tokens", "new"}, 2, "new" + words);
   EXPECT_NO_THROW(read_checkpoint(folder_ / "model.ckpt"));
 }
 

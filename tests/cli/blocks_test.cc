@@ -40,25 +40,29 @@ TEST(Blocks, GreysKeepTheirOrderIn256Colours) {
   }
 }
 
-// Three images of 4 x 4 pixels, each of one grey.
-formats::Image three_images() {
-  formats::Image figure{4, 12, 1, {}};
+// A row of images of 4 x 4 pixels, each of one grey.
+formats::Image images(int count) {
+  formats::Image figure{4, 4 * count, 1, {}};
   for (int y = 0; y < 4; ++y)
-    for (int x = 0; x < 12; ++x) figure.pixels.push_back(static_cast<uint8_t>(10 * (x / 4)));
+    for (int x = 0; x < 4 * count; ++x) figure.pixels.push_back(static_cast<uint8_t>(10 * (x / 4)));
   return figure;
 }
 
 TEST(Fitted, ImagesBecomeSmallerAndThenFewer) {
-  const auto figure = three_images();
+  const auto figure = images(3);
   EXPECT_EQ(fitted(figure, 4, 80, true).pixels, figure.pixels);
   const auto smaller = fitted(figure, 4, 9, true);
   EXPECT_EQ(smaller.width, 9);
   EXPECT_EQ(smaller.height, 3);
   EXPECT_EQ(smaller.pixels[8], 20);
-  const auto with_last = fitted(figure, 4, 5, /*keep_last=*/true);
-  EXPECT_EQ(with_last.pixels, (std::vector<uint8_t>{0, 0, 20, 20, 0, 0, 20, 20}));
-  const auto first = fitted(figure, 4, 5, /*keep_last=*/false);
-  EXPECT_EQ(first.pixels, (std::vector<uint8_t>{0, 0, 10, 10, 0, 0, 10, 10}));
+  for (const bool completions : {false, true})
+    EXPECT_EQ(fitted(figure, 4, 5, completions).pixels, (std::vector<uint8_t>{0, 0, 10, 10, 0, 0, 10, 10}));
+  EXPECT_EQ(fitted(figure, 4, 3, /*completions=*/false).pixels[0], 0);
+  EXPECT_EQ(fitted(figure, 4, 3, /*completions=*/true).pixels[0], 10);
+  const auto seven = fitted(images(7), 4, 7, /*completions=*/true);  // three of them
+  EXPECT_EQ(seven.width, 6);
+  EXPECT_EQ(seven.pixels[2], 10);
+  EXPECT_EQ(seven.pixels[4], 60);
   for (int64_t columns = 1; columns < 14; ++columns) EXPECT_LE(fitted(figure, 4, columns, true).width, columns);
 }
 

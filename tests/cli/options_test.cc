@@ -75,8 +75,6 @@ TEST(Options, EverySpellingOfAValueIsRead) {
   EXPECT_EQ(parsed({"-n", "gen"}).name, "gen");
   EXPECT_EQ(parsed({"-ngen-1.2"}).name, "gen-1.2");
   EXPECT_EQ(parsed({"--name=a=b"}).name, "a=b");
-  EXPECT_EQ(parsed({"--name="}).name, "");
-  EXPECT_EQ(parsed({"--name", ""}).name, "");
   EXPECT_EQ(parsed({"--name", "-x-"}).name, "-x-");
   EXPECT_EQ(parsed({"--learning_rate", "3e-3"}).learning_rate, 3e-3);
   EXPECT_EQ(parsed({"--seed", "9223372036854775807"}).seed, std::numeric_limits<int64_t>::max());
@@ -97,6 +95,22 @@ TEST(Options, NothingGivenLeavesTheDefaults) {
 
 TEST(Options, LastOfTwoCounts) {
   EXPECT_EQ(parsed({"--steps", "5", "--steps=9"}).steps, 9);
+}
+
+TEST(Options, OfAListAllCount) {
+  EXPECT_THAT(parsed({"--indices", "5", "--indices=9,2"}).indices, ElementsAre(5, 9, 2));
+}
+
+TEST(Options, AnEmptyTextIsRefused) {
+  for (const auto& arguments : {std::vector<std::string>{"--name="}, {"--name", ""}, {"-n", ""}})
+    EXPECT_EQ(complaint(arguments), "--name \"\": is empty; give a value, or leave the option out");
+}
+
+TEST(Options, TheEndingOfAFileMustBeThatOfItsFormat) {
+  const auto picture = file_ending_in({".png", ".svg"});
+  EXPECT_EQ(picture.words, "a name that ends in .png or .svg");
+  for (const char* file : {"a.png", "b/A.PNG", "a.b.svg", "/dev/stdout", "a"}) EXPECT_TRUE(picture.test(file)) << file;
+  for (const char* file : {"a.jpg", "a.png.zip", "a.pn"}) EXPECT_FALSE(picture.test(file)) << file;
 }
 
 TEST(Options, NegativeNumbersAreValuesNotOptions) {

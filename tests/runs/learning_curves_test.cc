@@ -127,6 +127,11 @@ TEST_F(CurvesTest, WhatCannotBeDrawnIsRefused) {
   EXPECT_THAT(refusal(), HasSubstr("has no losses yet"));
   options_.runs = {(folder_ / "text.csv").string()};
   EXPECT_THAT(refusal(), HasSubstr("names no column `step`"));
+  for (const std::string line : {"7,1.0,2", "x,1.0", "7,1e", "7"}) {
+    write_bytes(folder_ / "damaged.csv", "step,train_loss\n5,1.0\n" + line + "\n9,1.0\n");
+    options_.runs = {(folder_ / "damaged.csv").string()};
+    EXPECT_THAT(refusal(), HasSubstr("damaged.csv: line 3 is damaged")) << line;
+  }
   options_.runs = {"gen"};
   options_.y_min = 2, options_.y_max = 1;
   EXPECT_THAT(refusal(), HasSubstr("--y_min 2: must be less than --y_max 1"));

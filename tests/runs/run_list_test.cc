@@ -57,7 +57,7 @@ TEST_F(RunsTest, MetricsAreReadByTheNamesOfTheirColumns) {
   EXPECT_EQ(rows[1].train_loss, 1.25);
 }
 
-TEST_F(RunsTest, RowsThatAreNotWholeAreLeftOut) {
+TEST_F(RunsTest, ALastRowThatIsNotWholeIsLeftOut) {
   for (size_t length = 0; length <= kRows.size(); ++length) {
     write_bytes(folder_ / "m.csv", kRows.substr(0, length));
     const auto whole =
@@ -68,8 +68,9 @@ TEST_F(RunsTest, RowsThatAreNotWholeAreLeftOut) {
       EXPECT_EQ(read_metrics(folder_ / "m.csv").size(), whole - 1);
   }
   write_bytes(folder_ / "m.csv",
-              std::string(kHeader) + "x,0,1,,,\n-5,0,1,,,\n7,0,1,,\n8,0,nan,,inf,\n9,0,1e,,,\n\n10,0,1,,,\n");
-  const auto rows = read_metrics(folder_ / "m.csv");
+              std::string(kHeader) + "8,0,nan,,inf,\nx,0,1,,,\n-5,0,1,,,\n7,0,1,,\n9,0,1e,,,\n\n10,0,1,,,\n");
+  EXPECT_THROW(read_metrics(folder_ / "m.csv"), InputError);
+  const auto rows = read_metrics(folder_ / "m.csv", Damaged::leave_out);
   ASSERT_EQ(rows.size(), 2U);
   EXPECT_EQ(rows[0].step, 8);
   EXPECT_FALSE(rows[0].train_loss || rows[0].val_loss);
@@ -162,6 +163,11 @@ TEST_F(RunsTest, HalfWrittenFoldersAreListed) {
   EXPECT_FALSE(by_name["no_metrics"].step);
   EXPECT_FALSE(by_name["empty"].best_step);
   EXPECT_EQ(by_name["empty"].state, State::failed);
+  EXPECT_THAT(by_name["empty"].reason, HasSubstr("neither hparams.yaml nor state.json"));
+  write_bytes(folder_ / "logs/cut/version_0/state.json", "{\"state\":\"fin");
+  const auto lost = describe_run(folder_ / "logs/cut/version_0");
+  EXPECT_EQ(lost.state, State::failed);
+  EXPECT_EQ(lost.reason, "its state.json cannot be read");
 }
 
 TEST_F(RunsTest, TheNewestRunComesFirst) {

@@ -588,7 +588,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BadData{"tokens", [](TrainOptions& o) { o.model.num_vocab = 2; }, "train_x.npy"},
         BadData{"size", [](TrainOptions& o) { o.model.num_pixels = 8; }, "its images are 4x4, the model takes 8x8"},
-        BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "run prepare_data first"},
+        BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "run `prepare_data` first"},
         BadData{"classes", [](TrainOptions& o) { o.classify = true, o.model.num_classes = 1; }, "use --num_classes 2"},
         BadData{"starts", [](TrainOptions& o) { o.model.conditional = true, o.model.num_classes = 1; },
                 "use --num_classes 2"},

@@ -22,7 +22,8 @@ Shades shades_of(const ProgressOutput& terminal);
 std::string in_blocks(const formats::Image& image, Shades shades);
 
 /// A figure of square images of `side` pixels, made to fit into `columns` pixels: the images become smaller, down to
-/// half of their size, and then the ones before the last are left out, or with `keep_last` false the last.
-formats::Image fitted(const formats::Image& figure, int64_t side, int64_t columns, bool keep_last);
+/// half of their size, and then the last ones are left out. With `completions` a row is context, samples and original:
+/// the original stays as long as three images fit, and a single one is a sample.
+formats::Image fitted(const formats::Image& figure, int64_t side, int64_t columns, bool completions);
 
 }  // namespace igpt::cli

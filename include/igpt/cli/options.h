@@ -53,8 +53,8 @@ class Options {
   void group(std::string heading);
 
   /// Adds one option. `names` is "steps" or "n,name" (a short form first). T is one of the types of igpt/fields.h, or a
-  /// vector: of numbers, which are separated by commas and of which each must be allowed, or of texts, to which the
-  /// option adds one each time it is given. A bool takes no value on the command line.
+  /// vector: of numbers, which are separated by commas and of which each must be allowed, or of texts. To a vector the
+  /// option adds each time it is given. A bool takes no value on the command line.
   template <class T>
   void add(const std::string& names, T& field, std::string help, Allowed<ElementOf<T>> allowed = {},
            const Attributes& attributes = {});
@@ -78,7 +78,8 @@ class Options {
   /// All further arguments without a name, at least one: ("RUN", "the folder of a run").
   void positionals(std::string name, std::vector<std::string>& field, std::string help);
 
-  /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts. Returns
+  /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts, unless
+  /// its field is a vector. A text must not be empty, which is what a shell makes of a variable without a value. Returns
   /// false when the user asked for --help or --version, whose text has then gone to stdout. `--generate KIND`, which
   /// help does not list, prints what generated_text() (manual.h) makes of a program without subcommands. Throws
   /// UsageError that names the option, the value and what is allowed; a misspelt option is answered with the nearest
@@ -112,8 +113,9 @@ class Options {
   /// without a value is left out.
   std::vector<std::pair<std::string, std::string>> values() const;
 
-  /// The values of all settings of a run, as a YAML file that load_yaml reads; a text that is empty is left out.
-  std::string yaml() const;
+  /// The values of all settings of a run, as a YAML file that load_yaml reads. An optional without a value, and an
+  /// option of `open`, is a comment with what help says in place of the value; a text that is empty is left out.
+  std::string yaml(const std::vector<std::string>& open = {}) const;
 
   std::string help() const;
   Declaration declaration() const;
@@ -129,7 +131,8 @@ class Options {
     enum class Takes : uint8_t { nothing, text, numbers } takes = Takes::text;
     std::string placeholder = {};  // what help shows for the value
     Attributes attributes = {};
-    std::function<void(const std::string&)> assign = {};       // throws UsageError without the option's name
+    // Throws UsageError without the option's name. `again`: the option was given before.
+    std::function<void(const std::string&, bool again)> assign = {};
     std::function<std::optional<std::string>()> present = {};  // the field as text
     std::string target = {};                                   // of an alias
     Translate translate = {}, translate_plain = {};
@@ -158,6 +161,10 @@ class Options {
   std::vector<Option> options_;
   std::vector<Positional> positionals_;
 };
+
+/// A file to write whose name says of which format it is, in small or capital letters. A name without an ending will do
+/// (/dev/stdout).
+Allowed<std::string> file_ending_in(const std::vector<std::string>& endings);
 
 /// The command that `arguments` name ("train" in `--steps 5 train`), taken out of them; options may stand before it.
 /// Returns nullptr when the user asked for --help, --version or --generate KIND of the program as a whole, whose text

@@ -21,6 +21,7 @@ struct Commands {
   decltype(&training::train) train;
   decltype(&training::settings_of_run) settings_of_run;
   decltype(&training::checkpoint_to_resume) checkpoint_to_resume;
+  decltype(&training::configuration_of) configuration_of;
   decltype(&training::plan_training) plan_training;
   decltype(&training::evaluate) evaluate;
   decltype(&igpt::check_kernels) check;

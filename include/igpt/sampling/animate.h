@@ -29,6 +29,7 @@ struct DrawingOptions {
 
 struct DrawingResult {
   int64_t images = 0, frames = 0;
+  std::vector<int64_t> classes;  ///< of the images, where the model has a start token for each
 };
 
 /// Draws images from nothing as `gif` does and writes their animation. On a stop signal it throws igpt::Interrupted.

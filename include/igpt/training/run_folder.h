@@ -23,9 +23,10 @@ struct Metrics {
 /// Throws igpt::UsageError on a name that is not a plain folder name.
 void check_run_name(const std::string& name);
 
-/// The checkpoint that `run train --resume` asks for: `resume` itself; of a run's folder its last.ckpt; and for "last"
-/// the newest last.ckpt of the runs of `name`, or of all runs where that is empty. Empty where "last" finds none.
-/// Throws igpt::InputError on a folder without last.ckpt, igpt::Error on one that cannot be read.
+/// The checkpoint that `run train --resume` asks for: `resume` itself; of a run's folder, or its folder of checkpoints,
+/// the last.ckpt; of the folder of a name the newest last.ckpt of its runs; and for "last" the newest of the runs of
+/// `name`, or of all runs where that is empty. Empty where "last" finds none. Throws igpt::InputError on a folder
+/// without last.ckpt, igpt::Error on one that cannot be read.
 std::string checkpoint_to_resume(const std::string& resume, const std::filesystem::path& log_dir,
                                  const std::string& name);
 

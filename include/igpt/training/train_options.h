@@ -77,12 +77,12 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("name", o.name, "folder of the run under --log_dir",
         Attributes{.group = "Run", .short_name = "n", .placeholder = "NAME"});
   visit("log_dir", o.log_dir, "where runs are kept",
-        Attributes{.group = "Run", .free_per_rank = true, .placeholder = "DIR"});
+        Attributes{.group = "Run", .free_on_resume = true, .free_per_rank = true, .placeholder = "DIR"});
   visit("pretrained", o.pretrained, "checkpoint whose weights to start from",
         Attributes{.group = "Run", .placeholder = "CKPT"});
   visit("resume", o.resume,
-        "run to continue with its own options: its last.ckpt or folder, or last: the newest run of --name, or "
-        "a new one where there is none",
+        "run to continue with its own options: its last.ckpt, its folder or that of its name, or last: the newest "
+        "run of --name, or a new one where there is none",
         kOfThisStart);
   visit("classify", o.classify, "train a classifier on the labels", kRun);
 

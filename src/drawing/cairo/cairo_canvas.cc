@@ -67,6 +67,7 @@ class CairoCanvas final : public Canvas {
                    ? cairo_svg_surface_create_for_stream(append, &bytes_, static_cast<double>(width),
                                                          static_cast<double>(height))
                    : cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(width), static_cast<int>(height));
+    if (format == FileFormat::svg) cairo_svg_surface_set_document_unit(surface_, CAIRO_SVG_UNIT_PX);
     context_ = cairo_create(surface_);
     const auto status = cairo_status(context_);
     if (status != CAIRO_STATUS_SUCCESS) release();

@@ -42,6 +42,11 @@ bool supports(const ModelShape& shape) {
          ParameterTable(shape).count * static_cast<int64_t>(sizeof(float)) <= kLargestGradients;
 }
 
+int64_t FusedStep::bytes(const ModelShape& shape, int threads) {
+  const int64_t of_thread = Workspace::floats(Layout(shape, image_kernels().lanes)) + ParameterTable(shape).count;
+  return threads * of_thread * static_cast<int64_t>(sizeof(float));
+}
+
 class FusedStep::Implementation {
  public:
   Implementation(const ModelShape& shape, int threads)

@@ -61,6 +61,9 @@ class FusedStep {
 
   const ModelShape& shape() const;
 
+  /// The memory that the activations and gradients take for so many threads, about.
+  static int64_t bytes(const ModelShape& shape, int threads);
+
  private:
   class Implementation;
   std::unique_ptr<Implementation> implementation_;
