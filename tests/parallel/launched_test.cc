@@ -215,8 +215,9 @@ TEST_F(Parallel, SignalToOneRankStopsAllAfterTheSameUpdate) {
     Ranks ranks(2, endless(training(name)), folder_.path());
     ASSERT_TRUE(wait_for(last(name))) << ranks[0].err();
     ranks[1].signal(signal);
-    for (const auto& ending : ranks.wait())
-      expect_one_line(ending, 128 + signal, std::string("interrupted by ") + name + "\n");
+    const auto endings = ranks.wait();
+    expect_one_line(endings[0], 128 + signal, std::string("interrupted by ") + name + " after step ");
+    expect_one_line(endings[1], 128 + signal, std::string("interrupted by ") + name + "\n");
     EXPECT_NO_THROW(read_checkpoint(last(name)));
   }
 }
@@ -278,7 +279,7 @@ TEST_F(Parallel, TorchrunsRestartGoesOnWithTheRun) {
                     "/bin/sh", "-c",
                     // the first time rank 1 ends in the middle
                     "if [ $TORCHELASTIC_RESTART_COUNT$RANK = 01 ]; then \"$@\" & until [ -e " +
-                        last("torchrun").string() + " ]; do sleep 0.01; done; kill -9 $!; exit 1; fi; \"$@\"",
+                        last("torchrun").string() + " ]; do sleep 0.01; done; kill -9 $!; exit 1; fi; exec \"$@\"",
                     "rank"};
   for (const auto& argument : training("torchrun", {"--checkpoint_interval", "5"})) command.push_back(argument);
   *std::find(command.begin(), command.end(), "30") = "1500";
