@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 formats=${1:-all}
 seconds=${2:-60}
 folder=${3:-build/fuzz/campaign}
-[ "$formats" != all ] || formats="pickle zip torch_file safetensors json npy gzip idx image tar yaml"
+[ "$formats" != all ] || formats="pickle zip torch_file safetensors json npy gzip idx image tar yaml runs"
 
 if ! command -v clang++ >/dev/null; then
   as_root=()

@@ -155,7 +155,7 @@ std::vector<uint16_t> GifWriter::new_colours(const Rectangle& box, std::span<con
       if (frames_ == 0 || indices[i] != shown_[i]) colours.push_back(indices[i]);
     }
   std::ranges::sort(colours);
-  colours.erase(std::ranges::unique(colours).begin(), colours.end());
+  colours.erase(std::unique(colours.begin(), colours.end()), colours.end());
   if (std::ssize(colours) > kMostNew)
     throw InputError("a frame has " + std::to_string(colours.size()) + " new colours, a GIF's at most " +
                      std::to_string(kMostNew));

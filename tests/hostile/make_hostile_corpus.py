@@ -2,7 +2,7 @@
 """Writes files that attack the readers into FOLDER/KIND/VERDICT/NAME, together with some good ones from which fuzzers
 start. The kinds are pickle, zip, torch_file, checkpoint, safetensors, model (checkpoints as
 safetensors), config and clusters (of transformers' folders), json, npy, idx, gzip, image, tar, yaml (configurations), dataset
-(dataset.yaml) and large. The verdict is what a program does with the file: `read` or `refused`. Always writes the same bytes, and needs only
+(dataset.yaml), runs (of the folder of a run) and large. The verdict is what a program does with the file: `read` or `refused`. Always writes the same bytes, and needs only
 the standard library.
 
     tests/hostile/make_hostile_corpus.py FOLDER
@@ -1173,6 +1173,28 @@ def large(folder):
         file.truncate(len(content) - 16 + size)
 
 
+METRICS = "step,epoch,train_loss,learning_rate,val_loss,val_acc\n"
+
+
+def run_files():
+    yield "good_metrics", METRICS + "50,0,1.5,0.01,,\n100,0,,,1.25,\n"
+    yield "good_lightning", "val_acc,step,epoch,val_loss\r\n0.5,10,0,\r\n,20,0,nan\r\n"
+    yield "good_cut", METRICS + "50,0,1.5,0.01,,\n100,0,,"
+    yield "state", json.dumps({"state": "failed", "step": 7, "reason": "no space left"})
+    yield "settings", "name: a\nsteps: 200\nbatch_size: 16\naccumulate: 2\nclassify: false\n"
+    yield "settings_huge", "steps: 99999999999999999999\nbatch_size: -1\n"
+    yield "empty", ""
+    yield "without_step", "epoch,val_loss\n0,1\n"
+    yield "short_row", METRICS + "50,0,1.5\n100,0,,,1.25,\n"
+    yield "long_row", METRICS + "50,0,1.5,0.01,,,,\n"
+    yield "text", METRICS + "50,0,one,0.01,,\n"
+    yield "zeros", METRICS.encode() + bytes(4096) + b"\n50,0,1.5,0.01,,\n"
+    yield "commas", METRICS + "," * MILLION + "\n"
+    yield "columns", "step" + ",a" * MILLION + "\n"
+    yield "numbers", METRICS + "9223372036854775808,0,1e999,0.01,-inf,1e-999\n"
+    yield "state_nested", '{"state":' * 100_000
+
+
 # Verdicts
 
 # Read although the name does not start with good_: unusual, but valid.
@@ -1204,7 +1226,7 @@ def main():
     kinds = {"pickle": pickles(), "zip": zips(storages), "torch_file": torch_files(), "checkpoint": checkpoints(),
              "safetensors": safetensors_files(), "model": model_files(), "config": configs(), "clusters": clusters(), "json": jsons(), "npy": npys(), "idx": idxs(), "gzip": gzips(),
              "image": images(), "tar": tars(),
-             "yaml": yamls(), "dataset": dataset_yamls()}
+             "yaml": yamls(), "dataset": dataset_yamls(), "runs": run_files()}
     for kind, files in kinds.items():
         shutil.rmtree(root / kind, ignore_errors=True)  # an older version may have given other verdicts
         for name, content in files:
