@@ -58,7 +58,9 @@ cli::Options declare(SampleCommand& sample) {
   options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this file", cli::file_ending_in({".npy"}),
               {.placeholder = "FILE"});
   cli::add_json_option(options, sample.common);
-  cli::add_log_options(options, sample.common);
+  cli::add_log_options(options, sample.common,
+                       "more details of the work, and the drawing in the terminal: in blocks where its colours and the "
+                       "locale allow it, otherwise in ASCII");
   options.group("Computation");
   cli::add_device_options(options, sample.common);
   return options;
@@ -106,6 +108,11 @@ void show(const SampleCommand& sample, const sampling::CompletionResult& result)
   const auto picture =
       cli::fitted(result.figure, result.side, terminal.columns(), /*completions=*/!sample.completion.unconditional);
   terminal.write(cli::in_blocks(picture, cli::shades_of(terminal)));
+  const int64_t all = result.figure.width / result.side, rows = result.figure.height / result.side,
+                shown = picture.width * rows / picture.height;
+  if (shown < all)
+    cli::note(sample.common, std::to_string(shown) + " of the " + std::to_string(all) +
+                                 " images of a row are shown; a wider terminal shows more");
 }
 
 // What was completed, in words.

@@ -24,7 +24,7 @@ class TrainCommand final : public Command {
   void complete();
   void find_run_to_resume();
   void take_settings_of_run();
-  bool seed_is_open() const { return print_config_ && !options.given("seed"); }
+  bool seed_is_open() const { return !options.given("seed"); }  // of --print_config and --dry_run
   formats::OrderedJson settings() const;
   void print_configuration() const;
   void print_plan();
@@ -147,16 +147,20 @@ std::string in_bytes(int64_t bytes) {
 // The configuration as an object with the types of the options.
 formats::OrderedJson TrainCommand::settings() const {
   formats::OrderedJson json;
+  if (!train_.resume.empty()) json["resume"] = train_.resume;
   for (const auto& [name, value] : values_of(train_, [](const Attributes& option) { return option.of_run; }))
     if (name != "seed" || !seed_is_open()) json[name] = formats::to_json(value);
   return json;
 }
 
 void TrainCommand::print_configuration() const {
-  if (common.json)
+  if (common.json) {
     std::printf("%s\n", formats::json_text(settings()).c_str());
-  else
-    std::printf("%s", options.yaml(seed_is_open() ? std::vector<std::string>{"seed"} : decltype(train_.given)()).c_str());
+    return;
+  }
+  if (!train_.resume.empty()) std::printf("resume: %s\n", formats::json_text(train_.resume).c_str());
+  const std::vector<std::string> open(seed_is_open() ? 1 : 0, "seed");
+  std::printf("%s", options.yaml(open).c_str());
 }
 
 void TrainCommand::print_plan() {
@@ -190,7 +194,7 @@ void TrainCommand::print_plan() {
   std::printf("steps        %lld to %lld, %.1f in an epoch, %.*f epochs in all%s\n", count(plan.done_steps),
               count(plan.steps), plan.steps_per_epoch, epochs < 1 ? 4 : 1, epochs,
               plan.done_steps >= plan.steps ? "; nothing is left to train, a larger --steps goes on" : "");
-  std::printf("memory       about %s for data and model%s\n", in_bytes(plan.memory).c_str(),
+  std::printf("memory       about %s for data and model%s, beside LibTorch's own\n", in_bytes(plan.memory).c_str(),
               plan.activation_checkpointing ? ", with activation checkpointing" : "");
 }
 

@@ -152,9 +152,9 @@ void add_seed_option(Options& options, CommonOptions& common) {
   options.add("seed", common.seed, "seed of all random numbers", any_seed(), {.shown_default = "drawn and printed"});
 }
 
-void add_log_options(Options& options, CommonOptions& common) {
+void add_log_options(Options& options, CommonOptions& common, const std::string& verbose) {
   options.add("q,quiet", common.quiet, "no progress, only results and errors", {}, kOfThisStart);
-  options.add("v,verbose", common.verbose, "more details of the work", {}, kOfThisStart);
+  options.add("v,verbose", common.verbose, verbose, {}, kOfThisStart);
 }
 
 void add_json_option(Options& options, CommonOptions& common) {

@@ -26,20 +26,20 @@ fs::path folder_of(const fs::path& file) {
   return file.has_parent_path() ? file.parent_path() : ".";
 }
 
-// The command that would make this file, or one like it.
-std::string how_to_make(const fs::path& path) {
+// What to do where a file is missing; one of another name was named by the user.
+std::string how_to_get(const fs::path& path) {
   const std::string name = path.filename().string();
   const fs::path folder = folder_of(path);
   const bool is_ours = name == "train_x.npy" || name == "train_y.npy" || name == "test_x.npy" || name == "test_y.npy";
-  return std::string("prepare_data") +
-         (is_ours && folder != "data" ? " --data_dir " + shell_quoted(folder.string()) : "");
+  if (!is_ours) return "check the name; prepare_data makes such files";
+  return "run `prepare_data" + (folder == "data" ? "" : " --data_dir " + shell_quoted(folder.string())) +
+         "` first, or name the folder of your files with --data_dir";
 }
 
 formats::NpyHeader header_of(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error))
-    throw InputError(path.string() + ": no such file; run `" + how_to_make(path) +
-                     "` first, or name the folder of your files with --data_dir");
+    throw InputError(path.string() + ": no such file; " + how_to_get(path));
   return formats::read_npy_header(path);
 }
 

@@ -9,6 +9,7 @@
 #include "igpt/backend/machine.h"
 #include "igpt/data/datasets.h"
 #include "igpt/ops/cpu/fused_step.h"
+#include "igpt/training/run_folder.h"
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
 #include "src/training/memory_plan.h"
@@ -32,6 +33,10 @@ TrainOptions configuration_of(TrainOptions options) {
 TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
   TrainOptions options = complete(of_user);
   check(options);
+  if (options.resume.empty())
+    RunFolder::expect_creatable(options.log_dir, options.name);
+  else
+    RunFolder::expect_free(options.resume);
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
   const int64_t free_memory = backend::available_memory(device);
   const auto start = starting_checkpoint(options);

@@ -24,6 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kHeader = "step,epoch,train_loss,learning_rate,val_loss,val_acc\n";
+constexpr const char* kOtherPlace = "; choose another place with --log_dir";
 constexpr size_t kLongestName = 200;  // bytes; file systems take 255
 
 void create_folders(const fs::path& folder) {
@@ -31,7 +32,7 @@ void create_folders(const fs::path& folder) {
   fs::create_directories(folder, error);
   if (error)
     throw Error(folder.string() + ": cannot create the folder: " + error.message() +
-                "; choose another place with --log_dir");
+                kOtherPlace);
 }
 
 // Shortest text that reads back as the same number.
@@ -116,12 +117,15 @@ fs::path newest_last_checkpoint(const std::vector<fs::path>& of_names) {
 
 }  // namespace
 
-std::string checkpoint_to_resume(const std::string& resume, const fs::path& log_dir, const std::string& name) {
+std::string checkpoint_to_resume(const std::string& asked, const fs::path& log_dir, const std::string& name) {
   constexpr bool kMayBeMissing = true;
-  if (resume == "last")
+  if (asked == "last")
     return newest_last_checkpoint(name.empty() ? runs::folders_in(log_dir, kMayBeMissing) : std::vector{log_dir / name})
         .string();
   std::error_code ignored;
+  const std::string in_log_dir = (log_dir / asked).string();
+  const bool as_asked = fs::exists(asked, ignored) || !fs::is_directory(in_log_dir, ignored);
+  const std::string resume = as_asked ? asked : in_log_dir;
   if (!fs::is_directory(resume, ignored)) return resume;
   for (const auto& last : {last_checkpoint_of(resume), fs::path(resume) / "last.ckpt"})
     if (fs::exists(last, ignored)) return last.string();
@@ -160,6 +164,20 @@ RunFolder::RunFolder(RunFolder&& other) noexcept
 
 RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
+}
+
+void RunFolder::expect_creatable(const fs::path& log_dir, const std::string& name) {
+  fs::path folder = fs::absolute(log_dir / name);
+  std::error_code ignored;
+  while (!fs::exists(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
+  if (!fs::is_directory(folder, ignored) || ::access(folder.c_str(), W_OK | X_OK) != 0)
+    throw Error((log_dir / name).string() + ": cannot create the folder: " +
+                (fs::is_directory(folder, ignored) ? std::strerror(errno) : folder.string() + " is no folder") +
+                kOtherPlace);
+}
+
+void RunFolder::expect_free(const fs::path& checkpoint) {
+  const RunFolder run(path_of(checkpoint), {});
 }
 
 RunFolder RunFolder::of_another_process(fs::path path) {

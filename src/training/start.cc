@@ -6,6 +6,9 @@
 #include "igpt/data/dataset_folder.h"
 #include "igpt/data/datasets.h"
 #include "igpt/error.h"
+#include "igpt/runs/run_list.h"
+#include "igpt/training/run_folder.h"
+#include "src/training/notes.h"
 
 namespace igpt::training {
 namespace {
@@ -55,6 +58,23 @@ bool needs_labels(const TrainOptions& options) {
   return options.classify || options.model.conditional;
 }
 
+// An earlier checkpoint of a run (best.ckpt, step_N.ckpt) would take the run back to its step.
+void expect_newest(const std::string& path, int64_t step) {
+  const auto last = RunFolder::of_another_process(RunFolder::path_of(path)).last_checkpoint();
+  std::error_code ignored;
+  if (!std::filesystem::exists(last, ignored) || std::filesystem::equivalent(last, path, ignored)) return;
+  int64_t last_step = 0;
+  try {
+    last_step = read_checkpoint(last).global_step;
+  } catch (const InputError&) {  // damaged: going back is then what helps
+    return;
+  }
+  if (last_step > step)
+    throw InputError(path + ": is of step " + std::to_string(step) + ", and its run has gone on to step " +
+                     std::to_string(last_step) + ", which going on from here would undo; resume " + last.string() +
+                     ", move that away first, or start a new run from the weights with --pretrained");
+}
+
 Checkpoint read_resumable(const std::string& path) {
   auto checkpoint = read_checkpoint(path);
   if (!checkpoint.progress)
@@ -74,6 +94,7 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
     if (!images_read(options, checkpoint.global_step))
       throw InputError(options.resume + ": its global_step is " + std::to_string(checkpoint.global_step) +
                        ", more than any run reaches; the file is damaged");
+    expect_newest(options.resume, checkpoint.global_step);
     return checkpoint;
   }
   if (options.pretrained.empty()) return {};
@@ -81,6 +102,31 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
   require_palette(checkpoint, options.pretrained);
   adopt_model(options, checkpoint);
   return checkpoint;
+}
+
+std::optional<TrainResult> finished_run(const TrainOptions& options, const Hooks& hooks) {
+  if (options.resume.empty()) return {};
+  const auto checkpoint = read_resumable(options.resume);
+  const TrainingProgress& progress = *checkpoint.progress;
+  const int64_t step = checkpoint.global_step;
+  if (step < options.steps || progress.validated_step != step) return {};
+  const auto run = RunFolder::of_another_process(RunFolder::path_of(options.resume));
+  const auto state = runs::describe_run(run.path()).state;
+  if (state == runs::State::training) return {};  // by another program, which the trainer will say
+  if (options.launch.rank == 0) {
+    note_nothing_left(options, step, hooks);
+    try {
+      if (state == runs::State::failed)  // killed before it could say otherwise
+        runs::write_state(run.path(), {runs::State::finished, step, ""});
+    } catch (const Error&) {  // of no consequence
+    }
+  }
+  return TrainResult{.best_checkpoint = run.best_checkpoint().string(),
+                     .last_checkpoint = run.last_checkpoint().string(),
+                     .best_step = progress.best_step,
+                     .best_score = progress.best_score,
+                     .last_step = step,
+                     .bad_validations = progress.bad_validations};
 }
 
 data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks) {

@@ -12,6 +12,10 @@ namespace igpt::training {
 /// where an option that the user gave contradicts it.
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 
+/// What a resumed run has reached that has nothing left to do, with a note that says so; nothing where it goes on.
+/// Needs neither its data nor a folder that can be written to. Throws igpt::InputError.
+std::optional<TrainResult> finished_run(const TrainOptions& options, const Hooks& hooks);
+
 /// The training images, and for a classifier their labels, checked against the model. Without a starting checkpoint the
 /// model takes the palette of the dataset.yaml beside them. Throws igpt::InputError.
 data::Split read_training_split(TrainOptions& options, const std::optional<Checkpoint>& start, const Hooks& hooks);

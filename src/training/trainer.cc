@@ -8,6 +8,7 @@
 #include "igpt/training/schedule.h"
 #include "src/training/notes.h"
 #include "src/training/ranks.h"
+#include "src/training/start.h"
 #include "src/training/validation.h"
 
 namespace igpt::training {
@@ -192,6 +193,7 @@ bool Trainer::is_better(double score) const {
 }
 
 TrainResult train(const TrainOptions& options, const Hooks& hooks) {
+  if (auto result = finished_run(options, hooks)) return *result;
   std::optional<Trainer> trainer;
   backend::report_device_errors([&] { trainer.emplace(options, hooks); });
   return trainer->run();

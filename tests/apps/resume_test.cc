@@ -2,8 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <signal.h>
+
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "npy_floats.h"
 #include "process.h"
@@ -77,7 +81,7 @@ TEST_F(Queued, AFolderMeansItsLastCheckpoint) {
   const auto resumed = run({"train", "--resume", "logs/a/version_0", "--steps", "6", "--threads", "1"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.err, HasSubstr("writing to logs/a/version_0"));
-  for (const char* folder : {"logs/a", "logs/a/version_0/checkpoints"})
+  for (const char* folder : {"logs/a", "logs/a/version_0/checkpoints", "a", "a/version_0"})
     EXPECT_THAT(run({"train", "--resume", folder, "--steps", "6", "--threads", "1"}).err,
                 HasSubstr("nothing is left to train: the run is at step 6 of 6"))
         << folder;
@@ -117,10 +121,56 @@ TEST_F(Queued, AFinishedRunStaysAsItIs) {
   EXPECT_THAT(shorter.err, AllOf(HasSubstr("the run is at step 5, and --steps is 3; a larger --steps goes on"),
                                  Not(HasSubstr("writing to"))));
   EXPECT_EQ(folder_.names("logs/a/version_0"), files);
+  const auto printed = run({"train", "--resume", "last", "--print_config"});
+  EXPECT_THAT(printed.out, ::testing::StartsWith("resume: \"logs/a/version_0/checkpoints/last.ckpt\"\nname: a\n"));
+  std::ofstream(folder_ / "config.yaml") << printed.out;
+  const auto written = fs::last_write_time(folder_ / "logs/a/version_0/metrics.csv");
+  fs::rename(folder_ / "data", folder_ / "elsewhere");  // which a finished run does not need
+  EXPECT_THAT(run({"train", "--config", "config.yaml"}).err, HasSubstr("nothing is left to train"));
+  fs::rename(folder_ / "elsewhere", folder_ / "data");
+  EXPECT_EQ(fs::last_write_time(folder_ / "logs/a/version_0/metrics.csv"), written);
+  std::ofstream(folder_ / "logs/a/version_0/state.json") << "{\"state\":\"training\",\"step\":0}";  // was killed
+  EXPECT_THAT(run({"list"}).out, HasSubstr("failed"));
+  EXPECT_EQ(run({"train", "--resume", "last"}).exit_code, 0);
   EXPECT_EQ(text("logs/a/version_0/hparams.yaml"), settings);
   EXPECT_THAT(run({"list"}).out, HasSubstr("finished  5 of 5"));
   EXPECT_THAT(run({"train", "--resume", "last", "--dry_run", "--threads", "1"}).out,
               HasSubstr("nothing is left to train, a larger --steps goes on"));
+}
+
+TEST_F(Queued, AnEarlierCheckpointDoesNotUndoWhatFollowed) {
+  ASSERT_EQ(train({"--name", "a", "--steps", "12", "--seed", "1", "--batch_size", "16", "--val_interval", "3",
+                   "--save_top_k", "4", "-q"})
+                .exit_code,
+            0);
+  const std::string folder = "logs/a/version_0/checkpoints/";
+  const auto files = folder_.names(folder);
+  const auto metrics = text("logs/a/version_0/metrics.csv");
+  const auto refused = run({"train", "--resume", folder + "step_6.ckpt", "--steps", "9", "--threads", "1"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("step_6.ckpt: is of step 6, and its run has gone on to step 12, which going on "
+                                     "from here would undo; resume " +
+                                     folder + "last.ckpt, move that away first"));
+  EXPECT_EQ(folder_.names(folder), files);
+  EXPECT_EQ(text("logs/a/version_0/metrics.csv"), metrics);
+  fs::rename(folder_ / (folder + "last.ckpt"), folder_ / "kept.ckpt");
+  EXPECT_EQ(run({"train", "--resume", folder + "step_6.ckpt", "--steps", "9", "--threads", "1"}).exit_code, 0);
+}
+
+TEST_F(Queued, ADryRunFindsWhatWouldRefuseTheTraining) {
+  std::ofstream(folder_ / "file") << "x";
+  const auto no_folder = train({"--name", "a", "--log_dir", "file", "--dry_run"});
+  EXPECT_EQ(no_folder.exit_code, 1);
+  EXPECT_THAT(no_folder.err, HasSubstr("file/a: cannot create the folder"));
+  std::vector<std::string> endless{testing::program("run"), "train",   "--name",   "a",           "--steps",
+                                   "100000000",             "--seed",  "1",        "--threads",   "1",
+                                   "--checkpoint_interval", "5",       "--device", "cpu",         "--batch_size", "16"};
+  testing::Process process(testing::with_tiny_model(endless), {}, folder_.path());
+  const fs::path last = folder_ / "logs/a/version_0/checkpoints/last.ckpt";
+  while (process.running() && !fs::exists(last)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_THAT(run({"train", "--resume", "last", "--dry_run"}).err, HasSubstr("another program is training"));
+  process.signal(SIGKILL);
+  process.wait();
 }
 
 TEST_F(Queued, OptionsThatTheRunWasNotStartedWithAreRefused) {

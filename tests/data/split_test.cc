@@ -155,7 +155,7 @@ TEST_F(ReadSplitWithInfo, APaletteOtherThanTheCheckpointsIsRefusedWithTheCure) {
 TEST_F(ReadSplit, MissingFilesSayHowToGetThem) {
   put_x({1, 1, 1}, {0});
   EXPECT_THAT([&] { read_split(x_, y_); },
-              ThrowsMessage<InputError>(AllOf(HasSubstr("y.npy: no such file"), HasSubstr("run `prepare_data` first"))));
+              ThrowsMessage<InputError>(AllOf(HasSubstr("y.npy: no such file"), HasSubstr("check the name"))));
 }
 
 TEST_F(ReadSplit, TokensOutsideThePaletteAreRefused) {

@@ -209,12 +209,12 @@ TEST_F(Train, AResumedRunTakesBackWhatTensorboardSawLater) {
   const auto undisturbed = testing::read_as_tensorboard(run);
   EXPECT_THAT(undisturbed.at("samples"), ::testing::SizeIs(5));
   ASSERT_EQ(undisturbed.at("val_loss").back().first, 150);
-  const auto best = run / "checkpoints" / "best.ckpt";
+  const auto last = run / "checkpoints" / "last.ckpt";  // as it was when the run was killed
   auto early = o;
   early.name = "early";
   early.steps = 60;
-  std::filesystem::copy_file(train(early, {}).last_checkpoint, best, std::filesystem::copy_options::overwrite_existing);
-  train(resumed(o, best), {});
+  std::filesystem::copy_file(train(early, {}).last_checkpoint, last, std::filesystem::copy_options::overwrite_existing);
+  train(resumed(o, last), {});
   EXPECT_EQ(testing::read_as_tensorboard(run), undisturbed);
 }
 
@@ -380,6 +380,7 @@ TEST_F(Train, ARunKeepsItsOptimizerAndOlderOnesHadAdamWithoutClipping) {
   o.steps = 6;
   EXPECT_EQ(read_checkpoint(train(resumed(o, last), {}).last_checkpoint).global_step, 6);
   o.optimizer = "muon";
+  o.steps = 7;
   EXPECT_THROW(train(resumed(o, last), {}), InputError);
   o.name = "new";
   const auto muon = train(o, {}).last_checkpoint;
@@ -588,7 +589,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BadData{"tokens", [](TrainOptions& o) { o.model.num_vocab = 2; }, "train_x.npy"},
         BadData{"size", [](TrainOptions& o) { o.model.num_pixels = 8; }, "its images are 4x4, the model takes 8x8"},
-        BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "run `prepare_data` first"},
+        BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "check the name"},
         BadData{"classes", [](TrainOptions& o) { o.classify = true, o.model.num_classes = 1; }, "use --num_classes 2"},
         BadData{"starts", [](TrainOptions& o) { o.model.conditional = true, o.model.num_classes = 1; },
                 "use --num_classes 2"},

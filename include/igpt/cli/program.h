@@ -23,7 +23,8 @@ struct CommonOptions {
 
 void add_device_options(Options& options, CommonOptions& common);  ///< --device, --gpus (the original's), --threads
 void add_seed_option(Options& options, CommonOptions& common);
-void add_log_options(Options& options, CommonOptions& common);  ///< --quiet, --verbose
+void add_log_options(Options& options, CommonOptions& common,  ///< --quiet, --verbose
+                     const std::string& verbose = "more details of the work");
 void add_json_option(Options& options, CommonOptions& common);
 
 /// Writes a line to stderr, unless --quiet.

@@ -24,10 +24,10 @@ struct Metrics {
 void check_run_name(const std::string& name);
 
 /// The checkpoint that `run train --resume` asks for: `resume` itself; of a run's folder, or its folder of checkpoints,
-/// the last.ckpt; of the folder of a name the newest last.ckpt of its runs; and for "last" the newest of the runs of
-/// `name`, or of all runs where that is empty. Empty where "last" finds none. Throws igpt::InputError on a folder
+/// the last.ckpt; of the folder of a name the newest last.ckpt of its runs (folders are looked for in `log_dir`, too);
+/// and for "last" the newest of the runs of `name`, or of all runs where that is empty. Empty where "last" finds none. Throws igpt::InputError on a folder
 /// without last.ckpt, igpt::Error on one that cannot be read.
-std::string checkpoint_to_resume(const std::string& resume, const std::filesystem::path& log_dir,
+std::string checkpoint_to_resume(const std::string& asked, const std::filesystem::path& log_dir,
                                  const std::string& name);
 
 /// log_dir/NAME/version_N: hparams.yaml, metrics.csv, TensorBoard events, checkpoints/{best,last}.ckpt. Locked (flock)
@@ -49,6 +49,11 @@ class RunFolder {
   /// written.
   static RunFolder reopen(const std::filesystem::path& checkpoint, int64_t step, const formats::NoteCallback& note = {},
                           std::chrono::seconds patience = {});
+
+  /// What create() and reopen() would find, without writing anything: throws igpt::Error where the folder of a new run
+  /// cannot be made, or where another program trains in that of a resumed one.
+  static void expect_creatable(const std::filesystem::path& log_dir, const std::string& name);
+  static void expect_free(const std::filesystem::path& checkpoint);
 
   /// A run's folder that another process writes: for its paths alone.
   static RunFolder of_another_process(std::filesystem::path path);
