@@ -55,8 +55,8 @@ cli::Options declare(SampleCommand& sample) {
   options.group("Output");
   options.add("o,output", completion.output, "the figure", cli::file_ending_in({".png"}), {.placeholder = "FILE"});
   options.add("scale", completion.scale, "enlarges each image, nearest neighbour", within(0.01, 100));
-  options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this file", cli::file_ending_in({".npy"}),
-              {.placeholder = "FILE"});
+  options.add("tokens", completion.tokens, "also write the samples, (N, h, w), to this file",
+              cli::file_ending_in({".npy"}), {.placeholder = "FILE"});
   cli::add_json_option(options, sample.common);
   cli::add_log_options(options, sample.common,
                        "more details of the work, and the drawing in the terminal: in blocks where its colours and the "

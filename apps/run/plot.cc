@@ -36,7 +36,8 @@ PlotCommand::PlotCommand()
               {.shown_default = "chosen so that the late steps can be read"});
   options.add("log_dir", log_dir_, "where runs are kept", {}, {.placeholder = "DIR"});
   options.group("Output");
-  options.add("o,output", curves_.output, "the picture", cli::file_ending_in({".png", ".svg"}), {.placeholder = "FILE"});
+  options.add("o,output", curves_.output, "the picture", cli::file_ending_in({".png", ".svg"}),
+              {.placeholder = "FILE"});
   options.add("width", curves_.width, "of the picture, pixels", between(200, 10000));
   options.add("height", curves_.height, "of the picture, pixels", between(200, 10000));
   options.group("Program");

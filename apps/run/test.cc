@@ -36,8 +36,7 @@ TestCommand::TestCommand()
               cli::file_ending_in({".npy"}), kFile);
   options.add("figure", evaluate_.figure,
               "also draw the ten likeliest and the ten least likely images, and a map of the nats by pixel",
-              cli::file_ending_in({".png", ".svg"}),
-              {.placeholder = "FILE"});
+              cli::file_ending_in({".png", ".svg"}), {.placeholder = "FILE"});
   options.add("batch_size", evaluate_.batch_size, "images in a batch", between(1, 1 << 20));
   options.add("precision", evaluate_.precision, training::kPrecisionHelp, one_of({"fp32", "bf16"}));
   options.add("test_x", evaluate_.test_x, "test images", {}, kFile);
@@ -67,16 +66,15 @@ int TestCommand::run() {
   }
   const std::string images = counted(result.count, "image");
   if (result.accuracy && result.bits_per_dim)
-    std::printf(
-        "test_loss %.6f nats/pixel given the class, %.6f bits/dim; test_acc %.4f of the likeliest class (%s)\n",
-        result.loss, *result.bits_per_dim, *result.accuracy, images.c_str());
+    std::printf("test_loss %.6f nats/pixel given the class, %.6f bits/dim; test_acc %.4f of the likeliest class (%s)\n",
+                result.loss, *result.bits_per_dim, *result.accuracy, images.c_str());
   else if (result.accuracy)
     std::printf("test_loss %.6f nats/label, test_acc %.4f (%s)\n", result.loss, *result.accuracy, images.c_str());
   else
     std::printf("test_loss %.6f nats/pixel, %.6f bits/dim (%s)\n", result.loss, *result.bits_per_dim, images.c_str());
-  for (const auto& [file, content] : {std::pair(evaluate_.per_image, result.bits_per_dim ? "nats of each image"
-                                                                                         : "logits of each image"),
-                                      {evaluate_.figure, "the likeliest and the least likely images, nats by pixel"}})
+  for (const auto& [file, content] :
+       {std::pair(evaluate_.per_image, result.bits_per_dim ? "nats of each image" : "logits of each image"),
+        {evaluate_.figure, "the likeliest and the least likely images, nats by pixel"}})
     if (!file.empty()) std::printf("%s: %s\n", cli::single_line(file).c_str(), content);
   return 0;
 }

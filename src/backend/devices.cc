@@ -181,8 +181,7 @@ c10::Device prepare_device(const std::string& text, int64_t threads, const Hooks
   if (threads > 0 || wanted > cores) at::set_num_threads(static_cast<int>(std::min(wanted, cores)));
   at::parallel_for(0, at::get_num_threads(), 1, [](int64_t, int64_t) {});  // starts them: later is too late to fail
   const auto device = choose_device(text, hooks, local_rank, with_verdict);
-  if (hooks.detail)
-    hooks.detail("device " + device.str() + ", " + counted(at::get_num_threads(), "CPU thread"));
+  if (hooks.detail) hooks.detail("device " + device.str() + ", " + counted(at::get_num_threads(), "CPU thread"));
   return device;
 }
 

@@ -38,8 +38,7 @@ std::string how_to_get(const fs::path& path) {
 
 formats::NpyHeader header_of(const fs::path& path) {
   std::error_code error;
-  if (!fs::exists(path, error))
-    throw InputError(path.string() + ": no such file; " + how_to_get(path));
+  if (!fs::exists(path, error)) throw InputError(path.string() + ": no such file; " + how_to_get(path));
   return formats::read_npy_header(path);
 }
 

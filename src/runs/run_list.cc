@@ -26,7 +26,8 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kLargestSettings = uint64_t{64} << 10;
 constexpr const char* kKilled = "ended without a word: it was killed, ran out of memory, or the machine went down";
-constexpr const char* kEmpty = "its folder has neither hparams.yaml nor state.json: it never began, or they were removed";
+constexpr const char* kEmpty =
+    "its folder has neither hparams.yaml nor state.json: it never began, or they were removed";
 constexpr const char* kUnreadable = "its state.json cannot be read";
 
 std::optional<int64_t> whole(std::string_view text) {

@@ -15,8 +15,8 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   require_head(checkpoint, options.checkpoint);
   const int64_t side = checkpoint.model.num_pixels, images = options.animation.rows * options.animation.columns;
   check(options.animation, side);
-  const auto classes = classes_of(checkpoint, options.checkpoint, options.classes, images, options.animation.columns,
-                                  "--rows");
+  const auto classes =
+      classes_of(checkpoint, options.checkpoint, options.classes, images, options.animation.columns, "--rows");
   formats::expect_writable(options.output, {options.checkpoint});
 
   const auto device = backend::prepare_device(options.device, options.threads, hooks);

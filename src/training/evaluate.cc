@@ -53,7 +53,7 @@ class LikelihoodsOf {
   }
 
   void write(const std::string& path, const TokenDataset& dataset, const torch::Tensor& palette) const {
-    constexpr int64_t kMostShown = 10;  // of each kind
+    constexpr int64_t kMostShown = 10;                            // of each kind
     const auto nats = torch::cat(by_image_);                      // (N)
     const auto order = nats.argsort(/*stable=*/true, -1, false);  // the likeliest first
     const int64_t count = nats.size(0), side = std::llround(std::sqrt(dataset.tokens.size(1)));
@@ -64,7 +64,8 @@ class LikelihoodsOf {
     };
     drawing::Likelihoods likelihoods{.side = side};
     for (int64_t i = 0; i < std::min(kMostShown, (count + 1) / 2); ++i) likelihoods.likeliest.push_back(ranked(i));
-    for (int64_t i = 0; i < std::min(kMostShown, count / 2); ++i) likelihoods.least_likely.push_back(ranked(count - 1 - i));
+    for (int64_t i = 0; i < std::min(kMostShown, count / 2); ++i)
+      likelihoods.least_likely.push_back(ranked(count - 1 - i));
     likelihoods.nats_per_image = values_of_tensor(nats);
     likelihoods.nats_by_pixel = values_of_tensor(by_pixel_ / static_cast<double>(count));
     formats::write_atomically(path, drawing::draw_likelihoods(likelihoods, drawing::format_of(path, "--figure")));
@@ -130,8 +131,8 @@ EvaluateResult evaluate(const EvaluateOptions& options, const Hooks& hooks) {
   backend::report_device_errors([&] {
     model->to(device);
     const auto images = dataset.to(device);
-    result = timed(hooks, "evaluated " + counted(images.size(), "image"),
-                   [&] { return score(model, images, scoring); });
+    result =
+        timed(hooks, "evaluated " + counted(images.size(), "image"), [&] { return score(model, images, scoring); });
   });
   if (!std::isfinite(result.loss))
     throw Error(options.checkpoint + ": its loss is not finite; its weights are damaged, take an earlier checkpoint");

@@ -30,9 +30,7 @@ constexpr size_t kLongestName = 200;  // bytes; file systems take 255
 void create_folders(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error)
-    throw Error(folder.string() + ": cannot create the folder: " + error.message() +
-                kOtherPlace);
+  if (error) throw Error(folder.string() + ": cannot create the folder: " + error.message() + kOtherPlace);
 }
 
 // Shortest text that reads back as the same number.

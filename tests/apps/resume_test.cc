@@ -162,9 +162,9 @@ TEST_F(Queued, ADryRunFindsWhatWouldRefuseTheTraining) {
   const auto no_folder = train({"--name", "a", "--log_dir", "file", "--dry_run"});
   EXPECT_EQ(no_folder.exit_code, 1);
   EXPECT_THAT(no_folder.err, HasSubstr("file/a: cannot create the folder"));
-  std::vector<std::string> endless{testing::program("run"), "train",   "--name",   "a",           "--steps",
-                                   "100000000",             "--seed",  "1",        "--threads",   "1",
-                                   "--checkpoint_interval", "5",       "--device", "cpu",         "--batch_size", "16"};
+  std::vector<std::string> endless{
+      testing::program("run"), "train", "--name",   "a",   "--steps",      "100000000", "--seed", "1", "--threads", "1",
+      "--checkpoint_interval", "5",     "--device", "cpu", "--batch_size", "16"};
   testing::Process process(testing::with_tiny_model(endless), {}, folder_.path());
   const fs::path last = folder_ / "logs/a/version_0/checkpoints/last.ckpt";
   while (process.running() && !fs::exists(last)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -221,10 +221,10 @@ TEST_F(Queued, PrintedConfigurationIsThatOfTheRun) {
   const auto printed = train(printing);
   ASSERT_EQ(printed.exit_code, 0) << printed.err;
   EXPECT_FALSE(fs::exists(folder_ / "logs"));
-  EXPECT_THAT(printed.out, AllOf(HasSubstr("learning_rate: 0.02\n"), HasSubstr("arch: image-gpt\n"),
-                                 HasSubstr("augment_flip: true\n"), Not(HasSubstr("device")),
-                                 HasSubstr("warmup_steps: 0\n"), HasSubstr("ema: 0.9975\n"),
-                                 HasSubstr("# val_interval: an epoch\n"), HasSubstr("seed: 1\n")));
+  EXPECT_THAT(printed.out,
+              AllOf(HasSubstr("learning_rate: 0.02\n"), HasSubstr("arch: image-gpt\n"),
+                    HasSubstr("augment_flip: true\n"), Not(HasSubstr("device")), HasSubstr("warmup_steps: 0\n"),
+                    HasSubstr("ema: 0.9975\n"), HasSubstr("# val_interval: an epoch\n"), HasSubstr("seed: 1\n")));
   std::ofstream(folder_ / "config.yaml") << printed.out;
   ASSERT_EQ(run({"train", "--config", "config.yaml", "--device", "cpu", "--threads", "1"}).exit_code, 0);
   ASSERT_EQ(train(options).exit_code, 0);
@@ -256,7 +256,8 @@ TEST_F(Queued, DryRunTellsAndWritesNothing) {
   EXPECT_THAT(told.out, AllOf(HasSubstr("batch_size: 8\n"), HasSubstr("72 to train, 8 to validate"),
                               HasSubstr("steps        0 to 45, 9.0 in an epoch, 5.0 epochs in all")));
   const auto json = train({"--name", "a", "--steps", "45", "--batch_size", "8", "--dry_run", "--json"});
-  EXPECT_THAT(json.out, AllOf(HasSubstr("\"train_images\":72"), HasSubstr("\"memory\":"), HasSubstr("\"configuration\":{\"name\":\"a\",")));
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"train_images\":72"), HasSubstr("\"memory\":"),
+                              HasSubstr("\"configuration\":{\"name\":\"a\",")));
   EXPECT_EQ(train({"--name", "a", "--train_x", "none.npy", "--dry_run"}).exit_code, 1);
   EXPECT_EQ(folder_.names(), before);
 }

@@ -79,9 +79,9 @@ class Options {
   void positionals(std::string name, std::vector<std::string>& field, std::string help);
 
   /// Reads `arguments` (without the program's name) into the fields; of an option given twice the last counts, unless
-  /// its field is a vector. A text must not be empty, which is what a shell makes of a variable without a value. Returns
-  /// false when the user asked for --help or --version, whose text has then gone to stdout. `--generate KIND`, which
-  /// help does not list, prints what generated_text() (manual.h) makes of a program without subcommands. Throws
+  /// its field is a vector. A text must not be empty, which is what a shell makes of a variable without a value.
+  /// Returns false when the user asked for --help or --version, whose text has then gone to stdout. `--generate KIND`,
+  /// which help does not list, prints what generated_text() (manual.h) makes of a program without subcommands. Throws
   /// UsageError that names the option, the value and what is allowed; a misspelt option is answered with the nearest
   /// one.
   bool parse(const std::vector<std::string>& arguments);

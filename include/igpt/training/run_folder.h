@@ -25,8 +25,8 @@ void check_run_name(const std::string& name);
 
 /// The checkpoint that `run train --resume` asks for: `resume` itself; of a run's folder, or its folder of checkpoints,
 /// the last.ckpt; of the folder of a name the newest last.ckpt of its runs (folders are looked for in `log_dir`, too);
-/// and for "last" the newest of the runs of `name`, or of all runs where that is empty. Empty where "last" finds none. Throws igpt::InputError on a folder
-/// without last.ckpt, igpt::Error on one that cannot be read.
+/// and for "last" the newest of the runs of `name`, or of all runs where that is empty. Empty where "last" finds none.
+/// Throws igpt::InputError on a folder without last.ckpt, igpt::Error on one that cannot be read.
 std::string checkpoint_to_resume(const std::string& asked, const std::filesystem::path& log_dir,
                                  const std::string& name);
 
