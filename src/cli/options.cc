@@ -1,11 +1,9 @@
 #include "igpt/cli/options.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <numeric>
 #include <sstream>
 
@@ -15,6 +13,7 @@
 #include "igpt/cli/manual.h"
 #include "igpt/cli/program.h"
 #include "igpt/error.h"
+#include "igpt/formats/ending.h"
 
 namespace igpt::cli {
 namespace {
@@ -425,9 +424,7 @@ std::string Options::help() const {
 
 Allowed<std::string> file_ending_in(const std::vector<std::string>& endings) {
   return {"a name that ends in " + in_words(endings), [endings](const std::string& file) {
-            std::string ending = std::filesystem::path(file).extension().string();
-            std::ranges::transform(ending, ending.begin(),
-                                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+            const std::string ending = formats::ending_of(file);
             return ending.empty() || std::ranges::find(endings, ending) != endings.end();
           }};
 }

@@ -17,6 +17,7 @@
 #include "igpt/data/shuffle.h"
 #include "igpt/error.h"
 #include "igpt/formats/byte_reader.h"
+#include "igpt/formats/ending.h"
 #include "igpt/formats/image_file.h"
 #include "igpt/formats/input_file.h"
 #include "igpt/formats/resize.h"
@@ -45,8 +46,7 @@ struct Picture {
 };
 
 bool is_picture(const fs::path& path) {
-  std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string ending = formats::ending_of(path);
   return ending == ".png" || ending == ".jpg" || ending == ".jpeg";
 }
 

@@ -2,11 +2,10 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
-#include <cctype>
 #include <string_view>
 
 #include "igpt/error.h"
+#include "igpt/formats/ending.h"
 #include "src/drawing/canvas_library.h"
 
 namespace igpt::drawing {
@@ -31,8 +30,7 @@ std::unique_ptr<Canvas> make_canvas(FileFormat format, int64_t width, int64_t he
 }
 
 FileFormat format_of(const std::filesystem::path& path, const std::string& option) {
-  std::string ending = path.extension().string();
-  std::ranges::transform(ending, ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string ending = formats::ending_of(path);
   if (ending == ".png") return FileFormat::png;
   if (ending == ".svg") return FileFormat::svg;
   throw UsageError(option + " " + path.string() + ": must end in .png or .svg");

@@ -104,12 +104,16 @@ std::optional<Checkpoint> starting_checkpoint(TrainOptions& options) {
   return checkpoint;
 }
 
+bool has_nothing_left(const TrainOptions& options, int64_t step, const TrainingProgress& progress) {
+  return !options.resume.empty() && step >= options.steps && progress.validated_step == step;
+}
+
 std::optional<TrainResult> finished_run(const TrainOptions& options, const Hooks& hooks) {
   if (options.resume.empty()) return {};
   const auto checkpoint = read_resumable(options.resume);
   const TrainingProgress& progress = *checkpoint.progress;
   const int64_t step = checkpoint.global_step;
-  if (step < options.steps || progress.validated_step != step) return {};
+  if (!has_nothing_left(options, step, progress)) return {};
   const auto run = RunFolder::of_another_process(RunFolder::path_of(options.resume));
   const auto state = runs::describe_run(run.path()).state;
   if (state == runs::State::training) return {};  // by another program, which the trainer will say

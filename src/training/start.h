@@ -12,6 +12,9 @@ namespace igpt::training {
 /// where an option that the user gave contradicts it.
 std::optional<Checkpoint> starting_checkpoint(TrainOptions& options);
 
+/// Whether a resumed run has done all its steps and validated the last.
+bool has_nothing_left(const TrainOptions& options, int64_t step, const TrainingProgress& progress);
+
 /// What a resumed run has reached that has nothing left to do, with a note that says so; nothing where it goes on.
 /// Needs neither its data nor a folder that can be written to. Throws igpt::InputError.
 std::optional<TrainResult> finished_run(const TrainOptions& options, const Hooks& hooks);

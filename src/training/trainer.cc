@@ -63,7 +63,7 @@ void Trainer::work() {
 }
 
 void Trainer::loop() {
-  if (is_finished()) note_nothing_left(options_, step_, hooks_);
+  if (has_nothing_left(options_, step_, progress_)) note_nothing_left(options_, step_, hooks_);
   if (validation_due() && progress_.validated_step < step_) {  // was stopped while validating
     validate();
     save_last();
@@ -174,10 +174,6 @@ void Trainer::expect_finite(double loss, const char* which, int64_t step) const 
   throw Error("step " + std::to_string(step) + ": the " + which +
               " is not finite; start again with a lower --learning_rate or --grad_clip 1" +
               (std::filesystem::exists(last) ? ", or from " + last.string() : ""));
-}
-
-bool Trainer::is_finished() const {
-  return !options_.resume.empty() && step_ >= options_.steps && progress_.validated_step == step_;
 }
 
 bool Trainer::validation_due() const {

@@ -41,7 +41,6 @@ class Trainer {
 
   /// The model that is validated, drawn from and saved.
   const ImageGPT& trained() const { return ema_ ? ema_->model() : model_; }
-  bool is_finished() const;  // a resumed run that has nothing left to do
   bool validation_due() const;
   bool checkpoint_due() const { return options_.checkpoint_interval && step_ % *options_.checkpoint_interval == 0; }
   bool stops_early() const { return options_.patience && progress_.bad_validations >= *options_.patience; }

@@ -101,7 +101,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   }
   if (!options_.resume.empty()) restore(*start);
   progress_.total_steps = options_.steps;
-  const bool finished = is_finished();
+  const bool finished = has_nothing_left(options_, step_, progress_);
   log_.emplace(options_, restarted, step_, /*goes_on=*/!finished, hooks_, group_);
   agreement_.emplace(group_, hooks_.stop_signal, device_, step_);
   describe_start(options_, {train_.size(), validation_.size(), optimizer_->weights().numel(), backend_->name()},
