@@ -93,10 +93,12 @@ std::vector<std::string> files_of(const std::vector<std::string>& texts) {
       files.push_back(text);
       continue;
     }
-    const size_t before = files.size();
-    for (std::string part; std::getline(parts, part, ',');)
-      if (!part.empty()) files.push_back(part);
-    if (files.size() == before) throw UsageError("--image names no file");
+    if (text.empty()) throw UsageError("--image names no file");
+    if (text.back() == ',') throw UsageError("--image " + text + ": ends with a comma; a file has to follow");
+    for (std::string part; std::getline(parts, part, ',');) {
+      if (part.empty()) throw UsageError("--image " + text + ": names no file between two commas");
+      files.push_back(part);
+    }
   }
   return files;
 }

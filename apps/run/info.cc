@@ -89,7 +89,7 @@ void print_palette(const data::Palette& palette) {
 
 std::string in_words(const data::Palette& palette) {
   return with_commas(palette.size()) + (palette.channels == 1 ? " greys" : " RGB colours") +
-         (palette.centroids.empty() ? "" : ", the means of clusters");
+         (palette.centroids.empty() ? "" : ", rounded from floats");
 }
 
 void print_training(const CheckpointInfo& info) {

@@ -190,9 +190,10 @@ void TrainCommand::print_plan() {
   std::printf("parameters   %lld\n", count(plan.parameters));
   std::printf("images       %s%s%lld to train, %lld to validate\n", plan.dataset.c_str(),
               plan.dataset.empty() ? "" : ", ", count(plan.train_images), count(plan.validation_images));
+  const auto digits = [](double number) { return number < 1 ? 4 : 1; };
   const double epochs = static_cast<double>(plan.steps) / plan.steps_per_epoch;
-  std::printf("steps        %lld to %lld, %.1f in an epoch, %.*f epochs in all%s\n", count(plan.done_steps),
-              count(plan.steps), plan.steps_per_epoch, epochs < 1 ? 4 : 1, epochs,
+  std::printf("steps        %lld to %lld, %.*f in an epoch, %.*f epochs in all%s\n", count(plan.done_steps),
+              count(plan.steps), digits(plan.steps_per_epoch), plan.steps_per_epoch, digits(epochs), epochs,
               plan.done_steps >= plan.steps ? "; nothing is left to train, a larger --steps goes on" : "");
   std::printf("memory       about %s for data and model%s, beside LibTorch's own\n", in_bytes(plan.memory).c_str(),
               plan.activation_checkpointing ? ", with activation checkpointing" : "");

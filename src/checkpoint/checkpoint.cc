@@ -1,6 +1,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/datasets.h"
 #include "igpt/error.h"
+#include "igpt/shell_quoted.h"
 
 namespace igpt {
 
@@ -45,7 +46,7 @@ std::string note_on_palette(const Checkpoint& checkpoint, const std::string& pat
   const bool own_palette = checkpoint.palette && *checkpoint.palette != data::Palette::grey(16);
   if (own_palette && !split.info)
     return path + ": its images have a palette of their own; make sure that those of " + x +
-           " have it, as prepare_data --palette " + data::shell_quoted(path) + " makes them";
+           " have it, as prepare_data --palette " + shell_quoted(path) + " makes them";
   return "";
 }
 

@@ -3,10 +3,13 @@
 #include "src/checkpoint/hugging_face.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
 #include <set>
+#include <string_view>
+#include <utility>
 
 #include "igpt/data/datasets.h"
 #include "igpt/data/palette_file.h"
@@ -123,6 +126,19 @@ Weights read_weights(const fs::path& folder) {
   throw InputError(folder.string() + ": has neither " + kSafetensors + " nor " + kBin + "; copy the whole folder");
 }
 
+// A message about options, with the names that they have in config.json.
+std::string in_their_words(std::string text) {
+  constexpr std::array<std::pair<const char*, const char*>, 5> kNames = {{{"--embed_dim", "n_embd"},
+                                                                          {"--num_heads", "n_head"},
+                                                                          {"--num_layers", "n_layer"},
+                                                                          {"--num_pixels", "the root of n_positions"},
+                                                                          {"--num_vocab", "vocab_size - 1 ="}}};
+  for (const auto& [ours, theirs] : kNames)
+    for (size_t at = 0; (at = text.find(ours, at)) != std::string::npos;)
+      text.replace(at, std::string_view(ours).size(), theirs);
+  return text;
+}
+
 // What the configuration says of the weights. Where it leaves a key out, transformers' default counts.
 class Config {
  public:
@@ -151,7 +167,7 @@ class Config {
     try {
       check(model);
     } catch (const UsageError& error) {
-      json_.fail(std::string("is wrong: ") + error.what());
+      json_.fail("is wrong: " + in_their_words(error.what()));
     }
     return model;
   }

@@ -179,7 +179,7 @@ std::vector<std::string> arguments_of(int argc, char** argv) {
 
 int run_program(const std::string& name, const std::function<int()>& body, const std::string& less_memory) {
   occupy_standard_files();
-  catch_stop_signals();
+  catch_stop_signals(name);
   (void)::signal(SIGXFSZ, SIG_IGN);  // writing beyond `ulimit -f` is then an error like any other
   (void)::signal(SIGPIPE, SIG_IGN);  // and so is a reader that has gone away: fatal for the result, not for the log
   last_words.name = &name;

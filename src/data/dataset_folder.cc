@@ -223,6 +223,16 @@ void expect_replaceable(const fs::path& folder) {
   }
 }
 
+void expect_own_files(const fs::path& folder) {
+  if (is_there(folder / kLock) || is_there(folder / "dataset.yaml")) return;
+  for (const char* name : kNames)
+    if (is_there(folder / name))
+      throw InputError((folder / name).string() +
+                       ": was not written by prepare_data, which would replace it; choose another --data_dir, or give "
+                       "--force to replace the images and labels in " +
+                       folder.string());
+}
+
 DatasetWriter::DatasetWriter(fs::path folder, const WaitCallback& waiting, const NoteCallback& note)
     : folder_(made(std::move(folder))), lock_(folder_ / kLock, FileLock::Kind::kExclusive, waiting, note) {
   roll_forward(folder_);

@@ -4,6 +4,7 @@
 
 #include "igpt/error.h"
 #include "igpt/formats/byte_reader.h"
+#include "igpt/shell_quoted.h"
 
 namespace igpt::data {
 namespace {
@@ -74,14 +75,6 @@ std::vector<std::string> dataset_names() {
 std::string title_of(const std::string& dataset) {
   const DatasetSource* found = lookup(dataset);
   return found ? found->title : formats::printable(dataset);
-}
-
-std::string shell_quoted(const std::string& word) {
-  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
-  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-  return quoted + "'";
 }
 
 std::string prepare_data_command(const std::string& dataset, const std::filesystem::path& folder,

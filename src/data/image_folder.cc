@@ -134,7 +134,11 @@ class ImageFolder : public ImageSource {
 
   // The pictures in FOLDER/CLASS/.
   void find(const fs::path& folder, bool test) {
-    const auto names = names_in(folder, /*folders=*/true);
+    auto names = names_in(folder, /*folders=*/true);
+    std::erase_if(names, [&](const std::string& name) {  // what an earlier start made of the pictures
+      std::error_code ignored;
+      return fs::equivalent(folder / name, options_.data_dir, ignored);
+    });
     if (!test) classes_ = names;
     if (names.empty())
       throw InputError(folder.string() + ": holds no folders; pictures lie in a folder for each class, CLASS/x.png");

@@ -18,6 +18,7 @@
 #include "igpt/formats/idx.h"
 #include "igpt/formats/input_file.h"
 #include "igpt/formats/npy.h"
+#include "igpt/shell_quoted.h"
 #include "src/data/parallel.h"
 
 namespace igpt::data {
@@ -78,13 +79,14 @@ class RawFiles {
   std::array<std::string, 4> read() {
     if (!options_.source.empty() && !is_url(options_.source)) return read_source_folder(options_.source);
     // Files that are here already are read in parallel; the others are downloaded one after the other.
-    std::array<std::future<std::optional<std::string>>, 4> local;
+    std::array<std::future<std::optional<Local>>, 4> local;
     for (size_t i = 0; i < local.size(); ++i)
       local[i] = std::async(std::launch::async, [this, i] { return read_local(dataset_.files[i]); });
     std::array<std::string, 4> bytes;
     for (size_t i = 0; i < bytes.size(); ++i) {
       auto found = local[i].get();
-      bytes[i] = found ? *std::move(found) : fetch(dataset_.files[i]);
+      if (found && i == 0) note("reading " + dataset_.title + " from " + found->folder.string());
+      bytes[i] = found ? std::move(found->bytes) : fetch(dataset_.files[i]);
     }
     return bytes;
   }
@@ -165,15 +167,20 @@ class RawFiles {
     return "for " + identity.dataset->title + " type: " + command;
   }
 
+  struct Local {
+    std::string bytes;
+    fs::path folder;
+  };
+
   // A file of data/raw or of a distribution's folder; nothing when there is no good one. Files with wrong bytes are
   // added to `damaged`.
-  std::optional<std::string> read_local(const RawFile& file, std::vector<fs::path>* damaged = nullptr) const {
+  std::optional<Local> read_local(const RawFile& file, std::vector<fs::path>* damaged = nullptr) const {
     std::vector<fs::path> folders = {folder_};
     if (options_.source.empty()) folders.insert(folders.end(), dataset_.folders.begin(), dataset_.folders.end());
     for (const fs::path& folder : folders) {
       for (const fs::path& path : places_of(folder, file.name)) {
         try {
-          return read_raw(path, file);
+          return Local{read_raw(path, file), folder};
         } catch (const InputError&) {
           // The next place may have the right bytes.
           if (damaged) damaged->push_back(path);
@@ -189,7 +196,7 @@ class RawFiles {
     const fs::path complete = folder_ / (file.name + ".gz"), part = folder_ / (file.name + ".gz.part");
     // Another program may have downloaded it meanwhile, or died after the last byte.
     std::vector<fs::path> damaged;
-    if (auto bytes = read_local(file, &damaged)) return *std::move(bytes);
+    if (auto local = read_local(file, &damaged)) return std::move(local->bytes);
     for (const fs::path& path : damaged) {
       const auto identity = identify(path);
       note(path.string() + ": is " + (identity ? in_words(*identity, file) : "damaged") + "; downloading it again");
@@ -450,6 +457,19 @@ std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, c
   }
 }
 
+// Whether the files of data_dir may be replaced, and says which data set is.
+void expect_replaceable_by(const PrepareOptions& options) {
+  expect_replaceable(options.data_dir);
+  if (!options.force) expect_own_files(options.data_dir);
+  if (!options.note) return;
+  try {
+    if (const auto present = read_dataset_info(options.data_dir))
+      options.note("replacing " + title_of(present->dataset) + ", " + std::to_string(present->palette.size()) +
+                   (present->palette.channels == 1 ? " greys" : " colours") + ", in " + options.data_dir.string());
+  } catch (const InputError&) {  // damaged
+  }
+}
+
 // Quantizes the images, which are RGB or grey, and puts the set in place.
 PrepareResult write_set(DatasetInfo info, std::array<Part, 4> parts, int64_t channels, const PrepareOptions& options) {
   // An exception from it, such as Interrupted, leaves the old set in place.
@@ -471,7 +491,7 @@ PrepareResult find_or_make(const DatasetSource& dataset, const PrepareOptions& o
   add_options(info, options);
   if (!options.force)
     if (auto files = find_ready(info, options)) return {true, *std::move(files)};
-  expect_replaceable(options.data_dir);
+  expect_replaceable_by(options);
   waiting_of(options)();
   std::array<std::string, 4> raw = RawFiles(dataset, options).read();
   waiting_of(options)();
@@ -502,7 +522,7 @@ PrepareResult find_or_make(ImageSource& source, const PrepareOptions& options) {
     info.raw = source.sums();
     if (auto files = find_ready(info, options)) return {true, *std::move(files)};
   }
-  expect_replaceable(options.data_dir);
+  expect_replaceable_by(options);
   RawImages images = source.read();
   if (images.channels != 1 && images.channels != 3)
     throw InputError("images have 1 or 3 channels, not " + std::to_string(images.channels));

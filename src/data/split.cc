@@ -8,6 +8,7 @@
 #include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/npy.h"
+#include "igpt/shell_quoted.h"
 
 namespace igpt::data {
 namespace {

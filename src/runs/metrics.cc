@@ -73,19 +73,26 @@ std::optional<MetricsRow> row_of(std::string_view line, const Columns& columns) 
 std::vector<MetricsRow> read_metrics(const std::filesystem::path& path, Damaged damaged) {
   const std::string text = formats::read_file(path, kLargestFile);
   std::string_view rest = text;
-  const auto next_line = [&] {  // a line that does not end was cut short
+  bool is_cut = false;  // the line that was read last does not end
+  const auto next_line = [&] {
     const size_t end = rest.find('\n');
-    const auto line = end == rest.npos ? std::string_view() : rest.substr(0, end);
+    const auto line = rest.substr(0, end);
+    is_cut = end == rest.npos;
     rest.remove_prefix(end == rest.npos ? rest.size() : end + 1);
     return line;
   };
-  const Columns columns = columns_of(next_line(), path);
+  const auto header = next_line();
+  const Columns columns = columns_of(is_cut ? std::string_view() : header, path);
   std::vector<MetricsRow> rows;
   for (int64_t number = 2; !rest.empty(); ++number) {
     const auto line = next_line();
     if (line.empty() || line == "\r") continue;
-    if (const auto row = row_of(line, columns))
+    const auto row = is_cut ? std::nullopt : row_of(line, columns);
+    if (row)
       rows.push_back(*row);
+    else if (damaged == Damaged::refuse && is_cut)
+      throw InputError(path.string() + ": line " + std::to_string(number) +
+                       " is cut short: the file is being written, or was damaged; try again, or remove the line");
     else if (damaged == Damaged::refuse)
       throw InputError(path.string() + ": line " + std::to_string(number) + " is damaged: it is no row of " +
                        std::to_string(columns.count) + " values, numbers among them; remove or repair the line");

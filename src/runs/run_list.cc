@@ -139,7 +139,8 @@ std::vector<fs::path> folders_in(const fs::path& folder, bool may_be_missing) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
     if (std::error_code ignored; entry->is_directory(ignored)) found.push_back(entry->path());
   if (error && !(may_be_missing && error == std::errc::no_such_file_or_directory))
-    throw Error(folder.string() + ": cannot be read: " + error.message());
+    throw Error(folder.string() + ": cannot be read: " + error.message() +
+                "; check that you may read it, or name another folder with --log_dir");
   return found;
 }
 

@@ -26,9 +26,11 @@ DrawingResult animate(const DrawingOptions& options, const Hooks& hooks) {
   const auto nothing = torch::empty({images, 0}, torch::kInt64);
   const auto tokens =
       draw_images(model, nothing, streams, classes, options.sampling, options.precision, options.checkpoint, hooks);
+  const int64_t frames = frame_count(side * side, options.animation.downsample);
+  if (hooks.detail) hooks.detail("writing " + std::to_string(frames) + " frames to " + options.output);
   write_animation(options.output, tokens.view({images, side, side}), model->palette(), options.animation,
                   [&] { throw_if_stopped(hooks); });
-  return {images, frame_count(side * side, options.animation.downsample), classes};
+  return {images, frames, classes};
 }
 
 }  // namespace igpt::sampling

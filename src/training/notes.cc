@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "igpt/counted.h"
+#include "igpt/shell_quoted.h"
 #include "igpt/training/schedule.h"
 
 namespace igpt::training {
@@ -50,7 +51,8 @@ void note_early_stop(const TrainOptions& options, const TrainingProgress& progre
                 static_cast<long long>(progress.best_step));
   hooks.note("stopped early after step " + std::to_string(step) + " of " + std::to_string(options.steps) +
              ": val_acc has not improved on " + best + " for " + counted(progress.bad_validations, "validation") +
-             " (--patience); to go on: run train --resume " + last_checkpoint.string() + " with a larger --patience");
+             " (--patience); to go on: run train --resume " + shell_quoted(last_checkpoint.string()) +
+             " with a larger --patience");
 }
 
 }  // namespace igpt::training

@@ -13,6 +13,7 @@
 #include "igpt/training/schedule.h"
 #include "igpt/training/token_dataset.h"
 #include "src/training/memory_plan.h"
+#include "src/training/notes.h"
 #include "src/training/start.h"
 
 namespace igpt::training {
@@ -29,6 +30,15 @@ TrainOptions configuration_of(TrainOptions options) {
   check_but_for_name();
   return options;
 }
+
+namespace {
+
+// The places of a step's images in the data set, their tokens and their labels.
+int64_t bytes_of_batch(const TrainOptions& options) {
+  return options.batch_size * (options.model.sequence_length() + 2 * static_cast<int64_t>(sizeof(int64_t)));
+}
+
+}  // namespace
 
 TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
   TrainOptions options = complete(of_user);
@@ -64,10 +74,11 @@ TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
     const bool keeps_no_activations = backend->is_fused() && device.is_cpu();
     if (!backend->is_fused())
       plan.activation_checkpointing = choose_activation_checkpointing(options, memory, free_memory, hooks);
-    plan.memory = keeps_no_activations
-                      ? memory.state + memory.data + ops::cpu::FusedStep::bytes(model->shape(), at::get_num_threads())
-                      : memory.total(plan.activation_checkpointing);
+    plan.memory = keeps_no_activations ? memory.state + memory.data + bytes_of_batch(options) +
+                                             ops::cpu::FusedStep::bytes(model->shape(), at::get_num_threads())
+                                       : memory.total(plan.activation_checkpointing);
   });
+  describe_start(options, {plan.train_images, plan.validation_images, plan.parameters, plan.kernels}, hooks);
   return plan;
 }
 

@@ -136,8 +136,10 @@ std::string checkpoint_to_resume(const std::string& asked, const fs::path& log_d
 }
 
 void check_run_name(const std::string& name) {
-  const bool plain = !name.empty() && name.size() <= kLongestName && name != "." && name != ".." &&
-                     name.find('/') == std::string::npos &&
+  if (name.size() > kLongestName)
+    throw UsageError("--name " + name.substr(0, 40) + "...: has " + std::to_string(name.size()) +
+                     " bytes, and a folder's name here at most " + std::to_string(kLongestName));
+  const bool plain = !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
                      std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
   if (!plain) throw UsageError("--name " + name + ": must be a plain folder name, without / and control characters");
 }

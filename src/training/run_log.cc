@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "igpt/shell_quoted.h"
 #include "igpt/training/restart.h"
 #include "src/training/start.h"
 
@@ -83,7 +84,7 @@ void RunLog::save_among_best(const Checkpoint& checkpoint, const TrainOptions& o
   std::ranges::sort(steps, {}, rank);
   steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
   for (size_t place = 0; place < steps.size(); ++place) {
-    const bool is_kept = place < static_cast<size_t>(options.save_top_k);
+    const bool is_kept = options.save_top_k > 1 && place < static_cast<size_t>(options.save_top_k);
     if (is_kept && steps[place] == checkpoint.global_step)
       write_checkpoint(folder_->kept_checkpoint(steps[place]), checkpoint);
     else if (!is_kept)
@@ -103,7 +104,7 @@ void RunLog::ended(runs::State state, int64_t step, const std::string& reason) c
 
 std::string RunLog::how_to_go_on() const {
   const auto last = folder_->last_checkpoint();
-  return std::filesystem::exists(last) ? "; to go on: run train --resume " + last.string() : "";
+  return std::filesystem::exists(last) ? "; to go on: run train --resume " + shell_quoted(last.string()) : "";
 }
 
 LossRows::LossRows(c10::Device device) : sum_(torch::zeros({}, torch::TensorOptions(device).dtype(torch::kFloat64))) {}

@@ -146,6 +146,8 @@ TEST_F(LookAtRuns, BadPlotsAreRefusedAndWriteNothing) {
   refused({"new"}, 1, "new: has no metrics.csv");
   write_bytes(folder_ / "logs/new/version_0/metrics.csv",
               "step,epoch,train_loss,learning_rate,val_loss,val_acc\n5,0,1.");
+  refused({"new"}, 1, "logs/new/version_0/metrics.csv: line 2 is cut short");
+  write_bytes(folder_ / "logs/new/version_0/metrics.csv", "step,epoch,train_loss,learning_rate,val_loss,val_acc\n");
   refused({"new"}, 1, "logs/new/version_0/metrics.csv: has no losses yet");
   write_bytes(folder_ / "logs/new/version_0/metrics.csv", "step,train_loss\n5,1.5\n6,1.,5\n7,1.5\n");
   refused({"new"}, 1, "logs/new/version_0/metrics.csv: line 3 is damaged");
@@ -248,7 +250,9 @@ TEST_F(LookAtSamples, BadPicturesAreRefusedAndWriteNothing) {
   refused({"--image", "data/huge.png"}, 1, "data/huge.png: is a picture of 60000 x 60000 pixels");
   refused({"--image", "data/good.png,data/none.png"}, 1, "data/none.png: no such file");
   refused({"--image", "data"}, 1, "data: is a folder");
-  refused({"--image", ","}, 2, "--image names no file");
+  refused({"--image", ","}, 2, "--image ,: ends with a comma");
+  refused({"--image", "data/good.png,"}, 2, "--image data/good.png,: ends with a comma");
+  refused({"--image", "data/good.png,,data/good.png"}, 2, "names no file between two commas");
   refused({"--image", ""}, 2, "--image \"\": is empty");
   refused({"--image"}, 2, "--image: needs a value");
   refused({"--image", "data/good.png", "--unconditional"}, 2, "--unconditional and --image exclude each other");

@@ -257,6 +257,14 @@ TEST_P(MachineSignal, SavesStopsAndIsNamed) {
 INSTANTIATE_TEST_SUITE_P(All, MachineSignal, ::testing::Values(SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU),
                          [](const auto& test) { return name_of_signal(test.param); });
 
+TEST_F(Machine, WhatToTypeNextIsQuotedForAShell) {
+  Process process(endless("it's a"), {}, folder_.path());
+  ASSERT_TRUE(wait_for(process, last("it's a"))) << process.err();
+  process.signal(SIGINT);
+  EXPECT_THAT(process.wait().err,
+              ::testing::EndsWith("run train --resume 'logs/it'\\''s a/version_0/checkpoints/last.ckpt'\n"));
+}
+
 TEST_F(Machine, WhatTheParentIgnoresStaysIgnored) {
   Process process(shell("trap '' HUP USR1; exec \"$@\"", endless("a")), {}, folder_.path());
   ASSERT_TRUE(wait_for(process, last("a"))) << process.err();

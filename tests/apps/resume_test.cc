@@ -211,6 +211,9 @@ TEST_F(Queued, KeepsTheBestCheckpoints) {
   const std::string best = "logs/a/version_0/checkpoints/step_" + std::to_string(scores[0].second) + ".ckpt";
   EXPECT_EQ(run({"test", best, "--device", "cpu"}).out,
             run({"test", "logs/a/version_0/checkpoints/best.ckpt", "--device", "cpu"}).out);
+  const auto one = run({"train", "--resume", "last", "--steps", "45", "--save_top_k", "1", "--threads", "1"});
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  EXPECT_EQ(folder_.names("logs/a/version_0/checkpoints"), (std::set<std::string>{"best.ckpt", "last.ckpt"}));
 }
 
 TEST_F(Queued, PrintedConfigurationIsThatOfTheRun) {
@@ -258,6 +261,9 @@ TEST_F(Queued, DryRunTellsAndWritesNothing) {
   const auto json = train({"--name", "a", "--steps", "45", "--batch_size", "8", "--dry_run", "--json"});
   EXPECT_THAT(json.out, AllOf(HasSubstr("\"train_images\":72"), HasSubstr("\"memory\":"),
                               HasSubstr("\"configuration\":{\"name\":\"a\",")));
+  const auto many = train({"--name", "a", "--batch_size", "1000", "--steps", "1", "--dry_run"});
+  EXPECT_THAT(many.err, HasSubstr("--batch_size 1000 is more than the 72 images to train"));
+  EXPECT_THAT(many.out, HasSubstr("0.0720 in an epoch"));
   EXPECT_EQ(train({"--name", "a", "--train_x", "none.npy", "--dry_run"}).exit_code, 1);
   EXPECT_EQ(folder_.names(), before);
 }

@@ -185,7 +185,7 @@ TEST(RunProgramDeathTest, ADeletedCurrentFolderIsTheCause) {
 
 TEST(SignalsDeathTest, TheFirstIsRememberedTheSecondEnds) {
   const auto first = [] {
-    catch_stop_signals();
+    catch_stop_signals("run");
     throw_if_stopped();
     ::raise(SIGTERM);
     if (stop_signal() != SIGTERM) ::_exit(9);
@@ -193,15 +193,23 @@ TEST(SignalsDeathTest, TheFirstIsRememberedTheSecondEnds) {
   };
   EXPECT_EXIT(first(), ExitedWithCode(143), "interrupted");
   const auto second = [] {
-    catch_stop_signals();
+    catch_stop_signals("run");
     ::raise(SIGTERM);
     ::raise(SIGINT);
     ::_exit(9);
   };
   EXPECT_EXIT(second(), ExitedWithCode(130), "");
+  const auto slow = [] {
+    catch_stop_signals("run");
+    ::raise(SIGINT);
+    ::pause();  // until the alarm
+    ::_exit(stop_signal() == SIGINT ? 0 : 9);
+  };
+  EXPECT_EXIT(slow(), ExitedWithCode(0),
+              "^run: stopping after the current step; the same signal again .* ends at once");
   const auto ignored = [] {
     ::signal(SIGINT, SIG_IGN);
-    catch_stop_signals();
+    catch_stop_signals("run");
     ::raise(SIGINT);
     ::_exit(stop_signal() == 0 ? 0 : 9);
   };

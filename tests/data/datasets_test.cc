@@ -5,6 +5,7 @@
 
 #include "igpt/data/sha256.h"
 #include "igpt/error.h"
+#include "igpt/shell_quoted.h"
 
 namespace igpt::data {
 namespace {
@@ -48,6 +49,7 @@ TEST(Datasets, CommandsAreWrittenForAShell) {
   EXPECT_EQ(prepare_data_command("cifar10", "data"), "prepare_data --dataset cifar10");
   EXPECT_EQ(prepare_data_command("folder", "data"), "");  // of which folder?
   EXPECT_EQ(prepare_data_command("mine", "data"), "");
+  EXPECT_EQ(prepare_data_command("mnist", "my data"), "prepare_data --data_dir 'my data'");
   EXPECT_EQ(shell_quoted("a b's"), "'a b'\\''s'");
   EXPECT_EQ(shell_quoted(""), "''");
 }

@@ -273,6 +273,14 @@ TEST_F(ImageFolder, ATenthBecomesTheTestSetBySeed) {
   EXPECT_THAT(first, ::testing::UnorderedElementsAreArray(expected));
 }
 
+TEST_F(ImageFolder, TheSetMadeOfItIsNoClass) {
+  put_grey("a/1.png", 10);
+  put_grey("b/1.png", 20);
+  put("data/train_x.npy", "x");
+  options_.data_dir = folder_ / "source/data";
+  EXPECT_THAT(open()->classes(), ::testing::ElementsAre("a", "b"));
+}
+
 TEST_F(ImageFolder, HiddenAndOtherFilesAreLeftOut) {
   put_some();
   put("train/cat/.hidden.png", "x");

@@ -189,6 +189,23 @@ TEST_F(Prepare, ChangedFilesAreMadeAgain) {
   EXPECT_FALSE(prepare(fake_).already_there);
 }
 
+TEST_F(Prepare, FilesOfOthersAreReplacedOnlyByForce) {
+  fake_.write_to(folder_ / "source");
+  options_.source = (folder_ / "source").string();
+  fs::create_directories(options_.data_dir);
+  for (const char* name : {"train_x.npy", "test_y.npy"}) {
+    write_bytes(options_.data_dir / name, "mine");
+    EXPECT_THAT([&] { prepare(fake_); },
+                ThrowsMessage<InputError>(AllOf(HasSubstr(name), HasSubstr("was not written by prepare_data"))));
+    EXPECT_EQ(read_bytes(options_.data_dir / name), "mine");
+    fs::remove(options_.data_dir / name);
+  }
+  write_bytes(options_.data_dir / "train_x.npy", "mine");
+  options_.force = true;
+  prepare(fake_);
+  expect_holds(fake_);
+}
+
 TEST_F(Prepare, AnotherDatasetReplacesAll) {
   fake_.write_to(folder_ / "one");
   other_.write_to(folder_ / "two");
@@ -197,6 +214,7 @@ TEST_F(Prepare, AnotherDatasetReplacesAll) {
   options_.source = (folder_ / "two").string();
   prepare(other_);
   expect_holds(other_);
+  EXPECT_THAT(notes_, HasSubstr("replacing fake1, 16 greys, in "));
 }
 
 TEST_F(Prepare, WrongBytesNeverEnterData) {

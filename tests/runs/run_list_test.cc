@@ -57,15 +57,19 @@ TEST_F(RunsTest, MetricsAreReadByTheNamesOfTheirColumns) {
   EXPECT_EQ(rows[1].train_loss, 1.25);
 }
 
-TEST_F(RunsTest, ALastRowThatIsNotWholeIsLeftOut) {
+TEST_F(RunsTest, ALastRowThatIsNotWholeIsRefusedOrLeftOut) {
   for (size_t length = 0; length <= kRows.size(); ++length) {
     write_bytes(folder_ / "m.csv", kRows.substr(0, length));
     const auto whole =
         static_cast<size_t>(std::count(kRows.begin(), kRows.begin() + static_cast<std::ptrdiff_t>(length), '\n'));
-    if (whole == 0)
-      EXPECT_THROW(read_metrics(folder_ / "m.csv"), InputError);
+    const bool is_cut = length > 0 && kRows[length - 1] != '\n';
+    if (whole == 0 || is_cut)
+      EXPECT_THROW(read_metrics(folder_ / "m.csv"), InputError) << length;
     else
       EXPECT_EQ(read_metrics(folder_ / "m.csv").size(), whole - 1);
+    if (whole > 0) {
+      EXPECT_EQ(read_metrics(folder_ / "m.csv", Damaged::leave_out).size(), whole - 1) << length;
+    }
   }
   write_bytes(folder_ / "m.csv",
               std::string(kHeader) + "8,0,nan,,inf,\nx,0,1,,,\n-5,0,1,,,\n7,0,1,,\n9,0,1e,,,\n\n10,0,1,,,\n");

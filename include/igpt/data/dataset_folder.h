@@ -48,6 +48,10 @@ class ReadLock {
 /// folder, or a link that leads nowhere or to the same file as another. A folder that does not exist is fine.
 void expect_replaceable(const std::filesystem::path& folder);
 
+/// Throws igpt::InputError that names the first of the dataset's files in `folder` that no prepare_data has written
+/// there: the folder has neither a dataset.yaml nor the lock of a DatasetWriter.
+void expect_own_files(const std::filesystem::path& folder);
+
 /// Replaces the files of a dataset in one folder all together or not at all. They are written and flushed in
 /// FOLDER/.incoming, which is renamed to FOLDER/.ready, from where they are moved to their places; whoever takes the
 /// lock next completes a set that is .ready and removes one that is .incoming. A place that is a symbolic link stays

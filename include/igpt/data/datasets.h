@@ -44,9 +44,6 @@ std::vector<std::string> dataset_names();
 /// "Fashion-MNIST" for "fashion"; an unknown name is returned as it is, on one line.
 std::string title_of(const std::string& dataset);
 
-/// A word of a command line, quoted for a shell where necessary.
-std::string shell_quoted(const std::string& word);
-
 /// The command that makes the images of `dataset` in `folder`, quantized with the palette of `checkpoint` if one is
 /// given: "prepare_data --fashion --palette models/x.ckpt". Empty for a dataset that prepare_data does not know, such
 /// as a folder of pictures.

@@ -17,8 +17,8 @@ struct MetricsRow {
 enum class Damaged : uint8_t { refuse, leave_out };
 
 /// The rows of a metrics.csv, found by the names of its columns, of this project or of PyTorch Lightning's CSVLogger.
-/// A last line without an end, as a file has that is just being written, is left out. Throws igpt::InputError when the
-/// file is missing, has no column `step`, is larger than 256 MiB, or (with Damaged::refuse) has a damaged line.
+/// A last line without an end is damaged, too. Throws igpt::InputError when the file is missing, has no column `step`,
+/// is larger than 256 MiB, or (with Damaged::refuse) has a damaged line.
 std::vector<MetricsRow> read_metrics(const std::filesystem::path& path, Damaged damaged = Damaged::refuse);
 
 /// The row with the largest val_acc, or the smallest val_loss; null where there is none.
