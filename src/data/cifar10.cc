@@ -23,10 +23,6 @@ constexpr size_t kTestFile = 5;
 constexpr size_t kSide = 32, kPlane = kSide * kSide, kRecord = 1 + 3 * kPlane;
 constexpr const char* kInnerFolder = "cifar-10-batches-bin";
 
-bool is_url(const std::string& source) {
-  return source.find("://") != std::string::npos;
-}
-
 class Cifar10 : public ImageSource {
  public:
   Cifar10(const DatasetSource& dataset, const PrepareOptions& options) : dataset_(dataset), options_(options) {

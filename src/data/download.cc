@@ -216,6 +216,10 @@ class Transfer {
 
 }  // namespace
 
+bool is_url(const std::string& source) {
+  return source.find("://") != std::string::npos;
+}
+
 void download(const std::string& url, const fs::path& part, const DownloadOptions& options) {
   static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (ready != CURLE_OK) throw Error("libcurl does not start; check its installation");

@@ -38,4 +38,7 @@ struct DownloadOptions {
 /// igpt::Error that names the URL and the cause.
 void download(const std::string& url, const std::filesystem::path& part, const DownloadOptions& options);
 
+/// Whether a text is a URL and no path.
+bool is_url(const std::string& source);
+
 }  // namespace igpt::data

@@ -38,6 +38,13 @@ struct PrepareOptions {
   /// Receives the progress of a download in bytes; an exception from it ends the work. Also called with (0, 0) now and
   /// then while images are converted and while waiting for another program.
   std::function<void(const std::string& file, uint64_t done, uint64_t total)> progress;
+
+  /// Calls `progress` with (0, 0); valid as long as this object.
+  WaitCallback waiting() const {
+    return [this] {
+      if (progress) progress("", 0, 0);
+    };
+  }
 };
 
 struct PreparedFile {
