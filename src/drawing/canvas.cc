@@ -1,31 +1,15 @@
 #include "igpt/drawing/canvas.h"
 
-#include <dlfcn.h>
-
-#include <string_view>
-
 #include "igpt/error.h"
 #include "igpt/formats/ending.h"
+#include "igpt/shared_library.h"
 #include "src/drawing/canvas_library.h"
 
 namespace igpt::drawing {
-namespace {
-
-constexpr const char* kLibrary = "libigpt_canvas.so";  // found by the RUNPATH of what loads it
-
-const CanvasLibrary& load() {
-  void* library = dlopen(kLibrary, RTLD_LAZY | RTLD_LOCAL);
-  if (!library) throw Error(std::string(dlerror()) + "; build and install again, or install cairo (libcairo2)");
-  const auto* loaded = static_cast<const CanvasLibrary*>(dlsym(library, "igpt_canvas"));
-  if (!loaded || std::string_view(loaded->version) != IGPT_VERSION)
-    throw Error(std::string(kLibrary) + " is of another version than this program; build and install again");
-  return *loaded;
-}
-
-}  // namespace
 
 std::unique_ptr<Canvas> make_canvas(FileFormat format, int64_t width, int64_t height) {
-  static const CanvasLibrary& library = load();
+  static const auto& library = functions_of<CanvasLibrary>("libigpt_canvas.so", "igpt_canvas", IGPT_VERSION,
+                                                           "; build and install again, or install cairo (libcairo2)");
   return std::unique_ptr<Canvas>(library.make_canvas(format, width, height));
 }
 
