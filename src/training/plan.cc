@@ -17,6 +17,14 @@
 #include "src/training/start.h"
 
 namespace igpt::training {
+namespace {
+
+// The places of a step's images in the data set, their tokens and their labels.
+int64_t bytes_of_batch(const TrainOptions& options) {
+  return options.batch_size * (options.model.sequence_length() + 2 * static_cast<int64_t>(sizeof(int64_t)));
+}
+
+}  // namespace
 
 TrainOptions configuration_of(TrainOptions options) {
   options = complete(std::move(options));
@@ -30,15 +38,6 @@ TrainOptions configuration_of(TrainOptions options) {
   check_but_for_name();
   return options;
 }
-
-namespace {
-
-// The places of a step's images in the data set, their tokens and their labels.
-int64_t bytes_of_batch(const TrainOptions& options) {
-  return options.batch_size * (options.model.sequence_length() + 2 * static_cast<int64_t>(sizeof(int64_t)));
-}
-
-}  // namespace
 
 TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
   TrainOptions options = complete(of_user);

@@ -71,22 +71,26 @@ void RunLog::save_best(const Checkpoint& checkpoint) {
   write_checkpoint(folder_->best_checkpoint(), checkpoint);
 }
 
-void RunLog::save_among_best(const Checkpoint& checkpoint, const TrainOptions& options) {
+void RunLog::save_among_best(int64_t step, const TrainOptions& options, const std::function<Checkpoint()>& checkpoint) {
+  auto steps = folder_->kept_steps();
+  if (options.save_top_k == 1) {  // what a start with more has left
+    for (const int64_t kept : steps) std::filesystem::remove(folder_->kept_checkpoint(kept));
+    return;
+  }
   const auto scores = folder_->validations(options.classify);
   // From the best to the worst; of equal ones the earlier is better, and what was never validated is worst.
-  auto steps = folder_->kept_steps();
-  steps.push_back(checkpoint.global_step);
-  const auto rank = [&](int64_t step) {
-    const auto score = scores.find(step);
+  steps.push_back(step);
+  const auto rank = [&](int64_t at) {
+    const auto score = scores.find(at);
     const double none = std::numeric_limits<double>::infinity();
-    return std::pair(score == scores.end() ? none : options.classify ? -score->second : score->second, step);
+    return std::pair(score == scores.end() ? none : options.classify ? -score->second : score->second, at);
   };
   std::ranges::sort(steps, {}, rank);
   steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
   for (size_t place = 0; place < steps.size(); ++place) {
-    const bool is_kept = options.save_top_k > 1 && place < static_cast<size_t>(options.save_top_k);
-    if (is_kept && steps[place] == checkpoint.global_step)
-      write_checkpoint(folder_->kept_checkpoint(steps[place]), checkpoint);
+    const bool is_kept = place < static_cast<size_t>(options.save_top_k);
+    if (is_kept && steps[place] == step)
+      write_checkpoint(folder_->kept_checkpoint(step), checkpoint());
     else if (!is_kept)
       std::filesystem::remove(folder_->kept_checkpoint(steps[place]));
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,8 +33,9 @@ class RunLog {
   void validation(const Metrics& metrics, const std::optional<formats::Image>& samples);
   void validated(const Metrics& metrics, bool is_best) const;  ///< reports the validation to the user
   void save_best(const Checkpoint& checkpoint);
-  /// Keeps it as step_N.ckpt where it is among the options.save_top_k best so far, and removes the others.
-  void save_among_best(const Checkpoint& checkpoint, const TrainOptions& options);
+  /// Keeps the `checkpoint` of `step`, which is made only then, as step_N.ckpt where it is among the options.save_top_k
+  /// best so far, and removes the others. One is best.ckpt alone.
+  void save_among_best(int64_t step, const TrainOptions& options, const std::function<Checkpoint()>& checkpoint);
   void save_last(const Checkpoint& checkpoint);
 
   /// Leaves in the folder how the training ended, for `run list`.

@@ -131,7 +131,7 @@ void Trainer::validate() {
     progress_.best_step = step_;
     if (group_.is_first()) log_->save_best(checkpoint());
   }
-  if (group_.is_first()) log_->save_among_best(checkpoint(), options_);
+  if (group_.is_first()) log_->save_among_best(step_, options_, [this] { return checkpoint(); });
   log_->validated(metrics, is_best);
 }
 
