@@ -2,6 +2,7 @@
 #include <string>
 
 #include "apps/run/command.h"
+#include "igpt/cli/terminal.h"
 #include "igpt/formats/json_text.h"
 #include "igpt/runs/learning_curves.h"
 #include "igpt/training/train_options.h"
@@ -46,7 +47,7 @@ PlotCommand::PlotCommand()
 
 int PlotCommand::run() {
   curves_.log_dir = log_dir_;
-  const auto names = runs::plot_runs(curves_);
+  const auto names = runs::plot_runs(curves_, cli::Terminal("runs", common).hooks());
   if (common.json) {
     formats::OrderedJson json;
     json["output"] = curves_.output;

@@ -21,6 +21,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIDE, VOCAB = 32, 512
 STEPS = 6  # of a training that are timed
+BATCHES = 8  # of an evaluation that are timed
 
 
 def peer(work, folder, threads, images):
@@ -53,8 +54,9 @@ def peer(work, folder, threads, images):
         with torch.no_grad():
             loss()
             begin = time.perf_counter()
-            loss()
-        print(time.perf_counter() - begin)
+            for _ in range(BATCHES):
+                loss()
+        print((time.perf_counter() - begin) / BATCHES)
     else:
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
         seconds = []
@@ -80,11 +82,11 @@ def make_model(folder, layers):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def make_images(folder):
+def make_images(folder, images):
     import numpy as np
 
     random = np.random.default_rng(0)
-    for split, count in (("train", 64), ("test", 64)):
+    for split, count in (("train", 64), ("test", (1 + BATCHES) * images)):
         np.save(folder / f"{split}_x.npy", random.integers(VOCAB, size=(count, SIDE, SIDE)).astype(np.uint16))
         np.save(folder / f"{split}_y.npy", random.integers(10, size=count).astype(np.uint8))
 
@@ -110,7 +112,7 @@ class Ours:
         def run(count):
             return self.run("run", "test", "model", "--limit", count, "--batch_size", images, *more, *self.data[2:])[0]
 
-        return (run(3 * images) - run(images)) / 2
+        return (run((1 + BATCHES) * images) - run(images)) / BATCHES
 
     def step(self, images):
         def run(steps):
@@ -135,7 +137,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         parameters = make_model(folder / "model", a.layers)
-        make_images(folder)
+        make_images(folder, a.images)
         ours = Ours(a.bin.resolve(), folder, a.threads)
 
         def theirs(work, images):

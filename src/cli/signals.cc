@@ -28,8 +28,9 @@ extern "C" void remember_stop(int signal_number) {
   int none = 0;
   const bool first = stop.compare_exchange_strong(none, signal_number);
   const bool repeats_itself = signal_number == SIGHUP || signal_number == SIGXCPU;
-  if (first && !passed_on) ::alarm(kPatience);
-  if (!first && !passed_on && !repeats_itself) ::_exit(128 + signal_number);
+  if (passed_on || repeats_itself) return;
+  if (!first) ::_exit(128 + signal_number);
+  ::alarm(kPatience);
 }
 
 }  // namespace

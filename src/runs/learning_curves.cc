@@ -23,6 +23,8 @@ struct Losses {
   FoundRun run;
   std::vector<MetricsRow> rows;
   bool has_loss = false, has_accuracy = false;
+
+  bool is_empty() const { return !has_loss && !has_accuracy; }
 };
 
 Losses read_losses(const std::string& name, const CurvesOptions& options) {
@@ -33,9 +35,7 @@ Losses read_losses(const std::string& name, const CurvesOptions& options) {
     losses.has_loss |= row.train_loss || row.val_loss;
     losses.has_accuracy |= row.val_acc.has_value();
   }
-  if (!losses.has_loss && !losses.has_accuracy)
-    throw InputError(run.metrics.string() +
-                     ": has no losses yet; a training adds the first one after --log_interval steps");
+  if (losses.is_empty()) return losses;
   if (options.metric == "acc" && !losses.has_accuracy)
     throw InputError(run.metrics.string() + ": has no val_acc, which classifiers have; leave --metric acc out");
   if (options.x == "images" && run.settings.batch_size < 1)
@@ -103,6 +103,21 @@ bool is_there(const std::vector<Losses>& runs, const Losses& losses) {
   });
 }
 
+std::vector<Losses> read_runs(const CurvesOptions& options) {
+  std::vector<Losses> runs;
+  for (const std::string& name : options.runs)  // one that is named twice is drawn once
+    if (Losses losses = read_losses(name, options); !is_there(runs, losses)) runs.push_back(std::move(losses));
+  return runs;
+}
+
+void leave_out_empty(std::vector<Losses>& runs, const Hooks& hooks) {
+  const std::string why = ": has no losses yet; a training adds the first one after --log_interval steps";
+  if (std::ranges::all_of(runs, &Losses::is_empty)) throw InputError(runs.front().run.metrics.string() + why);
+  for (const Losses& losses : runs)
+    if (losses.is_empty() && hooks.note) hooks.note("leaving out " + losses.run.metrics.string() + why);
+  std::erase_if(runs, [](const Losses& losses) { return losses.is_empty(); });
+}
+
 // Names that several runs have become their paths.
 void tell_apart(std::vector<Losses>& runs) {
   std::vector<std::string> labels;
@@ -124,12 +139,11 @@ void check(const CurvesOptions& options) {
 
 }  // namespace
 
-std::vector<std::string> plot_runs(const CurvesOptions& options) {
+std::vector<std::string> plot_runs(const CurvesOptions& options, const Hooks& hooks) {
   check(options);
   const auto format = drawing::format_of(options.output, "--output");
-  std::vector<Losses> runs;
-  for (const std::string& name : options.runs)  // one that is named twice is drawn once
-    if (Losses losses = read_losses(name, options); !is_there(runs, losses)) runs.push_back(std::move(losses));
+  auto runs = read_runs(options);
+  leave_out_empty(runs, hooks);
   tell_apart(runs);
   for (const Losses& losses : runs) formats::expect_writable(options.output, {losses.run.metrics.string()});
 

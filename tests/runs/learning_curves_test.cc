@@ -77,6 +77,16 @@ TEST_F(CurvesTest, SeveralRunsAreDrawnInOnePicture) {
   EXPECT_THAT(read_bytes(options_.output), HasSubstr("<svg"));
 }
 
+TEST_F(CurvesTest, ARunWithoutLossesIsLeftOut) {
+  const auto fresh = folder_ / "none.csv";
+  write_bytes(fresh, "step,train_loss,val_loss\n");
+  options_.runs = {fresh.string(), "gen"};
+  std::vector<std::string> notes;
+  const Hooks hooks{.stop_signal = {}, .note = [&](const std::string& line) { notes.push_back(line); }};
+  EXPECT_THAT(plot_runs(options_, hooks), ElementsAre("gen/version_0"));
+  EXPECT_THAT(notes, ElementsAre(HasSubstr("leaving out " + fresh.string() + ": has no losses yet")));
+}
+
 TEST_F(CurvesTest, OptionsChangeThePicture) {
   options_.runs = {"clf"};
   const std::vector<std::function<void(CurvesOptions&)>> changes{

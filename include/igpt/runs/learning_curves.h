@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "igpt/hooks.h"
+
 namespace igpt::runs {
 
 struct CurvesOptions {
@@ -19,9 +21,10 @@ struct CurvesOptions {
   int64_t width = 900, height = 500;  ///< pixels
 };
 
-/// Draws the losses of runs, training thin and validation thick, and beside them the accuracies of classifiers. Returns
-/// the names of the runs in the legend. Throws igpt::UsageError for options that cannot be, igpt::InputError for a run
-/// that is not there or has nothing to show, and igpt::Error where the picture cannot be written.
-std::vector<std::string> plot_runs(const CurvesOptions& options);
+/// Draws the losses of runs, training thin and validation thick, and beside them the accuracies of classifiers. A run
+/// that has no losses yet is left out with a note. Returns the names of the runs in the legend. Throws igpt::UsageError
+/// for options that cannot be, igpt::InputError for a run that is not there, or where no run has anything to show, and
+/// igpt::Error where the picture cannot be written.
+std::vector<std::string> plot_runs(const CurvesOptions& options, const Hooks& hooks = {});
 
 }  // namespace igpt::runs
