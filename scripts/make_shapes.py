@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a small set of colour pictures for `prepare_data --dataset folder`: shapes on textured backgrounds.
 
-    scripts/make_shapes.py shapes [--train 4000] [--test 1000] [--side 32] [--seed 0]
+    .venv/bin/python scripts/make_shapes.py shapes [--train 4000] [--test 1000] [--side 32] [--seed 0]
 
 FOLDER/{train,test}/CLASS/N.png, ten classes with the same number of pictures each. The same seed writes the same
 pictures. Needs numpy.

@@ -1,6 +1,8 @@
 #include <ATen/Parallel.h>
+#include <malloc.h>
 
 #include "igpt/backend/backend.h"
+#include "igpt/backend/machine.h"
 #include "igpt/ops/cpu/batch_decoder.h"
 
 namespace igpt::backend {
@@ -10,6 +12,13 @@ using torch::Tensor;
 
 constexpr int64_t kMostImages = 16;                  // that a thread draws at once: more save little
 constexpr int64_t kLargestCache = int64_t{2} << 30;  // bytes of a thread's keys and values
+
+// What LibTorch's operations keep (keep_freed_memory) and drawing, in larger pieces, cannot use.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
 
 // Draws the images of a chunk position by position.
 class Chunk {
@@ -68,16 +77,30 @@ class BatchBackend final : public Backend {
     const Tensor& weights = model_->weights();
     const std::span flat(weights.const_data_ptr<float>(), static_cast<size_t>(weights.numel()));
     const ops::cpu::BatchDecoder decoder(model_->shape(), flat, bf16_);
-    const int64_t threads = at::get_num_threads(), in_memory = kLargestCache / decoder.cache_bytes();
-    const int64_t shared = (generation.images() + threads - 1) / threads;
-    const int64_t images = std::max<int64_t>(1, std::min({shared, kMostImages, in_memory}));
+    return_freed_memory();
+    const int64_t threads = at::get_num_threads(), images = images_at_once(generation.images());
     generation.run(images, threads, [&]() -> Generation::Worker {
       const auto chunk = std::make_shared<Chunk>(generation, decoder, images, model_->options().num_vocab);
       return [chunk](int64_t first, int64_t count) { chunk->draw(first, count); };
     });
   }
 
+  int64_t bytes_to_draw(int64_t images) const override {
+    const int64_t of_weights = ops::ParameterTable(model_->shape()).count * (bf16_ ? 2 : 4);  // packed
+    return of_weights + std::min(images, at::get_num_threads() * images_at_once(images)) * cache_bytes();
+  }
+
  private:
+  int64_t cache_bytes() const { return model_->cache_bytes() / (bf16_ ? 2 : 1); }  // of an image
+
+  // Images that a thread draws at once, of so many: half of the memory that is free is left to others.
+  int64_t images_at_once(int64_t images) const {
+    const int64_t threads = at::get_num_threads(), available = available_memory(torch::kCPU);
+    const int64_t bytes = available == 0 ? kLargestCache : std::min(kLargestCache, available / 2 / threads);
+    const int64_t shared = (images + threads - 1) / threads;
+    return std::max<int64_t>(1, std::min({shared, kMostImages, bytes / cache_bytes()}));
+  }
+
   ImageGPT model_;
   const bool bf16_;
   const std::unique_ptr<Backend> libtorch_;

@@ -79,6 +79,13 @@ class LibTorchBackend final : public Backend {
     at::set_num_threads(before);
   }
 
+  int64_t bytes_to_draw(int64_t images) const override {
+    const bool on_cpu = model_->device().is_cpu();
+    const int64_t chunk = on_cpu ? kChunkOnCpu : kChunkOnCuda, chunks = (images + chunk - 1) / chunk;
+    const int64_t workers = on_cpu ? at::get_num_threads() : 1;
+    return std::min(chunks, workers) * chunk * model_->cache_bytes();
+  }
+
  private:
   // backward() adds to the parameters' own gradients, which become views of the flat ones.
   void point_gradients_to(const Tensor& gradients) {

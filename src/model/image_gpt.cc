@@ -47,6 +47,11 @@ Tensor split_heads(const Tensor& h, int64_t num_heads) {
   return h.unflatten(-1, {num_heads, h.size(-1) / num_heads}).transpose(1, 2);
 }
 
+// Of keys and values in a cache: whole vectors.
+int64_t padded_head_dim(const ImageGPTOptions& options) {
+  return (options.head_dim() + 7) / 8 * 8;
+}
+
 }  // namespace
 
 NormImpl::NormImpl(int64_t embed_dim, bool rms_norm) : embed_dim_(embed_dim), rms_norm_(rms_norm) {
@@ -303,8 +308,7 @@ Tensor ImageGPTImpl::classify(const Tensor& x) {
 
 KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
   KeyValueCache cache;
-  const int64_t padded_head_dim = (options_.head_dim() + 7) / 8 * 8;
-  const std::vector<int64_t> shape{batch, options_.num_heads, options_.sequence_length(), padded_head_dim};
+  const std::vector<int64_t> shape{batch, options_.num_heads, options_.sequence_length(), padded_head_dim(options_)};
   for (int64_t i = 0; i < options_.num_layers; ++i) {
     cache.keys.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
     cache.values.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
@@ -313,6 +317,11 @@ KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
     cache.tokens = torch::full({batch, options_.sequence_length() + 1}, options_.num_vocab,
                                torch::dtype(torch::kInt64).device(device()));
   return cache;
+}
+
+int64_t ImageGPTImpl::cache_bytes() const {
+  const int64_t numbers = options_.num_heads * options_.sequence_length() * padded_head_dim(options_);
+  return 2 * options_.num_layers * numbers * static_cast<int64_t>(head->weight.element_size());
 }
 
 Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCache& cache) {

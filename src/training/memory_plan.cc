@@ -81,7 +81,7 @@ std::string largest_option(ImageGPTOptions model) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data) {
+MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data, int64_t drawing) {
   const auto& model = options.model;
   const int64_t e = options.precision == "bf16" ? kBf16 : kFloat;
   const int64_t positions = images * model.sequence_length();
@@ -94,6 +94,7 @@ MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data
   MemoryPlan plan;
   plan.state = bytes_of_state(options);
   plan.data = data;
+  plan.drawing = drawing;
   plan.activations = positions * (embedded + model.num_layers * block + std::max(loss, backward));
   plan.checkpointed =
       positions * (embedded + model.num_layers * kFloat * model.embed_dim + std::max(loss, block + backward));
@@ -111,20 +112,27 @@ void expect_model_fits(const TrainOptions& options, int64_t most) {
 
 bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPlan& plan, int64_t available,
                                      const Hooks& hooks) {
-  const auto fits = [&](bool checkpointing) {
-    return available == 0 ||
-           static_cast<double>(plan.total(checkpointing)) <= kShareToUse * static_cast<double>(available);
+  const auto fits = [&](int64_t of_work) {
+    const auto bytes = static_cast<double>(plan.state + plan.data + of_work);
+    return available == 0 || bytes <= kShareToUse * static_cast<double>(available);
   };
   const auto& wanted = options.activation_checkpointing;
-  const bool checkpointing = wanted == "on" || (wanted == "auto" && !fits(false));
-  const auto& tell = plan.total(checkpointing) >= kWorthANote || !fits(checkpointing) ? hooks.note : hooks.detail;
+  const bool checkpointing = wanted == "on" || (wanted == "auto" && !fits(plan.activations));
+  const int64_t of_batch = plan.of_batch(checkpointing), total = plan.total(checkpointing);
+  const bool batch_fits = fits(of_batch), drawing_fits = fits(plan.drawing);
+  const auto& tell = total >= kWorthANote || !batch_fits || !drawing_fits ? hooks.note : hooks.detail;
   if (!tell) return checkpointing;
-  const int64_t activations = checkpointing ? plan.checkpointed : plan.activations;
-  tell("memory: about " + in_words(plan.total(checkpointing)) + " (weights and optimizer " + in_words(plan.state) +
-       ", data " + in_words(plan.data) + ", activations " + in_words(activations) +
-       (checkpointing ? " with activation checkpointing, without it " + in_words(plan.activations) : "") + ")" +
-       (available > 0 ? " of " + in_words(available) + " that are free" : "") +
-       (fits(checkpointing) ? "" : "; it may not be enough: lower --batch_size and raise --accumulate"));
+  std::string parts = "weights and optimizer " + in_words(plan.state) + ", data " + in_words(plan.data) +
+                      ", activations " + in_words(of_batch);
+  if (checkpointing) parts += " with activation checkpointing, without it " + in_words(plan.activations);
+  if (plan.drawing > of_batch) parts += "; in validations " + in_words(plan.drawing) + " to draw samples";
+  std::string advice;
+  if (!batch_fits)
+    advice = "; it may not be enough: lower --batch_size and raise --accumulate";
+  else if (!drawing_fits)
+    advice = "; it may not be enough to draw samples: lower --sample_grid";
+  tell("memory: about " + in_words(total) + " (" + parts + ")" +
+       (available > 0 ? " of " + in_words(available) + " that are free" : "") + advice);
   return checkpointing;
 }
 

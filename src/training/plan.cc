@@ -15,6 +15,7 @@
 #include "src/training/memory_plan.h"
 #include "src/training/notes.h"
 #include "src/training/start.h"
+#include "src/training/validation.h"
 
 namespace igpt::training {
 namespace {
@@ -69,7 +70,8 @@ TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
     const auto backend = backend::make_backend(
         model, {.images = options.batch_size, .bf16 = options.precision == "bf16", .note = hooks.note});
     plan.kernels = backend->name();
-    const auto memory = plan_memory(options, options.batch_size, images.bytes());
+    const int64_t drawing = backend->is_fused() ? 0 : bytes_of_sample_grid(model, options);
+    const auto memory = plan_memory(options, options.batch_size, images.bytes(), drawing);
     const bool keeps_no_activations = backend->is_fused() && device.is_cpu();
     if (!backend->is_fused())
       plan.activation_checkpointing = choose_activation_checkpointing(options, memory, free_memory, hooks);

@@ -117,7 +117,7 @@ void Trainer::validate() {
   Metrics metrics{.step = step_, .epoch = epoch_of(step_), .val_loss = result.loss};
   if (options_.classify) metrics.val_acc = result.accuracy;
   std::optional<formats::Image> samples;
-  if (group_.is_first() && !options_.classify && options_.sample_grid > 0)
+  if (group_.is_first() && draws_samples(options_))
     samples = draw_sample_grid(trained(), options_, [this] { return agreement_->own_stop_signal(); });
   agreement_->agree_on_stop();
   stop_if_asked();  // before anything is logged: a resumed run validates here again

@@ -12,6 +12,7 @@
 #include "src/training/ranks.h"
 #include "src/training/start.h"
 #include "src/training/trainer.h"
+#include "src/training/validation.h"
 
 namespace igpt::training {
 namespace {
@@ -96,7 +97,8 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   update_ =
       make_update(options_, {train_, &*optimizer_, ema_ ? &*ema_ : nullptr, step_loss_, loss_rows_.sum()}, *backend_);
   if (!backend_->is_fused()) {
-    const auto plan = plan_memory(options_, images, train_.bytes() + validation_.bytes());
+    const auto plan = plan_memory(options_, images, train_.bytes() + validation_.bytes(),
+                                  group_.is_first() ? bytes_of_sample_grid(model_, options_) : 0);
     model_->set_activation_checkpointing(choose_activation_checkpointing(options_, plan, free_memory, hooks_));
   }
   if (!options_.resume.empty()) restore(*start);

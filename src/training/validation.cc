@@ -3,11 +3,16 @@
 #include <cmath>
 #include <numeric>
 
+#include "igpt/backend/backend.h"
 #include "igpt/error.h"
 #include "igpt/sampling/figure.h"
 #include "igpt/sampling/generate.h"
 
 namespace igpt::training {
+
+bool draws_samples(const TrainOptions& options) {
+  return !options.classify && options.sample_grid > 0;
+}
 
 Score score_validation(const ImageGPT& model, const TokenDataset& images, const TrainOptions& options,
                        ProcessGroup& group, const std::function<void()>& after_batch) {
@@ -33,10 +38,16 @@ Score score_validation(const ImageGPT& model, const TokenDataset& images, const 
   return {images.size(), sums[0] / total, sums[1] / total};
 }
 
+int64_t bytes_of_sample_grid(const ImageGPT& model, const TrainOptions& options) {
+  if (!draws_samples(options)) return 0;
+  const int64_t images = options.sample_grid * options.sample_grid;
+  return backend::make_backend(model, {.images = images})->bytes_to_draw(images);
+}
+
 std::optional<formats::Image> draw_sample_grid(const ImageGPT& model, const TrainOptions& options,
                                                const std::function<int()>& stop_signal) try {
   const int64_t grid = options.sample_grid, side = options.model.num_pixels;
-  std::vector<uint64_t> streams(grid * grid);
+  std::vector<uint64_t> streams(static_cast<size_t>(grid * grid));
   std::iota(streams.begin(), streams.end(), 0);
   ops::SamplingOptions sampling;
   sampling.seed = options.seed;

@@ -9,6 +9,7 @@
 #include "igpt/model/image_gpt.h"
 #include "igpt/ops/kernel_choice.h"
 #include "igpt/training/flat_optimizer.h"
+#include "src/training/validation.h"
 
 namespace igpt::training {
 namespace {
@@ -134,6 +135,26 @@ TEST_F(ActivationCheckpointing, IsWhatTheUserSays) {
   EXPECT_TRUE(choose("on", 1000 << 20));
   EXPECT_FALSE(choose("off", 300 << 20));
   EXPECT_THAT(note, HasSubstr("it may not be enough: lower --batch_size"));
+}
+
+TEST_F(ActivationCheckpointing, IsNotChosenForTheSamplesOfValidations) {
+  plan.drawing = 800 << 20;
+  EXPECT_FALSE(choose("auto", 900 << 20));
+  EXPECT_THAT(note, HasSubstr("memory: about 950 MiB"));
+  EXPECT_THAT(note, HasSubstr("activations 500 MiB; in validations 800 MiB to draw samples)"));
+  EXPECT_THAT(note, HasSubstr("it may not be enough to draw samples: lower --sample_grid"));
+}
+
+TEST(PlannedDrawing, CountsTheKeysAndValuesOfAllImages) {
+  TrainOptions options;
+  options.model = {.embed_dim = 128, .num_heads = 2, .num_layers = 3, .num_pixels = 16, .palette = {}};
+  options.sample_grid = 2;
+  const ImageGPT model(options.model);
+  const int64_t cache = 2 * 3 * 16 * 16 * 128 * 4, weights = 4 * ops::ParameterTable(model->shape()).count;
+  EXPECT_EQ(model->cache_bytes(), cache);
+  EXPECT_EQ(bytes_of_sample_grid(model, options), weights + 4 * cache);
+  options.classify = true;
+  EXPECT_EQ(bytes_of_sample_grid(model, options), 0);
 }
 
 TEST_F(ActivationCheckpointing, LargePlansAreTold) {

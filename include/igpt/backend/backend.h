@@ -66,6 +66,9 @@ class Backend {
   /// Draws the images of `generation`. Throws LogitsNotFinite.
   virtual void sample(Generation& generation) = 0;
 
+  /// About what sample() takes for so many images beside the model, in bytes; 0 where that is little.
+  virtual int64_t bytes_to_draw(int64_t /*images*/) const { return 0; }
+
   /// Whether the backend has whole updates: update() is for those that do.
   virtual bool has_updates() const { return false; }
 

@@ -133,6 +133,9 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   /// An empty cache for `batch` images on the model's device.
   KeyValueCache make_cache(int64_t batch) const;
 
+  /// Bytes of such a cache for one image.
+  int64_t cache_bytes() const;
+
   /// One position of B images: logits (B, V) of position `position`. `previous` (B) int64 holds the tokens at position
   /// - 1; at position 0 the images' classes, which only a model with a start token for each class reads. Positions are
   /// decoded in order, each once.
