@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains all models of models/ again, or those that are named, and tests each beside the published one:
-#   scripts/reproduce_models.sh [fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_gen_best mnist_clf]
+#   scripts/reproduce_models.sh [fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_clf]
 # The results are in reproduced/. When started again, it goes on where it was cut off. All models together take about
 # six hours on two cores of a Zen 4 processor, as computed from their steps per second (models/README.md has each).
 # MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind
@@ -25,7 +25,10 @@ train() {
   local name=$1 parent= start=()
   prepare "$name"
   if [ ! -f "$out/$name.ckpt" ]; then
-    case $name in *_clf | *_class) parent=${name%_*}_gen_best ;; esac
+    case $name in
+      *_clf) parent=${name%_clf}_gen ;;
+      *_class) parent=${name%_class}_gen_best ;;
+    esac
     if [ -n "$parent" ]; then
       train "$parent"
       start=(--pretrained "$out/$parent.ckpt")
@@ -41,7 +44,7 @@ train() {
   done
 }
 
-models=(fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_gen_best mnist_clf)
+models=(fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_clf)
 mkdir -p $out
 [ $# -gt 0 ] || set -- "${models[@]}"
 for name in "$@"; do train "$name"; done
