@@ -2,7 +2,7 @@
 # Trains all models of models/ again, or those that are named, and tests each beside the published one:
 #   scripts/reproduce_models.sh [fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_clf]
 # The results are in reproduced/. When started again, it goes on where it was cut off. All models together take about
-# six hours on two cores of a Zen 4 processor, as computed from their steps per second (models/README.md has each).
+# seven hours on two cores with AVX-512, as computed from their steps per second (models/README.md has each).
 # MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind
 # of processor; others round differently.
 set -euo pipefail
