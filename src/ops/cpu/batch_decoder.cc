@@ -111,10 +111,6 @@ BatchDecoder::State::State(State&&) noexcept = default;
 BatchDecoder::State& BatchDecoder::State::operator=(State&&) noexcept = default;
 BatchDecoder::State::~State() = default;
 
-int64_t BatchDecoder::cache_bytes() const {
-  return static_cast<int64_t>(model_->floats(model_->cache_numbers()) * sizeof(float));
-}
-
 BatchDecoder::State BatchDecoder::make_state(int64_t images) const {
   const BatchModel& model = *model_;
   const auto count = static_cast<size_t>(images);

@@ -23,9 +23,6 @@ class BatchDecoder {
   BatchDecoder& operator=(BatchDecoder&&) noexcept;
   ~BatchDecoder();
 
-  /// Bytes of the keys and values of an image.
-  int64_t cache_bytes() const;
-
   /// What one thread works on: the keys and values of up to `images` images.
   class State {
    public:
