@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,6 +31,8 @@ class TrainCommand final : public Command {
   void print_configuration() const;
   void print_plan();
   void translate_precision();
+  std::string not_given(const std::vector<training::UnstoredSetting>& settings) const;
+  void note_older_run() const;
   void note_differences() const;
 
   training::TrainOptions train_;
@@ -112,16 +116,36 @@ void TrainCommand::take_settings_of_run() {
   }
 }
 
+// Those of `settings` that neither the command line nor the configuration file has.
+std::string TrainCommand::not_given(const std::vector<training::UnstoredSetting>& settings) const {
+  std::string text;
+  for (const auto& [option, value] : settings)
+    if (!options.given(option)) text += (text.empty() ? "" : ", ") + std::string(option) + ": " + value;
+  return text;
+}
+
+// A run's hparams.yaml names every option that there was when the run began.
+void TrainCommand::note_older_run() const {
+  if (std::filesystem::path(config_).filename() != "hparams.yaml") return;
+  std::vector<training::UnstoredSetting> settings;
+  for (const auto& setting : training::kUnstoredByOlderRuns)
+    if (train_.classify || setting.option != std::string_view("generative_weight")) settings.push_back(setting);
+  const auto missing = not_given(settings);
+  if (!missing.empty())
+    cli::note(common, config_ + ": what it leaves out takes the present default; its run had " + missing);
+}
+
 // Says what the original does without being told. Its configuration files are known by its names for some options.
 void TrainCommand::note_differences() const {
-  if (!options.given("gpus") && !options.given("accumulate_grad_batches")) return;
-  std::vector<std::pair<const char*, const char*>> settings{
-      {"optimizer", "adam"}, {"schedule", "constant"}, {"grad_clip", "0"}, {"ema", "0"}, {"embedding_std", "1"}};
-  settings.emplace_back("warmup_steps", train_.classify ? "0" : "500");
-  if (train_.classify) settings.insert(settings.end(), {{"generative_weight", "1"}, {"patience", "3"}});
-  std::string missing;
-  for (const auto& [name, value] : settings)
-    if (!options.given(name)) missing += (missing.empty() ? "" : ", ") + std::string(name) + ": " + value;
+  if (!options.given("gpus") && !options.given("accumulate_grad_batches")) return note_older_run();
+  std::vector<training::UnstoredSetting> settings{
+      {"optimizer", "adam"}, {"grad_clip", "0"}, {"ema", "0"}, {"embedding_std", "1"}};
+  if (train_.classify)
+    settings.insert(settings.end(),
+                    {{"schedule", "constant"}, {"warmup_steps", "0"}, {"generative_weight", "1"}, {"patience", "3"}});
+  else
+    settings.insert(settings.end(), {{"schedule", "cosine"}, {"hold", "0"}, {"warmup_steps", "500"}});
+  const auto missing = not_given(settings);
   if (!missing.empty())
     cli::note(common, config_ + ": what it leaves out follows this project's recipe; the original's is " + missing);
 }

@@ -36,9 +36,8 @@ Value state_dict_value(const std::filesystem::path& path, const Checkpoint& chec
     dict.insert("centroids", stored(torch::tensor(model.centroids, torch::kFloat32).reshape({-1, model.channels})));
   for (const auto& [name, tensor] : checkpoint.state_dict) {
     if (!torch::isfinite(tensor).all().item<bool>())
-      throw Error(
-          path.string() + ": not written: gpt." + name +
-          " has an entry that is not finite; continue from the last good checkpoint with a lower --learning_rate");
+      throw Error(path.string() + ": not written: gpt." + name +
+                  " has an entry that is not finite; start a new run with a lower --learning_rate");
     dict.insert("gpt." + name, stored(tensor));
   }
   return dict;
@@ -64,7 +63,8 @@ Value hyper_parameters_value(const Checkpoint& checkpoint) {
   return dict;
 }
 
-// What torch.optim.Muon.state_dict() has: a group of parameters, whose `state` is added to that of the others.
+// What torch.optim.Muon.state_dict() has, with q, k and v in one momentum_buffer: a group of parameters, whose `state`
+// is added to that of the others.
 Value muon_group(const OptimizerState& optimizer, Value& state) {
   auto indices = Value::list();
   for (size_t i = 0; i < optimizer.momentum_buffer.size(); ++i) {
@@ -88,7 +88,8 @@ Value muon_group(const OptimizerState& optimizer, Value& state) {
   return group;
 }
 
-// What torch.optim.Adam.state_dict() returns, so that Python can load it, with a second group where Muon takes part.
+// What torch.optim.Adam.state_dict() returns. Where Muon takes part, a second group: Python can read that, but no
+// single optimizer of PyTorch loads it.
 Value optimizer_value(const OptimizerState& adam) {
   auto state = Value::dict();
   auto indices = Value::list();

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "igpt/error.h"
+#include "igpt/training/muon.h"
 
 namespace igpt::training {
 namespace {
@@ -50,7 +51,7 @@ std::string in_words(int64_t bytes) {
 
 // Weights, gradients, two moments, and the average.
 int64_t bytes_of_state(const TrainOptions& options) {
-  return (4 + (options.ema == 0.0 ? 0 : 1)) * kFloat * ops::ParameterTable(shape_of(options.model)).count;
+  return (4 + (options.ema == 0.0 ? 0 : 1)) * kFloat * parameters_of(options.model);
 }
 
 std::vector<std::pair<std::string, int64_t*>> sizes_of(ImageGPTOptions& model) {
@@ -81,7 +82,7 @@ std::string largest_option(ImageGPTOptions model) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data, int64_t drawing) {
+MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data) {
   const auto& model = options.model;
   const int64_t e = options.precision == "bf16" ? kBf16 : kFloat;
   const int64_t positions = images * model.sequence_length();
@@ -94,11 +95,22 @@ MemoryPlan plan_memory(const TrainOptions& options, int64_t images, int64_t data
   MemoryPlan plan;
   plan.state = bytes_of_state(options);
   plan.data = data;
-  plan.drawing = drawing;
+  if (options.optimizer == "muon")
+    plan.updating = Muon::bytes_of_step(ops::ParameterTable(shape_of(model)).matrices, options.weight_decay);
   plan.activations = positions * (embedded + model.num_layers * block + std::max(loss, backward));
   plan.checkpointed =
       positions * (embedded + model.num_layers * kFloat * model.embed_dim + std::max(loss, block + backward));
   return plan;
+}
+
+// The weights that are validated, both moments (Muon has one) and, where those weights are an average, the trained
+// ones.
+int64_t bytes_to_save(const TrainOptions& options) {
+  const ops::ParameterTable table(shape_of(options.model));
+  int64_t numbers = (3 + (options.ema == 0.0 ? 0 : 1)) * table.count;
+  if (options.optimizer == "muon")
+    for (const auto& matrix : table.matrices) numbers -= matrix.count();
+  return kFloat * numbers;
 }
 
 void expect_model_fits(const TrainOptions& options, int64_t most) {
@@ -119,18 +131,28 @@ bool choose_activation_checkpointing(const TrainOptions& options, const MemoryPl
   const auto& wanted = options.activation_checkpointing;
   const bool checkpointing = wanted == "on" || (wanted == "auto" && !fits(plan.activations));
   const int64_t of_batch = plan.of_batch(checkpointing), total = plan.total(checkpointing);
-  const bool batch_fits = fits(of_batch), drawing_fits = fits(plan.drawing);
-  const auto& tell = total >= kWorthANote || !batch_fits || !drawing_fits ? hooks.note : hooks.detail;
+  struct Work {
+    int64_t bytes;
+    const char *before, *after, *advice;
+  };
+  const Work between_batches = std::max(
+      {Work{plan.updating, "for an update by Muon ", "", " for Muon: choose a smaller model, or --optimizer adam"},
+       Work{plan.drawing, "in validations ", " to draw samples", " to draw samples: lower --sample_grid"},
+       Work{plan.saving, "for a checkpoint ", "", " to save checkpoints: choose a smaller model"}},
+      [](const Work& a, const Work& b) { return a.bytes < b.bytes; });
+  const bool batch_fits = fits(of_batch), rest_fits = fits(between_batches.bytes);
+  const auto& tell = total >= kWorthANote || !batch_fits || !rest_fits ? hooks.note : hooks.detail;
   if (!tell) return checkpointing;
   std::string parts = "weights and optimizer " + in_words(plan.state) + ", data " + in_words(plan.data) +
                       ", activations " + in_words(of_batch);
   if (checkpointing) parts += " with activation checkpointing, without it " + in_words(plan.activations);
-  if (plan.drawing > of_batch) parts += "; in validations " + in_words(plan.drawing) + " to draw samples";
+  if (between_batches.bytes > of_batch)
+    parts += std::string("; ") + between_batches.before + in_words(between_batches.bytes) + between_batches.after;
   std::string advice;
   if (!batch_fits)
     advice = "; it may not be enough: lower --batch_size and raise --accumulate";
-  else if (!drawing_fits)
-    advice = "; it may not be enough to draw samples: lower --sample_grid";
+  else if (!rest_fits)
+    advice = std::string("; it may not be enough") + between_batches.advice;
   tell("memory: about " + in_words(total) + " (" + parts + ")" +
        (available > 0 ? " of " + in_words(available) + " that are free" : "") + advice);
   return checkpointing;

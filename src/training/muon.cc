@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <map>
+#include <utility>
 
 #include "igpt/ops/muon.h"
 #include "src/ops/cpu/aligned_buffer.h"
@@ -96,14 +98,28 @@ void Muon::step_by_kernel(double learning_rate, double momentum) {
 
 void Muon::step_by_libtorch(const Group& group, double learning_rate, double momentum) const {
   at::_foreach_lerp_(group.momentum, group.gradients, 1 - momentum);
-  const auto nesterov = at::_foreach_lerp(group.gradients, group.momentum, momentum);
-  const auto update = orthogonalised(torch::stack(nesterov));  // (n, rows, columns)
+  auto nesterov = torch::stack(at::_foreach_lerp(group.gradients, group.momentum, momentum));
+  const auto update = orthogonalised(std::move(nesterov));  // (n, rows, columns)
   if (weight_decay_ > 0) {
     const auto shrinks = (update * torch::stack(group.weights) > 0).to(update.scalar_type());
     at::_foreach_mul_(group.weights, (1 - learning_rate * weight_decay_ * shrinks).unbind());
   }
   const double longer = static_cast<double>(std::max(update.size(1), update.size(2)));
   at::_foreach_add_(group.weights, update.unbind(), -learning_rate * ops::muon::kScale * std::sqrt(longer));
+}
+
+// Of the matrices of one shape, which are updated together: in an iteration x, its successor, a and b, which for square
+// matrices are as large; of the weight decay the update, the weights, their product, its signs and these as numbers.
+int64_t Muon::bytes_of_step(const std::vector<ops::Matrix>& matrices, double weight_decay) {
+  std::map<std::pair<int64_t, int64_t>, int64_t> elements;
+  for (const auto& matrix : matrices) elements[{matrix.rows, matrix.columns}] += matrix.count();
+  int64_t most = 0;
+  for (const auto& [shape, count] : elements) {
+    const auto [shorter, longer] = std::minmax(shape.first, shape.second);
+    const int64_t iteration = 2 * count + 2 * count / longer * shorter;
+    most = std::max(most, 4 * std::max(iteration, weight_decay > 0 ? 4 * count + count / 4 : 0));
+  }
+  return most;
 }
 
 }  // namespace igpt::training

@@ -10,11 +10,14 @@ namespace igpt::training {
 
 void describe_start(const TrainOptions& options, const StartDescription& start, const Hooks& hooks) {
   const auto count = [](int64_t number) { return std::to_string(number); };
-  if (hooks.note && options.batch_size > start.train_images)
-    hooks.note("--batch_size " + count(options.batch_size) + " is more than the " + count(start.train_images) +
-               " images to train: a batch has some of them more than once, and every " +
+  const int64_t of_update = images_read(options, 1).value_or(0);
+  if (hooks.note && of_update > start.train_images)
+    hooks.note("--batch_size " + count(options.batch_size) +
+               (options.accumulate > 1 ? " times --accumulate " + count(options.accumulate) : "") +
+               " is more than the " + count(start.train_images) +
+               " images to train: an update reads some of them more than once, and every " +
                (options.val_interval ? "step ends an epoch" : "step ends an epoch and is followed by a validation"));
-  if (hooks.note && options.warmup_steps.value_or(0) > options.steps)
+  if (hooks.note && options.warmup_steps.value_or(0) > options.steps && start.step < options.steps)
     hooks.note("--warmup_steps " + count(*options.warmup_steps) + " is more than --steps " + count(options.steps) +
                ": the learning rate does not reach its peak");
   if (hooks.detail)

@@ -14,6 +14,7 @@ namespace igpt::training {
 
 struct StartDescription {
   int64_t train_images = 0, validation_images = 0, parameters = 0;
+  int64_t step = 0;     ///< where it begins or goes on
   std::string kernels;  ///< Backend::name
 };
 void describe_start(const TrainOptions& options, const StartDescription& start, const Hooks& hooks);

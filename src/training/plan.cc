@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "igpt/backend/backend.h"
@@ -70,16 +71,18 @@ TrainingPlan plan_training(const TrainOptions& of_user, const Hooks& hooks) {
     const auto backend = backend::make_backend(
         model, {.images = options.batch_size, .bf16 = options.precision == "bf16", .note = hooks.note});
     plan.kernels = backend->name();
-    const int64_t drawing = backend->is_fused() ? 0 : bytes_of_sample_grid(model, options);
-    const auto memory = plan_memory(options, options.batch_size, images.bytes(), drawing);
+    auto memory = plan_memory(options, options.batch_size, images.bytes());
+    if (!backend->is_fused()) memory.drawing = bytes_of_sample_grid(model, options);
+    if (device.is_cpu()) memory.saving = bytes_to_save(options);
     const bool keeps_no_activations = backend->is_fused() && device.is_cpu();
     if (!backend->is_fused())
       plan.activation_checkpointing = choose_activation_checkpointing(options, memory, free_memory, hooks);
-    plan.memory = keeps_no_activations ? memory.state + memory.data + bytes_of_batch(options) +
+    plan.memory = keeps_no_activations ? memory.state + memory.data + std::max(bytes_of_batch(options), memory.saving) +
                                              ops::cpu::FusedStep::bytes(model->shape(), at::get_num_threads())
                                        : memory.total(plan.activation_checkpointing);
   });
-  describe_start(options, {plan.train_images, plan.validation_images, plan.parameters, plan.kernels}, hooks);
+  describe_start(options, {plan.train_images, plan.validation_images, plan.parameters, plan.done_steps, plan.kernels},
+                 hooks);
   return plan;
 }
 

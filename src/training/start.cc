@@ -193,9 +193,7 @@ std::vector<std::pair<std::string, std::string>> settings_of_run(const std::stri
   std::vector<std::pair<std::string, std::string>> settings;
   for (const auto& [name, value] : read_resumable(checkpoint).hyper_parameters)
     if (value.index() > 0) settings.emplace_back(name, to_text(value));
-  // What older runs did without storing it, whatever the default is now.
-  for (const auto& [name, value] :
-       {std::pair("optimizer", "adam"), std::pair("grad_clip", "0"), std::pair("generative_weight", "0")})
+  for (const auto& [name, value] : kUnstoredByOlderRuns)
     if (std::ranges::find(settings, name, &std::pair<std::string, std::string>::first) == settings.end())
       settings.emplace_back(name, value);
   return settings;

@@ -10,25 +10,31 @@ void check(const TrainOptions& options) {
   check_run_name(options.name);
   igpt::check(options.model);
   // The settings of a resumed run and its hparams.yaml name every option.
+  const auto is_only_for = [&](const char* option, const std::string& its_place) {
+    if (options.resume.empty())
+      throw UsageError("--" + std::string(option) + ": is for " + its_place +
+                       "; leave it out, on the command line and in a --config file");
+  };
   if (options.model.neighbours != ImageGPTOptions{}.neighbours && shape_of(options.model).neighbours == 0 &&
-      options.resume.empty() && options.pretrained.empty())
-    throw UsageError("--neighbours: is for --arch " +
-                     in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
+      options.pretrained.empty())
+    is_only_for(
+        "neighbours",
+        "--arch " + in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
   if (!images_read(options, options.steps))
     throw UsageError("--steps " + std::to_string(options.steps) + ": reads more images than can be counted");
   if (options.augment.shift >= options.model.num_pixels)
     throw UsageError("--augment_shift " + std::to_string(options.augment.shift) +
                      ": must be less than the images' side, " + std::to_string(options.model.num_pixels));
-  if (options.muon_momentum != TrainOptions{}.muon_momentum && options.optimizer != "muon" && options.resume.empty())
-    throw UsageError("--muon_momentum: is for --optimizer muon");
-  if (options.patience && !options.classify && options.resume.empty())
-    throw UsageError("--patience: is for --classify; a generative training does not stop early");
+  if (options.muon_momentum != TrainOptions{}.muon_momentum && options.optimizer != "muon")
+    is_only_for("muon_momentum", "--optimizer muon");
+  if (options.patience && !options.classify)
+    is_only_for("patience", "--classify, since a generative training does not stop early");
   if (options.model.conditional && options.classify)
     throw UsageError("--conditional: a classifier must not be told the class; leave out --classify, or --conditional");
-  if (options.hold != TrainOptions{}.hold && options.schedule == "constant" && options.resume.empty())
-    throw UsageError("--hold: is for --schedule cosine or linear; a constant rate never falls");
-  if (options.generative_weight != TrainOptions{}.generative_weight && !options.classify && options.resume.empty())
-    throw UsageError("--generative_weight: is for --classify; without it the loss is the generative one anyway");
+  if (options.hold != TrainOptions{}.hold && options.schedule == "constant")
+    is_only_for("hold", "--schedule cosine or linear, since a constant rate never falls");
+  if (options.generative_weight != TrainOptions{}.generative_weight && !options.classify)
+    is_only_for("generative_weight", "--classify, since without it the loss is the generative one anyway");
 }
 
 std::optional<int64_t> images_read(const TrainOptions& options, int64_t steps) {

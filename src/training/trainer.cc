@@ -5,6 +5,7 @@
 
 #include "igpt/backend/devices.h"
 #include "igpt/error.h"
+#include "igpt/shell_quoted.h"
 #include "igpt/training/schedule.h"
 #include "src/training/notes.h"
 #include "src/training/ranks.h"
@@ -63,8 +64,8 @@ void Trainer::work() {
 }
 
 void Trainer::loop() {
-  if (has_nothing_left(options_, step_, progress_)) note_nothing_left(options_, step_, hooks_);
-  if (validation_due() && progress_.validated_step < step_) {  // was stopped while validating
+  if (step_ >= options_.steps) note_nothing_left(options_, step_, hooks_);
+  if (validation_due() && progress_.validated_step < step_) {  // was stopped before or while validating
     validate();
     save_last();
   }
@@ -172,13 +173,17 @@ void Trainer::expect_finite(double loss, const char* which, int64_t step) const 
   if (std::isfinite(loss)) return;
   const auto last = log_->folder().last_checkpoint();
   throw Error("step " + std::to_string(step) + ": the " + which +
-              " is not finite; start again with a lower --learning_rate or --grad_clip 1" +
-              (std::filesystem::exists(last) ? ", or from " + last.string() : ""));
+              " is not finite; start a new run with a lower --learning_rate" +
+              (options_.grad_clip == 0 ? " or with --grad_clip 1" : "") +
+              (options_.weight_decay > 0 ? " or a lower --weight_decay" : "") +
+              (std::filesystem::exists(last) ? "; --pretrained " + shell_quoted(last.string()) +
+                                                   " starts it from the weights that were saved last"
+                                             : ""));
 }
 
 bool Trainer::validation_due() const {
   if (step_ == 0) return false;
-  if (step_ == options_.steps) return true;
+  if (step_ >= options_.steps) return true;
   if (options_.val_interval) return step_ % *options_.val_interval == 0;
   return epoch_of(step_) > epoch_of(step_ - 1);
 }

@@ -97,8 +97,9 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   update_ =
       make_update(options_, {train_, &*optimizer_, ema_ ? &*ema_ : nullptr, step_loss_, loss_rows_.sum()}, *backend_);
   if (!backend_->is_fused()) {
-    const auto plan = plan_memory(options_, images, train_.bytes() + validation_.bytes(),
-                                  group_.is_first() ? bytes_of_sample_grid(model_, options_) : 0);
+    auto plan = plan_memory(options_, images, train_.bytes() + validation_.bytes());
+    if (group_.is_first()) plan.drawing = bytes_of_sample_grid(model_, options_);
+    if (group_.is_first() && device_.is_cpu()) plan.saving = bytes_to_save(options_);
     model_->set_activation_checkpointing(choose_activation_checkpointing(options_, plan, free_memory, hooks_));
   }
   if (!options_.resume.empty()) restore(*start);
@@ -106,7 +107,7 @@ Trainer::Trainer(const TrainOptions& options, const Hooks& hooks)
   const bool finished = has_nothing_left(options_, step_, progress_);
   log_.emplace(options_, restarted, step_, /*goes_on=*/!finished, hooks_, group_);
   agreement_.emplace(group_, hooks_.stop_signal, device_, step_);
-  describe_start(options_, {train_.size(), validation_.size(), optimizer_->weights().numel(), backend_->name()},
+  describe_start(options_, {train_.size(), validation_.size(), optimizer_->weights().numel(), step_, backend_->name()},
                  hooks_);
   if (hooks_.note && !finished)
     hooks_.note("seed " + std::to_string(options_.seed) + ", writing to " + log_->folder().path().string());

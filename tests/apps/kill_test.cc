@@ -83,6 +83,8 @@ TEST_F(KilledTraining, ResumedAgainAndAgainEndsBitForBitAsTheUndisturbed) {
         << expected.state_dict[i].first;
   EXPECT_TRUE(same(actual.optimizer->exp_avg, expected.optimizer->exp_avg));
   EXPECT_TRUE(same(actual.optimizer->exp_avg_sq, expected.optimizer->exp_avg_sq));
+  EXPECT_FALSE(expected.optimizer->momentum_buffer.empty());
+  EXPECT_TRUE(same(actual.optimizer->momentum_buffer, expected.optimizer->momentum_buffer));
   EXPECT_EQ(testing::read_bytes(run_folder("killed") / "metrics.csv"),
             testing::read_bytes(run_folder("whole") / "metrics.csv"));
   EXPECT_EQ(testing::read_as_tensorboard(run_folder("killed")), testing::read_as_tensorboard(run_folder("whole")));

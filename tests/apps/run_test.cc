@@ -193,6 +193,26 @@ TEST_F(Run, HparamsOfARunAreAConfigurationFile) {
   EXPECT_EQ(row("again"), row("first"));
 }
 
+TEST_F(Run, HparamsOfARunFromBeforeMuonAreToldApart) {
+  ASSERT_EQ(train({"--name", "first", "--steps", "2"}).exit_code, 0);
+  auto settings = testing::read_bytes(folder_ / "logs/first/version_0/hparams.yaml");
+  for (const std::string option : {"optimizer: muon\n", "muon_momentum: 0.95\n", "grad_clip: 1\n"})
+    settings.erase(settings.find(option), option.size());
+  testing::write_bytes(folder_ / "hparams.yaml", settings);
+  const auto note_of = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"train",    "--config", "hparams.yaml", "--dry_run",
+                                       "--device", "cpu",      "--threads",    "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const auto planned = run(arguments);
+    EXPECT_EQ(planned.exit_code, 0) << planned.err;
+    return planned.err;
+  };
+  EXPECT_THAT(note_of({}), HasSubstr("hparams.yaml: what it leaves out takes the present default; its run had "
+                                     "optimizer: adam, grad_clip: 0\n"));
+  EXPECT_THAT(note_of({"--optimizer", "adam"}), HasSubstr("its run had grad_clip: 0\n"));
+  EXPECT_THAT(note_of({"--optimizer", "adam", "--grad_clip", "0"}), Not(HasSubstr("its run had")));
+}
+
 // What the configs/*.yml of the original (b967b24) say.
 struct OriginalsConfig {
   const char* name;
@@ -222,9 +242,11 @@ TEST_P(RunReadsTheOriginals, ConfigurationFile) {
   EXPECT_THAT(whole.err, HasSubstr("none.npy: no such file"));
   const bool says_warmup = std::string_view(content).find("warmup_steps") != std::string_view::npos;
   const bool classifies = hparams.find("classify: true") != std::string::npos;
-  EXPECT_THAT(whole.err, HasSubstr("the original's is optimizer: adam, schedule: constant, "));
-  EXPECT_EQ(whole.err.find("warmup_steps: 500") != std::string::npos, !says_warmup && !classifies);
-  EXPECT_EQ(whole.err.find("generative_weight: 1, patience: 3") != std::string::npos, classifies);
+  const std::string both = "the original's is optimizer: adam, grad_clip: 0, ema: 0, embedding_std: 1, ";
+  EXPECT_THAT(whole.err,
+              HasSubstr(both + (classifies ? "schedule: constant, warmup_steps: 0, generative_weight: 1, patience: 3\n"
+                                : says_warmup ? "schedule: cosine, hold: 0\n"
+                                              : "schedule: cosine, hold: 0, warmup_steps: 500\n")));
   const auto on_gpu = run({"train", "--config", "config.yml", "--train_x", "none.npy"});
   EXPECT_EQ(on_gpu.exit_code, 1);
   EXPECT_THAT(on_gpu.err, ::testing::AnyOf(HasSubstr("--device cuda: no CUDA device or driver found; use --device cpu"),

@@ -319,8 +319,9 @@ TEST_F(DeviceTraining, RanksSharesAddUpToTheWholeBatch) {
 }
 
 // Ranks in threads, each with an emulated device of its own.
-TEST_F(DeviceTraining, RanksTrainToTheWeightsOfOneProcess) {
+TEST_P(DeviceTrainingWith, RanksTrainToTheWeightsOfOneProcess) {
   auto o = options("start", 1);
+  o.optimizer = GetParam();
   o.pretrained = trained(o).last_checkpoint;  // threads share the generator of initial weights
   o.steps = 5;
   o.val_interval = 3;

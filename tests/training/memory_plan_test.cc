@@ -9,7 +9,11 @@
 #include "igpt/model/image_gpt.h"
 #include "igpt/ops/kernel_choice.h"
 #include "igpt/training/flat_optimizer.h"
+#include "igpt/training/plan.h"
 #include "src/training/validation.h"
+#include "temporary_folder.h"
+#include "tiny_dataset.h"
+#include "tiny_training.h"
 
 namespace igpt::training {
 namespace {
@@ -102,6 +106,52 @@ TEST(PlannedState, IsWhatEachOptimizerTakes) {
   }
 }
 
+struct Trained {
+  const char *name, *optimizer;
+  double weight_decay, ema;
+};
+
+class PlannedTraining : public ::testing::TestWithParam<Trained> {};
+
+// Batches of so few pixels that the rest needs more memory than they do.
+TEST_P(PlannedTraining, IsWhatItTakes) {
+  const auto& c = GetParam();
+  const testing::TemporaryFolder folder;
+  auto o = testing::tiny_training(folder, testing::write_tiny_dataset(folder / "data"), c.name, /*steps=*/2);
+  o.model = {.embed_dim = 256, .num_heads = 4, .num_layers = 4, .num_pixels = 4, .num_vocab = 4, .palette = {}};
+  o.batch_size = 1;
+  o.val_interval = 2;
+  o.optimizer = c.optimizer;
+  o.weight_decay = c.weight_decay;
+  o.ema = c.ema;
+  const auto planned = static_cast<double>(plan_training(o, {}).memory);
+  const PeakMemory peak;
+  train(o, {});
+  const double ratio = planned / static_cast<double>(peak.bytes());
+  EXPECT_GT(ratio, 0.95);
+  EXPECT_LT(ratio, 1.1);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PlannedTraining,
+                         ::testing::Values(Trained{"adam", "adam", 0, 0}, Trained{"muon", "muon", 0, 0},
+                                           Trained{"decay", "muon", 0.1, 0}, Trained{"average", "muon", 0.1, 0.9}),
+                         [](const auto& test) { return test.param.name; });
+
+// A step of Muon alone: in a training, writing checkpoints needs more.
+TEST(PlannedUpdate, IsWhatMuonTakes) {
+  for (const double weight_decay : {0.0, 0.1}) {
+    const ImageGPTOptions model{.embed_dim = 256, .num_heads = 4, .num_layers = 4, .num_pixels = 4, .palette = {}};
+    const ops::ParameterTable table(shape_of(model));
+    FlatOptimizer optimizer(torch::zeros({table.count}), table.parameters, {.weight_decay = weight_decay},
+                            table.matrices);
+    const PeakMemory peak;
+    optimizer.step(0.01, 0.9);
+    const auto planned = static_cast<double>(Muon::bytes_of_step(table.matrices, weight_decay));
+    EXPECT_GT(planned / static_cast<double>(peak.bytes()), 0.95) << weight_decay;
+    EXPECT_LT(planned / static_cast<double>(peak.bytes()), 1.05) << weight_decay;
+  }
+}
+
 class ActivationCheckpointing : public ::testing::Test {
  protected:
   bool choose(const char* wanted, int64_t available) {
@@ -155,6 +205,18 @@ TEST(PlannedDrawing, CountsTheKeysAndValuesOfAllImages) {
   EXPECT_EQ(bytes_of_sample_grid(model, options), weights + 4 * cache);
   options.classify = true;
   EXPECT_EQ(bytes_of_sample_grid(model, options), 0);
+}
+
+TEST_F(ActivationCheckpointing, TheLargestWorkBetweenBatchesIsTold) {
+  plan.updating = 900 << 20;
+  plan.drawing = 800 << 20;
+  choose("auto", 900 << 20);
+  EXPECT_THAT(note, HasSubstr("activations 500 MiB; for an update by Muon 900 MiB)"));
+  EXPECT_THAT(note, HasSubstr("it may not be enough for Muon: choose a smaller model, or --optimizer adam"));
+  plan.saving = 950 << 20;
+  choose("auto", 900 << 20);
+  EXPECT_THAT(note, HasSubstr("activations 500 MiB; for a checkpoint 950 MiB)"));
+  EXPECT_THAT(note, HasSubstr("it may not be enough to save checkpoints: choose a smaller model"));
 }
 
 TEST_F(ActivationCheckpointing, LargePlansAreTold) {

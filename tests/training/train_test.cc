@@ -287,8 +287,13 @@ TEST_F(Train, ABatchLargerThanTheDataIsTold) {
   o.batch_size = 73;
   train(o, hooks);
   EXPECT_THAT(notes,
-              ::testing::Contains("--batch_size 73 is more than the 72 images to train: a batch has some of them "
+              ::testing::Contains("--batch_size 73 is more than the 72 images to train: an update reads some of them "
                                   "more than once, and every step ends an epoch and is followed by a validation"));
+  notes.clear();
+  o.batch_size = 37;
+  o.accumulate = 2;
+  train(o, hooks);
+  EXPECT_THAT(notes, ::testing::Contains(HasSubstr("--batch_size 37 times --accumulate 2 is more than the 72 images")));
 }
 
 TEST_F(Train, AWarmUpLongerThanTheRunIsTold) {
@@ -531,6 +536,49 @@ TEST_F(Train, AFinishedRunThatIsResumedSaysThatNothingIsLeft) {
   EXPECT_THAT(notes, ::testing::Not(told));
   EXPECT_EQ(train(resumed(o, result.last_checkpoint), hooks).best_score, result.best_score);
   EXPECT_THAT(notes, told);
+}
+
+// Stopped before any validation, then ended where it stands.
+TEST_F(Train, AStoppedRunThatIsResumedWithFewerStepsValidatesWhatItHas) {
+  auto o = options("ended", 40);
+  o.val_interval = 40;
+  int64_t patience = 10;
+  Hooks hooks;
+  hooks.stop_signal = [&] { return --patience <= 0 ? SIGINT : 0; };
+  EXPECT_THROW(train(o, hooks), Interrupted);
+  const auto last = (folder_ / "logs/ended/version_0/checkpoints/last.ckpt").string();
+  const int64_t step = read_checkpoint(last).global_step;
+  ASSERT_GT(step, 3);
+  o.steps = 3;
+  o.warmup_steps = 4;
+  std::vector<std::string> notes;
+  hooks = {};
+  hooks.note = [&](const std::string& line) { notes.push_back(line); };
+  const auto result = train(resumed(o, last), hooks);
+  EXPECT_EQ(result.best_step, step);
+  EXPECT_GT(result.best_score, 0);
+  EXPECT_EQ(read_checkpoint(result.best_checkpoint).global_step, step);
+  EXPECT_THAT(notes, ::testing::Contains("nothing is left to train: the run is at step " + std::to_string(step) +
+                                         ", and --steps is 3; a larger --steps goes on"));
+  EXPECT_THAT(notes, ::testing::Not(::testing::Contains(HasSubstr("--warmup_steps"))));
+}
+
+TEST_F(Train, LossThatIsNotFiniteSaysWhatToChange) {
+  auto o = options("absurd", 400);
+  o.learning_rate = 1e38;
+  const auto message = [&] {
+    try {
+      train(o, {});
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(message(), ::testing::EndsWith("is not finite; start a new run with a lower --learning_rate"));
+  o.grad_clip = 0;
+  o.weight_decay = 0.1;
+  EXPECT_THAT(message(),
+              ::testing::EndsWith(" with a lower --learning_rate or with --grad_clip 1 or a lower --weight_decay"));
 }
 
 TEST_F(Train, LossThatIsNotFiniteStopsAndKeepsTheLastGoodCheckpoint) {

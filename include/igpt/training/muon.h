@@ -22,6 +22,9 @@ class Muon {
 
   void step(double learning_rate, double momentum);
 
+  /// Bytes that a step takes for a while, at most: all `matrices` as float32, by LibTorch's operations.
+  static int64_t bytes_of_step(const std::vector<ops::Matrix>& matrices, double weight_decay);
+
  private:
   struct Workers;  // the kernel, and threads with what each needs for it
   struct Group {   // views (rows, columns) of matrices of one shape

@@ -100,8 +100,9 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("warmup_steps", o.warmup_steps, "steps in which the rate rises from zero",
         with_default("those of 6,400 images, at most a twentieth of --steps"), at_least(0));
   visit("grad_clip", o.grad_clip, "largest norm of all gradients together; 0: any", kTraining, not_negative());
-  visit("muon_momentum", o.muon_momentum, "momentum of Muon, to which it rises from 0.85 in 3 x --warmup_steps steps",
-        kTraining, strictly_between(0, 1));
+  visit("muon_momentum", o.muon_momentum,
+        "momentum of Muon; one above 0.85 is reached from there in the first 3 x --warmup_steps steps", kTraining,
+        strictly_between(0, 1));
   visit("beta1", o.beta1, "decay of Adam's first moment", kTraining, half_open(0, 1));
   visit("beta2", o.beta2, "decay of Adam's second moment", kTraining, half_open(0, 1));
   visit("weight_decay", o.weight_decay,
@@ -149,6 +150,13 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("rank_timeout", o.launch.timeout, "seconds that processes training together wait for each other",
         Attributes{.group = "Program", .of_run = false}, between(1, 1000000));
 }
+
+/// What older runs did without storing it, whatever the default is now.
+struct UnstoredSetting {
+  const char *option, *value;
+};
+inline constexpr UnstoredSetting kUnstoredByOlderRuns[] = {
+    {"optimizer", "adam"}, {"grad_clip", "0"}, {"generative_weight", "0"}};
 
 /// Throws igpt::UsageError on options with which no training is possible.
 void check(const TrainOptions& options);

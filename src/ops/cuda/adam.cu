@@ -1,5 +1,5 @@
 // Adam (Kingma and Ba 2015) with the weight decay of AdamW, clipping by the global norm, and the weights' moving
-// average: a norm in two stages and one pass over the parameters, which reads 20 bytes of each and writes 12 (28 and 16
+// average: a norm in two stages and one pass over the parameters, which reads 20 bytes of each and writes 12 (24 and 16
 // with an average).
 
 #include "src/ops/cuda/adam.h"
