@@ -1,7 +1,9 @@
 #include "igpt/checkpoint/convert.h"
 
 #include "igpt/checkpoint/checkpoint.h"
+#include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
+#include "igpt/formats/ending.h"
 #include "src/checkpoint/hugging_face.h"
 #include "src/checkpoint/root.h"
 
@@ -11,9 +13,16 @@ namespace {
 enum class Form : uint8_t { torch, safetensors, folder };
 
 Form form_of(const std::filesystem::path& output) {
-  const auto ending = output.extension();
+  const auto ending = formats::ending_of(output);
   if (ending == ".ckpt" || ending == ".pt" || ending == ".pth") return Form::torch;
-  return ending == ".safetensors" ? Form::safetensors : Form::folder;
+  if (ending == ".safetensors") return Form::safetensors;
+  std::error_code error;
+  if (!ending.empty() && !std::filesystem::is_directory(output, error))
+    throw UsageError(
+        output.string() +
+        ": a checkpoint's name ends in .ckpt, .pt, .pth or .safetensors; that of a folder for transformers "
+        "has no ending, or ends in /");
+  return Form::folder;
 }
 
 }  // namespace
@@ -28,6 +37,9 @@ void convert(const std::string& path, const std::string& output, const Hooks& ho
   };
   if (form == Form::folder) {
     write_hugging_face(output, checkpoint, path);
+    if (checkpoint.model.palette.empty())
+      note("the checkpoint does not name its palette; the folder has " + std::to_string(checkpoint.model.num_vocab) +
+           " evenly spaced greys");
     if (checkpoint.classify && checkpoint.model.shifted_classifier)
       note("its classifier reads what predicts the pixels; in Python, give it the token " +
            std::to_string(checkpoint.model.num_vocab) + " and then all pixels but the last");

@@ -5,17 +5,20 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
 
+#include "igpt/checkpoint/checkpoint_palette.h"
 #include "igpt/data/datasets.h"
 #include "igpt/data/palette_file.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
+#include "igpt/formats/file_descriptor.h"
 #include "igpt/formats/json.h"
 #include "igpt/formats/json_text.h"
 #include "igpt/formats/safetensors.h"
@@ -340,9 +343,9 @@ OrderedJson config_of(const Checkpoint& checkpoint) {
   return config;
 }
 
-OrderedJson processor_of(const ImageGPTOptions& model) {
-  const auto palette = model.palette.empty() ? data::Palette::grey(model.num_vocab)
-                                             : data::Palette{model.channels, model.palette, model.centroids};
+OrderedJson processor_of(const Checkpoint& checkpoint, const std::string& source) {
+  const auto palette = palette_in(checkpoint, source);
+  const int64_t side = checkpoint.model.num_pixels;
   auto clusters = OrderedJson::array();
   const auto channels = static_cast<size_t>(palette.channels);
   for (size_t k = 0; k < static_cast<size_t>(palette.size()); ++k) {
@@ -359,12 +362,33 @@ OrderedJson processor_of(const ImageGPTOptions& model) {
   processor["clusters"] = clusters;
   processor["do_color_quantize"] = processor["do_normalize"] = processor["do_resize"] = true;
   processor["resample"] = 2;
-  processor["size"] = {{"height", model.num_pixels}, {"width", model.num_pixels}};
+  processor["size"] = {{"height", side}, {"width", side}};
   return processor;
 }
 
 void write_json(const fs::path& path, const OrderedJson& json) {
   formats::write_atomically(path, json.dump(/*indent=*/2) + "\n");
+}
+
+// A folder that is there complete or not at all: `write` fills it under another name.
+void write_folder(const fs::path& folder, const std::function<void(const fs::path&)>& write) {
+  const fs::path place = fs::weakly_canonical(folder.has_filename() ? folder : folder.parent_path());
+  if (fs::exists(place) && !(fs::is_directory(place) && fs::is_empty(place)))
+    throw InputError(folder.string() + ": is there already; name a new folder for the model");
+  const fs::path incomplete = place.string() + ".incomplete";
+  std::error_code error;
+  if (!fs::create_directory(incomplete, error))
+    throw Error(incomplete.string() + ": cannot be created" +
+                (error ? ": " + error.message() + "; name a folder in one that is there and that you may write to"
+                       : ", since it is there, from a conversion that was cut off; remove it"));
+  try {
+    write(incomplete);
+    fs::rename(incomplete, place);
+  } catch (...) {
+    fs::remove_all(incomplete, error);
+    throw;
+  }
+  formats::flush_folder(place.parent_path());
 }
 
 void expect_writable_by_transformers(const Checkpoint& checkpoint, const std::string& source) {
@@ -427,14 +451,12 @@ void write_hugging_face(const fs::path& folder, const Checkpoint& checkpoint, co
   }
   tensors.emplace_back(std::string(kTransformer) + kWte, stored_weight(wte));
 
-  std::error_code error;
-  fs::create_directory(folder, error);
-  if (error) throw Error(folder.string() + ": cannot be created: " + error.message());
-  const bool is_new = !fs::exists(folder / kConfig) && !fs::is_empty(folder);
-  if (is_new) throw InputError(folder.string() + ": has files and is not a model of transformers; name a new folder");
-  formats::write_safetensors(folder / kSafetensors, tensors);
-  if (!checkpoint.lacks_palette) write_json(folder / kProcessor, processor_of(checkpoint.model));
-  write_json(folder / kConfig, config_of(checkpoint));
+  const auto processor = processor_of(checkpoint, source);
+  write_folder(folder, [&](const fs::path& incomplete) {
+    formats::write_safetensors(incomplete / kSafetensors, tensors);
+    write_json(incomplete / kProcessor, processor);
+    write_json(incomplete / kConfig, config_of(checkpoint));
+  });
 }
 
 }  // namespace igpt

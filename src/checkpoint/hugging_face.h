@@ -12,8 +12,9 @@ namespace igpt {
 /// does not compute.
 Checkpoint read_hugging_face(const std::filesystem::path& folder);
 
-/// Writes such a folder, which is created unless it is there, from a checkpoint of the architecture igpt; `source` is
-/// the checkpoint's own path, for messages. Throws igpt::InputError where transformers cannot compute the model.
+/// Writes such a folder, as a whole or not at all, from a checkpoint of the architecture igpt; `source` is the
+/// checkpoint's own path, for messages. Throws igpt::InputError where transformers cannot compute the model, and where
+/// the folder is there and has files.
 void write_hugging_face(const std::filesystem::path& folder, const Checkpoint& checkpoint, const std::string& source);
 
 }  // namespace igpt

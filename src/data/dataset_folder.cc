@@ -5,15 +5,18 @@
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <set>
 #include <thread>
 #include <type_traits>
 
+#include "igpt/data/sha256.h"
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
 #include "igpt/formats/byte_reader.h"
@@ -26,9 +29,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kLock = ".lock";
+constexpr const char* kMark = "prepare_data has written to this folder\n";  // in the lock, from the first set on
 constexpr const char* kIncoming = ".incoming";
 constexpr const char* kReady = ".ready";
-constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", "dataset.yaml"};
+constexpr const char* kDescription = "dataset.yaml";
+constexpr std::array kNames = {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy", kDescription};
 constexpr uint64_t kMaximumYaml = uint64_t{64} << 10;   // yaml-cpp takes some hundred times that in memory
 constexpr uint64_t kMaximumBinary = uint64_t{1} << 20;  // of a file with a large palette
 constexpr int64_t kMostListed = 256;                    // colours that are written as numbers
@@ -43,6 +48,15 @@ constexpr const char* kBinary = "!!binary \"";
 bool is_there(const fs::path& path) {
   std::error_code error;
   return fs::exists(path, error);
+}
+
+// Whether one of the files is what dataset.yaml says of it, or dataset.yaml is damaged and says nothing.
+bool is_as_described(const fs::path& folder, std::string_view name) try {
+  const auto info = read_dataset_info(folder);
+  const auto file = std::ranges::find(info->files, name, &DatasetInfo::File::name);
+  return file != info->files.end() && file->sha256 == sha256_of_file(folder / name);
+} catch (const InputError&) {
+  return true;
 }
 
 void remove_folder(const fs::path& folder) {
@@ -175,7 +189,9 @@ FileLock::FileLock(const fs::path& file, Kind kind, const WaitCallback& waiting,
                    0666)) {
   if (!file_ && errno == ELOOP)
     throw Error(file.string() + ": is a symbolic link, and locks are files of their own; remove the link");
-  if (!file_) fail(file, kind == Kind::kExclusive ? "create" : "open", errno);
+  if (!file_ && kind == Kind::kShared)
+    throw Error(file.string() + ": cannot open: " + std::strerror(errno) + "; check that you may read it");
+  if (!file_) fail(file, "create", errno);
   // Polled, because a blocking flock would not see the flag that a signal handler sets.
   while (!formats::take_lock(file_.get(), kind, file, note)) {
     if (waiting) waiting();
@@ -210,6 +226,11 @@ ReadLock::ReadLock(const std::vector<fs::path>& files, const WaitCallback& waiti
 }
 
 void expect_replaceable(const fs::path& folder) {
+  std::error_code error;
+  if (fs::exists(folder, error)) {
+    if (!fs::is_directory(folder, error)) fail(folder, "create the folder", ENOTDIR);
+    if (::access(folder.c_str(), W_OK | X_OK) != 0) fail(folder / kLock, "create", errno);
+  }
   std::map<fs::path, const char*> names;  // by the files to which they lead
   for (const char* name : kNames) {
     std::error_code ignored;
@@ -224,13 +245,22 @@ void expect_replaceable(const fs::path& folder) {
 }
 
 void expect_own_files(const fs::path& folder) {
-  if (is_there(folder / kLock) || is_there(folder / "dataset.yaml")) return;
-  for (const char* name : kNames)
-    if (is_there(folder / name))
-      throw InputError((folder / name).string() +
-                       ": was not written by prepare_data, which would replace it; choose another --data_dir, or give "
-                       "--force to replace the images and labels in " +
-                       folder.string());
+  if (is_there(folder / kReady)) return;  // while a set is moved to its place, dataset.yaml comes last
+  const bool is_described = is_there(folder / kDescription);
+  std::error_code none;
+  if (const auto size = fs::file_size(folder / kLock, none); !is_described && !none && size > 0) return;
+  const char* foreign = nullptr;
+  for (const char* name : kNames) {
+    if (name == std::string_view(kDescription) || !is_there(folder / name)) continue;
+    if (is_described && is_as_described(folder, name)) return;
+    if (!foreign) foreign = name;
+  }
+  if (foreign)
+    throw InputError((folder / foreign).string() + ": was not written by prepare_data" +
+                     (is_described ? ", nor were the other files that dataset.yaml describes" : "") +
+                     "; it would be replaced: choose another --data_dir, or give --force to replace the images and "
+                     "labels in " +
+                     folder.string());
 }
 
 DatasetWriter::DatasetWriter(fs::path folder, const WaitCallback& waiting, const NoteCallback& note)
@@ -259,6 +289,7 @@ void DatasetWriter::publish() {
     if (is_link(folder_ / name)) copies.emplace(name, copied(incoming() / name, folder_ / name));
   }
   formats::flush_folder(incoming());
+  std::ofstream(folder_ / kLock) << kMark;
   if (::rename(incoming().c_str(), (folder_ / kReady).c_str()) != 0) fail(folder_ / kReady, "create", errno);
   formats::flush_folder(folder_);
   roll_forward(folder_, std::move(copies));
@@ -327,7 +358,7 @@ DatasetInfo parse_dataset_info(const std::string& whole, const std::string& name
 }
 
 std::optional<DatasetInfo> read_dataset_info(const fs::path& folder) {
-  const fs::path path = folder / "dataset.yaml";
+  const fs::path path = folder / kDescription;
   if (!is_there(path)) return std::nullopt;
   return parse_dataset_info(formats::read_file(path, kMaximumBinary), path.string());
 }

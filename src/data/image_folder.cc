@@ -18,6 +18,7 @@
 #include "igpt/error.h"
 #include "igpt/formats/byte_reader.h"
 #include "igpt/formats/ending.h"
+#include "igpt/formats/entries.h"
 #include "igpt/formats/image_file.h"
 #include "igpt/formats/input_file.h"
 #include "igpt/formats/resize.h"
@@ -53,9 +54,10 @@ bool is_picture(const fs::path& path) {
 // Names in the order of their bytes, without hidden ones: no file system's own order.
 std::vector<std::string> names_in(const fs::path& folder, bool folders) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with('.') && entry.is_directory() == folders) names.push_back(name);
+  for (const auto& entry : formats::entries_of(folder)) {
+    const std::string name = entry.filename().string();
+    std::error_code error;  // of a link that leads nowhere or in a circle
+    if (!name.starts_with('.') && fs::is_directory(entry, error) == folders) names.push_back(name);
   }
   std::ranges::sort(names);
   return names;

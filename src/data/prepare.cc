@@ -228,10 +228,14 @@ std::optional<std::vector<PreparedFile>> find_ready(const DatasetInfo& wanted, c
   }
 }
 
-// Whether the files of data_dir may be replaced, and says which data set is.
+// Whether the files of data_dir may be replaced.
 void expect_replaceable_by(const PrepareOptions& options) {
   expect_replaceable(options.data_dir);
   if (!options.force) expect_own_files(options.data_dir);
+}
+
+// Says which data set is replaced.
+void note_replaced(const PrepareOptions& options) {
   if (!options.note) return;
   try {
     if (const auto present = read_dataset_info(options.data_dir))
@@ -252,6 +256,7 @@ PrepareResult write_set(DatasetInfo info, std::array<Part, 4> parts, int64_t cha
   write_all(writer.incoming(), parts, info, waiting);
   formats::write_atomically(writer.incoming() / "dataset.yaml", to_yaml(info));
   waiting();
+  note_replaced(options);
   writer.publish();
   return {false, list_files(options.data_dir)};
 }

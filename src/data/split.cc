@@ -28,18 +28,20 @@ fs::path folder_of(const fs::path& file) {
 }
 
 // What to do where a file is missing; one of another name was named by the user.
-std::string how_to_get(const fs::path& path) {
+std::string how_to_get(const fs::path& path, const ExpectedSplit& expected) {
   const std::string name = path.filename().string();
   const fs::path folder = folder_of(path);
   const bool is_ours = name == "train_x.npy" || name == "train_y.npy" || name == "test_x.npy" || name == "test_y.npy";
   if (!is_ours) return "check the name; prepare_data makes such files";
-  return "run `prepare_data" + (folder == "data" ? "" : " --data_dir " + shell_quoted(folder.string())) +
-         "` first, or name the folder of your files with --data_dir";
+  auto command = prepare_command(expected, expected.dataset, path);
+  if (command.empty())
+    command = "prepare_data" + (folder == "data" ? "" : " --data_dir " + shell_quoted(folder.string()));
+  return "run `" + command + "` first, or name the folder of your files with --data_dir";
 }
 
-formats::NpyHeader header_of(const fs::path& path) {
+formats::NpyHeader header_of(const fs::path& path, const ExpectedSplit& expected) {
   std::error_code error;
-  if (!fs::exists(path, error)) throw InputError(path.string() + ": no such file; " + how_to_get(path));
+  if (!fs::exists(path, error)) throw InputError(path.string() + ": no such file; " + how_to_get(path, expected));
   return formats::read_npy_header(path);
 }
 
@@ -154,9 +156,9 @@ Split read_split(const fs::path& x, const fs::path& y, const ExpectedSplit& expe
   const bool labelled = !y.empty();
   const ReadLock lock(labelled ? std::vector{x, y} : std::vector{x}, waiting, note);
   // All shapes are checked before memory is allocated for the values.
-  const formats::NpyHeader images = header_of(x);
+  const formats::NpyHeader images = header_of(x, expected);
   check_images(x, images.shape, expected);
-  const std::vector<int64_t> label_shape = labelled ? header_of(y).shape : std::vector<int64_t>{};
+  const std::vector<int64_t> label_shape = labelled ? header_of(y, expected).shape : std::vector<int64_t>{};
   if (labelled) check_labels(x, images.shape, y, label_shape);
   auto info = info_of(x, note);
   check_palette(x, info, expected);

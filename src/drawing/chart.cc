@@ -242,7 +242,10 @@ std::optional<Range> y_range(const Panel& panel) {
     range = {range.low >= 0 ? std::max(0.0, range.low - gap) : range.low - gap, range.high + gap};
   if (panel.y_min) range.low = *panel.y_min;
   if (panel.y_max) range.high = *panel.y_max;
-  if (range.high <= range.low || (panel.log_y && range.low <= 0)) return {};
+  const bool has_points = range.low <= all->high && range.high >= all->low;
+  if (range.high <= range.low || !has_points || !std::isfinite(range.high - range.low) ||
+      (panel.log_y && range.low <= 0))
+    return {};
   return range;
 }
 

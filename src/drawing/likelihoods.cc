@@ -65,7 +65,8 @@ void draw_map(Canvas& canvas, const Likelihoods& likelihoods, const Box& box) {
   }
   canvas.image(box, map);
   const double pixel = box.width / static_cast<double>(likelihoods.side);
-  const auto places = ticks(0, static_cast<double>(likelihoods.side - 1), 7);
+  auto places = ticks(0, static_cast<double>(likelihoods.side - 1), 7);
+  std::erase_if(places, [](double place) { return place != std::round(place); });  // of small images
   const auto names = labels(places);
   for (size_t i = 0; i < places.size(); ++i) {
     const double at = (places[i] + 0.5) * pixel;

@@ -4,6 +4,8 @@
 #include <unordered_map>
 
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
+#include "igpt/formats/utf8.h"
 #include "src/formats/opcodes.h"
 
 namespace igpt::formats {
@@ -91,6 +93,8 @@ class Pickler {
 
   void write_string(const std::string& text) {
     if (!std::in_range<uint32_t>(text.size())) throw Error("a string of 4 GiB or more in a checkpoint");
+    if (!is_utf8(text, /*with_surrogates=*/true))
+      throw Error("the text " + printable(text) + " is not UTF-8, as a checkpoint stores it");
     write_once(op::binunicode + little_endian(static_cast<uint32_t>(text.size())) + text);
   }
 

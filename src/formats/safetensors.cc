@@ -12,6 +12,7 @@
 #include "igpt/formats/checked.h"
 #include "igpt/formats/json.h"
 #include "igpt/formats/json_text.h"
+#include "igpt/formats/utf8.h"
 #include "igpt/limits.h"
 
 namespace igpt::formats {

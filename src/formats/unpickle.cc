@@ -9,6 +9,7 @@
 #include "igpt/error.h"
 #include "igpt/formats/checked.h"
 #include "igpt/formats/pickle.h"
+#include "igpt/formats/utf8.h"
 #include "src/formats/opcodes.h"
 #include "src/formats/pickle_names.h"
 
@@ -20,25 +21,6 @@ using Items = PickleValue::Items;
 
 // Upper bounds of the memory for one of each, in bytes, including the allocator's overhead.
 constexpr uint64_t node_cost = 160, item_cost = 72, entry_cost = 240, memo_cost = 96;
-
-// Whether `text` is UTF-8 (RFC 3629, section 4), optionally with lone surrogates.
-bool is_utf8(std::string_view text, bool surrogates) {
-  constexpr uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};  // code point that needs this length
-  while (!text.empty()) {
-    const auto first = static_cast<uint8_t>(text[0]);
-    const auto ones = static_cast<size_t>(std::countl_one(first)), length = std::max<size_t>(ones, 1);
-    if (ones == 1 || ones > 4 || length > text.size()) return false;
-    uint32_t code = length == 1 ? first : first & (0x7f >> length);
-    for (const char c : text.substr(1, length - 1)) {
-      if ((c & 0xc0) != 0x80) return false;
-      code = code << 6 | (c & 0x3f);
-    }
-    const bool is_surrogate = code >= 0xd800 && code < 0xe000;
-    if (code < least[length] || code > 0x10ffff || (is_surrogate && !surrogates)) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
 
 // The integer of a little-endian two's complement of any length.
 PickleValue integer_of(std::string_view digits) {

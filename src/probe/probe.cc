@@ -113,7 +113,11 @@ ProbeResult run_probes(const ProbeOptions& options, const std::function<void(con
   if (train.size() < 2)
     throw InputError(options.data.train_x + ": holds " + std::to_string(train.size()) +
                      " image; a probe needs at least 2, one of them to choose the penalty");
-  const int64_t classes = torch::cat({train.labels, test.labels}).max().item<int64_t>() + 1;
+  const int64_t largest = torch::cat({train.labels, test.labels}).max().item<int64_t>();
+  if (largest >= kMostClasses)
+    throw InputError(options.data.train_y + " and " + options.data.test_y + ": their labels go up to " +
+                     std::to_string(largest) + "; labels are the numbers of classes, 0, 1, ...");
+  const int64_t classes = largest + 1;
 
   const auto device = backend::prepare_device(options.device, options.threads, hooks);
   auto model = make_model(checkpoint);

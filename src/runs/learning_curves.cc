@@ -137,6 +137,13 @@ void check(const CurvesOptions& options) {
       throw UsageError(name + to_text(*limit) + ": must be greater than 0 with --log_y");
 }
 
+[[noreturn]] void refuse_range(const CurvesOptions& options) {
+  const bool limited = options.y_min || options.y_max;
+  if (!limited) throw UsageError("no loss lies above 0; leave --log_y out");
+  throw UsageError(std::string("no loss lies ") + (options.log_y ? "above 0 and " : "") +
+                   "in the range of --y_min and --y_max; leave them out" + (options.log_y ? ", or --log_y" : ""));
+}
+
 }  // namespace
 
 std::vector<std::string> plot_runs(const CurvesOptions& options, const Hooks& hooks) {
@@ -157,8 +164,7 @@ std::vector<std::string> plot_runs(const CurvesOptions& options, const Hooks& ho
   if (options.metric != "acc" && any_loss) {
     chart.panels.push_back(loss_panel(runs, options));
     chart.line_kinds = {"training", "validation"};
-    if (!drawing::y_range(chart.panels.back()))
-      throw UsageError("no loss lies above 0 and between --y_min and --y_max; leave them or --log_y out");
+    if (!drawing::y_range(chart.panels.back())) refuse_range(options);
   }
   if (options.metric != "loss" && std::ranges::any_of(runs, &Losses::has_accuracy))
     chart.panels.push_back(accuracy_panel(runs, options));

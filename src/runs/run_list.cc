@@ -138,9 +138,10 @@ std::vector<fs::path> folders_in(const fs::path& folder, bool may_be_missing) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
     if (std::error_code ignored; entry->is_directory(ignored)) found.push_back(entry->path());
-  if (error && !(may_be_missing && error == std::errc::no_such_file_or_directory))
-    throw Error(folder.string() + ": cannot be read: " + error.message() +
-                "; check that you may read it, or name another folder with --log_dir");
+  const bool is_missing = error == std::errc::no_such_file_or_directory;
+  if (error && !(may_be_missing && is_missing))
+    throw Error(folder.string() + ": cannot be read: " + error.message() + "; " +
+                (is_missing ? "" : "check that you may read it, or ") + "name another folder with --log_dir");
   return found;
 }
 
@@ -206,7 +207,8 @@ std::vector<RunInfo> list_runs(const fs::path& log_dir, const std::function<void
   };
   for (const fs::path& of_name : folders_in(log_dir))
     or_note([&] {
-      if (version_of(of_name)) return add(fs::absolute(of_name));  // log_dir is the folder of one name
+      if (version_of(of_name))
+        return add(fs::absolute(of_name).lexically_normal());  // log_dir is the folder of one name
       for (const fs::path& folder : folders_in(of_name)) or_note([&] { add(folder); });
     });
   std::ranges::sort(runs, {}, [](const RunInfo& run) { return std::tuple(run.age, run.name, -run.version); });

@@ -18,7 +18,8 @@ namespace {
 using torch::Tensor;
 
 constexpr int64_t longest_side = 65535;
-constexpr int64_t most_colours = 256;  // of a GIF whose frames share a table
+constexpr int64_t kMostPixels = int64_t{1} << 28;  // of a frame, which takes two bytes each
+constexpr int64_t most_colours = 256;              // of a GIF whose frames share a table
 
 // The entry that stands for black, added to the palette (V, C) where it has none and is not full: then the darkest.
 int64_t black_entry(std::vector<uint8_t>& palette, int64_t channels) {
@@ -121,10 +122,13 @@ void check(const AnimationOptions& options, int64_t side) {
   const int64_t scaled = scaled_side(side, options.scale);
   if (options.rows > longest_side / scaled || options.columns > longest_side / scaled)
     throw UsageError("a GIF has at most 65535 pixels a side; choose fewer --rows and --cols or a smaller --scale");
+  if (options.rows * scaled > kMostPixels / (options.columns * scaled))
+    throw UsageError("the animation would be too large; choose fewer --rows and --cols or a smaller --scale");
 }
 
 int64_t frame_count(int64_t pixels, int64_t downsample) {
-  return (pixels + downsample - 1) / downsample + 1;
+  const int64_t each = std::min(downsample, pixels);
+  return (pixels + each - 1) / each + 1;
 }
 
 void write_animation(const std::filesystem::path& path, const Tensor& tokens, const Tensor& palette,
@@ -139,9 +143,9 @@ void write_animation(const std::filesystem::path& path, const Tensor& tokens, co
   gif.height = picture.height();
   formats::GifWriter writer(std::move(gif));
 
-  const int64_t pixels = tokens.size(1) * tokens.size(2);
+  const int64_t pixels = tokens.size(1) * tokens.size(2), each = std::min(options.downsample, pixels);
   for (int64_t frame = 0, known = 0; frame < frame_count(pixels, options.downsample); ++frame) {
-    for (const int64_t next = std::min(pixels, frame * options.downsample); known < next; ++known) picture.add(known);
+    for (const int64_t next = std::min(pixels, frame * each); known < next; ++known) picture.add(known);
     writer.add_frame(picture.indices());
     if (frame_done) frame_done();
   }

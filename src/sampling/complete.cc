@@ -20,8 +20,8 @@ namespace {
 using torch::Tensor;
 
 void check_writable(const CompletionOptions& o) {
-  formats::expect_writable(o.output, {o.checkpoint, o.test_x, o.tokens});
-  if (!o.tokens.empty()) formats::expect_writable(o.tokens, {o.checkpoint, o.test_x});
+  formats::expect_writable(o.output, {o.checkpoint, o.test_x, o.test_y, o.tokens});
+  if (!o.tokens.empty()) formats::expect_writable(o.tokens, {o.checkpoint, o.test_x, o.test_y});
   for (const std::string& image : o.images) {
     formats::expect_writable(o.output, {image});
     if (!o.tokens.empty()) formats::expect_writable(o.tokens, {image});

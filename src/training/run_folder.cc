@@ -14,6 +14,7 @@
 
 #include "igpt/error.h"
 #include "igpt/formats/atomic_file.h"
+#include "igpt/formats/entries.h"
 #include "igpt/formats/file_lock.h"
 #include "igpt/runs/metrics.h"
 #include "igpt/runs/run_list.h"
@@ -88,8 +89,8 @@ fs::path in_run_folder(const fs::path& checkpoint) {
 
 int64_t next_version(const fs::path& folder) {
   int64_t next = 0;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (const auto version = runs::version_of(entry.path())) next = std::max(next, *version + 1);
+  for (const auto& entry : formats::entries_of(folder))
+    if (const auto version = runs::version_of(entry)) next = std::max(next, *version + 1);
   return next;
 }
 
@@ -121,18 +122,18 @@ std::string checkpoint_to_resume(const std::string& asked, const fs::path& log_d
     return newest_last_checkpoint(name.empty() ? runs::folders_in(log_dir, kMayBeMissing) : std::vector{log_dir / name})
         .string();
   std::error_code ignored;
-  const std::string in_log_dir = (log_dir / asked).string();
-  const bool as_asked = fs::exists(asked, ignored) || !fs::is_directory(in_log_dir, ignored);
-  const std::string resume = as_asked ? asked : in_log_dir;
-  if (!fs::is_directory(resume, ignored)) return resume;
-  for (const auto& last : {last_checkpoint_of(resume), fs::path(resume) / "last.ckpt"})
-    if (fs::exists(last, ignored)) return last.string();
-  const auto of_name = newest_last_checkpoint({resume});
-  if (of_name.empty())
-    throw InputError(resume +
-                     ": no run with a checkpoints/last.ckpt to go on from; `run list` shows the runs, and run train "
-                     "without --resume begins one");
-  return of_name.string();
+  const fs::path places[] = {asked, log_dir / asked};
+  if (!fs::is_directory(places[0], ignored) && (fs::exists(asked, ignored) || !fs::is_directory(places[1], ignored)))
+    return asked;
+  for (const auto& place : places) {
+    if (!fs::is_directory(place, ignored)) continue;
+    for (const auto& last : {last_checkpoint_of(place), place / "last.ckpt"})
+      if (fs::exists(last, ignored)) return last.string();
+    if (const auto of_name = newest_last_checkpoint({place}); !of_name.empty()) return of_name.string();
+  }
+  throw InputError((fs::is_directory(places[0], ignored) ? places[0] : places[1]).string() +
+                   ": no run with a checkpoints/last.ckpt to go on from; `run list` shows the runs, and run train "
+                   "without --resume begins one");
 }
 
 void check_run_name(const std::string& name) {
@@ -242,8 +243,8 @@ void RunFolder::write_hparams(const FieldValues& settings) const {
 
 std::vector<int64_t> RunFolder::kept_steps() const {
   std::vector<int64_t> steps;
-  for (const auto& entry : fs::directory_iterator(path_ / "checkpoints")) {
-    const std::string name = entry.path().filename().string();
+  for (const auto& entry : formats::entries_of(path_ / "checkpoints")) {
+    const std::string name = entry.filename().string();
     int64_t step = 0;
     if (std::sscanf(name.c_str(), "step_%" SCNd64, &step) == 1 && kept_checkpoint(step).filename() == name)
       steps.push_back(step);

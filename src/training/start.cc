@@ -109,7 +109,7 @@ bool has_nothing_left(const TrainOptions& options, int64_t step, const TrainingP
 }
 
 std::optional<TrainResult> finished_run(const TrainOptions& options, const Hooks& hooks) {
-  if (options.resume.empty()) return {};
+  if (std::filesystem::path(options.resume).filename() != "last.ckpt") return {};
   const auto checkpoint = read_resumable(options.resume);
   const TrainingProgress& progress = *checkpoint.progress;
   const int64_t step = checkpoint.global_step;
@@ -120,7 +120,7 @@ std::optional<TrainResult> finished_run(const TrainOptions& options, const Hooks
   if (options.launch.rank == 0) {
     note_nothing_left(options, step, hooks);
     try {
-      if (state == runs::State::failed)  // killed before it could say otherwise
+      if (state == runs::State::failed && step >= progress.total_steps)  // killed before it could say otherwise
         runs::write_state(run.path(), {runs::State::finished, step, ""});
     } catch (const Error&) {  // of no consequence
     }
@@ -152,8 +152,9 @@ data::Split read_training_split(TrainOptions& options, const std::optional<Check
   const int64_t largest = *std::max_element(split.labels.begin(), split.labels.end());
   if (largest >= options.model.num_classes)
     throw InputError(options.data.train_y + ": its labels go up to " + std::to_string(largest) + ", the model has " +
-                     std::to_string(options.model.num_classes) + " classes; use --num_classes " +
-                     std::to_string(largest + 1));
+                     std::to_string(options.model.num_classes) + " classes; " +
+                     (largest < kMostClasses ? "use --num_classes " + std::to_string(largest + 1)
+                                             : "labels are the numbers of classes, 0, 1, ..."));
   return split;
 }
 

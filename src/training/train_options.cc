@@ -1,13 +1,20 @@
 #include "igpt/training/train_options.h"
 
 #include "igpt/error.h"
+#include "igpt/formats/byte_reader.h"
 #include "igpt/formats/checked.h"
+#include "igpt/formats/utf8.h"
 #include "igpt/training/run_folder.h"
 
 namespace igpt::training {
 
 void check(const TrainOptions& options) {
   check_run_name(options.name);
+  for (const auto& [name, value] : settings_of(options))
+    if (const auto* text = std::get_if<std::string>(&value); text && !formats::is_utf8(*text))
+      throw UsageError(
+          "--" + name + " " + formats::printable(*text) +
+          ": is not UTF-8, as which checkpoints store the options; take another name, or rename the folder");
   igpt::check(options.model);
   // The settings of a resumed run and its hparams.yaml name every option.
   const auto is_only_for = [&](const char* option, const std::string& its_place) {

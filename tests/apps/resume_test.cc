@@ -85,6 +85,9 @@ TEST_F(Queued, AFolderMeansItsLastCheckpoint) {
     EXPECT_THAT(run({"train", "--resume", folder, "--steps", "6", "--threads", "1"}).err,
                 HasSubstr("nothing is left to train: the run is at step 6 of 6"))
         << folder;
+  fs::create_directory(folder_ / "a");  // in the place of the name, and no run
+  EXPECT_THAT(run({"train", "--resume", "a", "--steps", "6", "--threads", "1"}).err,
+              HasSubstr("nothing is left to train"));
   const auto refused = run({"train", "--resume", "logs", "--threads", "1"});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_THAT(refused.err, HasSubstr("run train: logs: no run with a checkpoints/last.ckpt to go on from"));

@@ -220,7 +220,8 @@ TEST_F(SampleProgram, AnOutputInPlaceOfAnotherFileOfTheCommandIsRefused) {
   refused({"model.ckpt", "-o", "model.ckpt"}, 2, "--output model.ckpt: must be a name that ends in .png");
   for (const char* output : {"data/./same.png", "data/link", "data/images.png"})
     refused({"model.ckpt", "-o", output}, 2, output + words);
-  refused({"model.ckpt", "--tokens", "data/test_x.npy"}, 2, "data/test_x.npy" + words);
+  for (const std::string images_or_labels : {"data/test_x.npy", "data/test_y.npy"})
+    refused({"model.ckpt", "--tokens", images_or_labels}, 2, images_or_labels + words);
   refused({"model.ckpt", "-o", "new", "--tokens", "new"}, 2, "new" + words);
   EXPECT_NO_THROW(read_checkpoint(folder_ / "model.ckpt"));
 }

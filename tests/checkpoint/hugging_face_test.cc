@@ -189,7 +189,44 @@ TEST(Convert, RefusesWhatAFormCannotHold) {
   write_checkpoint(folder / "igpt.ckpt", igpt_checkpoint(false));
   EXPECT_THROW(convert(folder / "igpt.ckpt", folder / "full", {}), InputError);
   EXPECT_EQ(folder.names("full"), std::set<std::string>{"letter.txt"});
+  for (const char* output : {"out.ckp", "out.png", "out.safetensors2"})
+    EXPECT_THROW(convert(folder / "igpt.ckpt", folder / output, {}), UsageError) << output;
   EXPECT_EQ(folder.names(), (std::set<std::string>{"a.ckpt", "full", "igpt.ckpt"}));
+  convert(folder / "igpt.ckpt", folder / "B.SAFETENSORS", {});
+  EXPECT_TRUE(fs::is_regular_file(folder / "B.SAFETENSORS"));
+}
+
+TEST(Convert, AFolderIsWrittenAsAWholeOrNotAtAll) {
+  const TemporaryFolder folder;
+  auto checkpoint = igpt_checkpoint(false);
+  write_checkpoint(folder / "a.ckpt", checkpoint);
+  convert(folder / "a.ckpt", (folder / "v1.5").string() + "/", {});
+  const auto weights = testing::read_bytes(folder / "v1.5/model.safetensors");
+  for (const char* input : {"a.ckpt", "v1.5"})  // neither over another model nor over itself
+    EXPECT_THROW(convert(folder / input, folder / "v1.5", {}), InputError) << input;
+  EXPECT_EQ(testing::read_bytes(folder / "v1.5/model.safetensors"), weights);
+
+  checkpoint.model.num_vocab = 300;
+  checkpoint.model.palette.clear();
+  checkpoint.model.centroids.clear();
+  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+  write_checkpoint(folder / "b.ckpt", checkpoint);
+  try {
+    convert(folder / "b.ckpt", folder / "b", {});
+    ADD_FAILURE();
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("b.ckpt: has 300 colours, which the file does not name"));
+  }
+  EXPECT_EQ(folder.names(), (std::set<std::string>{"a.ckpt", "b.ckpt", "v1.5"}));
+
+  checkpoint.model.num_vocab = 5;
+  checkpoint.state_dict = copy_state_dict(ImageGPT(checkpoint.model));
+  write_checkpoint(folder / "c.ckpt", checkpoint);
+  std::string notes;
+  Hooks hooks;
+  hooks.note = [&](const std::string& line) { notes += line; };
+  convert(folder / "c.ckpt", folder / "c", hooks);
+  EXPECT_THAT(notes, HasSubstr("the checkpoint does not name its palette; the folder has 5 evenly spaced greys"));
 }
 
 // A copy of a golden folder in which a file has `from` replaced by `to`, and the message that refuses it.

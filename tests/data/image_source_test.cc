@@ -286,8 +286,9 @@ TEST_F(ImageFolder, HiddenAndOtherFilesAreLeftOut) {
   put("train/cat/.hidden.png", "x");
   put("train/cat/notes.txt", "x");
   put("train/.git/x.png", "x");
+  fs::create_symlink("circle", folder_ / "source/train/cat/circle");
   EXPECT_EQ(open()->read().train.labels.size(), 3u);
-  EXPECT_THAT(notes_, HasSubstr("1 files that end neither in .png nor in .jpg"));
+  EXPECT_THAT(notes_, HasSubstr("2 files that end neither in .png nor in .jpg"));
 }
 
 TEST_F(ImageFolder, UnreadableFilesAreNamedAndSkippedUpToOnePercent) {

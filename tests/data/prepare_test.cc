@@ -200,10 +200,19 @@ TEST_F(Prepare, FilesOfOthersAreReplacedOnlyByForce) {
     EXPECT_EQ(read_bytes(options_.data_dir / name), "mine");
     fs::remove(options_.data_dir / name);
   }
+  write_bytes(options_.data_dir / ".lock", "");  // as a start leaves it that fails
   write_bytes(options_.data_dir / "train_x.npy", "mine");
+  EXPECT_THROW(prepare(fake_), InputError);
   options_.force = true;
   prepare(fake_);
   expect_holds(fake_);
+
+  options_.force = false;
+  for (const char* name : {"train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy"})
+    write_bytes(options_.data_dir / name, "mine");
+  EXPECT_THAT([&] { prepare(fake_); },
+              ThrowsMessage<InputError>(HasSubstr("nor were the other files that dataset.yaml describes")));
+  EXPECT_EQ(read_bytes(options_.data_dir / "test_y.npy"), "mine");
 }
 
 TEST_F(Prepare, AnotherDatasetReplacesAll) {

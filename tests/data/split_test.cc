@@ -156,6 +156,10 @@ TEST_F(ReadSplit, MissingFilesSayHowToGetThem) {
   put_x({1, 1, 1}, {0});
   EXPECT_THAT([&] { read_split(x_, y_); },
               ThrowsMessage<InputError>(AllOf(HasSubstr("y.npy: no such file"), HasSubstr("check the name"))));
+  EXPECT_THAT([] { read_split("data/test_x.npy", ""); },
+              ThrowsMessage<InputError>(HasSubstr("run `prepare_data` first, or name the folder")));
+  EXPECT_THAT([] { read_split("sets/test_x.npy", "", {.checkpoint = "a.ckpt", .dataset = "fashion"}); },
+              ThrowsMessage<InputError>(HasSubstr("run `prepare_data --fashion --data_dir sets` first")));
 }
 
 TEST_F(ReadSplit, TokensOutsideThePaletteAreRefused) {

@@ -7,6 +7,7 @@
 
 #include "hostile.h"
 #include "igpt/formats/json_text.h"
+#include "igpt/formats/utf8.h"
 #include "temporary_folder.h"
 
 namespace igpt::formats {

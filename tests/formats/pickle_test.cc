@@ -478,6 +478,8 @@ TEST(Pickle, WhatNoCheckpointOfOursHoldsIsNotWritten) {
   EXPECT_THROW(pickle(PickleValue::opaque("os.system"), storages), Error);
   EXPECT_THROW(pickle(PickleValue::big_integer("0123456789"), storages), Error);
   EXPECT_THROW(pickle(PickleValue::bytes("0123456789"), storages), Error);
+  EXPECT_THROW(pickle("caf\xe9", storages), Error);
+  EXPECT_NO_THROW(pickle("\xed\xa0\x80", storages)) << "a surrogate, which Python writes and reads";
   EXPECT_THROW(pickle(testing::tensor_of<uint16_t>(DType::uint16, {1}, {1}), storages), Error);
 }
 

@@ -1,7 +1,7 @@
 #include "igpt/formats/json.h"
 
 #include "fuzz.h"
-#include "igpt/formats/json_text.h"
+#include "igpt/formats/utf8.h"
 
 using namespace igpt::formats;
 

@@ -6,6 +6,7 @@
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/error.h"
 #include "igpt/formats/input_file.h"
+#include "igpt/formats/npy.h"
 #include "src/probe/logistic_regression.h"
 #include "temporary_folder.h"
 #include "tiny_dataset.h"
@@ -111,6 +112,16 @@ TEST_F(Probe, OfOneLayerIsThatOfAll) {
   ASSERT_EQ(one.rows.size(), 1u);
   EXPECT_EQ(one.rows[0].test_loss, all.rows[1].test_loss);
   EXPECT_EQ(one.rows[0].penalty, all.rows[1].penalty);
+}
+
+TEST_F(Probe, RefusesLabelsThatAreNoClassesBeforeTheWork) {
+  formats::write_npy(options_.data.test_y, {20}, std::span<const int64_t>(std::vector(20, INT64_MAX)));
+  try {
+    run();
+    ADD_FAILURE();
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("test_y.npy: their labels go up to 9223372036854775807"));
+  }
 }
 
 TEST_F(Probe, RefusesALayerThatIsNotThere) {

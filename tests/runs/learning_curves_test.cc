@@ -149,6 +149,14 @@ TEST_F(CurvesTest, WhatCannotBeDrawnIsRefused) {
   options_.y_max = -1, options_.log_y = true;
   EXPECT_THAT(refusal(), HasSubstr("--y_max -1: must be greater than 0 with --log_y"));
   options_.y_max.reset();
+  options_.log_y = false;
+  const std::pair<std::optional<double>, std::optional<double>> ranges[] = {
+      {500, 600}, {500, {}}, {{}, -500}, {-1e308, 1e308}};
+  for (const auto& [low, high] : ranges) {
+    options_.y_min = low, options_.y_max = high;
+    EXPECT_THAT(refusal(), HasSubstr("no loss lies in the range of --y_min and --y_max; leave them out"));
+  }
+  options_.y_min.reset(), options_.y_max.reset();
   options_.runs.assign(41, "gen");
   EXPECT_THAT(refusal(), HasSubstr("41 runs: a picture has room for at most 40"));
 }

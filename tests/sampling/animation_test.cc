@@ -21,6 +21,7 @@ TEST(Animation, FrameCounts) {
   EXPECT_EQ(frame_count(784, 784), 2);
   EXPECT_EQ(frame_count(784, 1000), 2);
   EXPECT_EQ(frame_count(10, 5), 3);
+  EXPECT_EQ(frame_count(784, INT64_MAX), 2);
 }
 
 TEST(Animation, FramesGrowPixelByPixelToTheCompleteImage) {
@@ -147,6 +148,8 @@ TEST(Animation, ImpossibleOptionsAreRefused) {
   EXPECT_TRUE(refused([](AnimationOptions& options) { options.scale = std::nan(""); }));
   EXPECT_TRUE(refused([](AnimationOptions& options) { options.scale = 1000; }));
   EXPECT_TRUE(refused([](AnimationOptions& options) { options.columns = 2000; }));
+  EXPECT_TRUE(refused([](AnimationOptions& options) { options.rows = options.columns = 600, options.scale = 1; }));
+  EXPECT_FALSE(refused([](AnimationOptions& options) { options.rows = options.columns = 500, options.scale = 1; }));
 }
 
 }  // namespace

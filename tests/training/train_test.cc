@@ -13,6 +13,7 @@
 #include "igpt/data/sha256.h"
 #include "igpt/data/split.h"
 #include "igpt/error.h"
+#include "igpt/formats/npy.h"
 #include "igpt/libtorch.h"
 #include "igpt/training/scoring.h"
 #include "igpt/training/token_dataset.h"
@@ -563,6 +564,22 @@ TEST_F(Train, AStoppedRunThatIsResumedWithFewerStepsValidatesWhatItHas) {
   EXPECT_THAT(notes, ::testing::Not(::testing::Contains(HasSubstr("--warmup_steps"))));
 }
 
+// The checkpoint was not the run's last one; best.ckpt is of a later step.
+TEST_F(Train, AnEarlierCheckpointThatIsResumedIsNoFinishedRun) {
+  auto o = options("earlier", 6);
+  o.val_interval = 2;
+  o.save_top_k = 3;
+  train(o, {});
+  o.steps = 4;
+  const auto step_4 = (folder_ / "logs/earlier/version_0/checkpoints/step_4.ckpt").string();
+  try {
+    train(resumed(o, step_4), {});
+    FAIL() << "no exception";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("step_4.ckpt"));
+  }
+}
+
 TEST_F(Train, LossThatIsNotFiniteSaysWhatToChange) {
   auto o = options("absurd", 400);
   o.learning_rate = 1e38;
@@ -639,6 +656,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadData{"size", [](TrainOptions& o) { o.model.num_pixels = 8; }, "its images are 4x4, the model takes 8x8"},
         BadData{"missing", [](TrainOptions& o) { o.data.train_x = "none.npy"; }, "check the name"},
         BadData{"classes", [](TrainOptions& o) { o.classify = true, o.model.num_classes = 1; }, "use --num_classes 2"},
+        BadData{"labels",
+                [](TrainOptions& o) {
+                  o.classify = true;
+                  formats::write_npy(o.data.train_y, {80}, std::span<const int64_t>(std::vector(80, INT64_MAX)));
+                },
+                "labels are the numbers of classes"},
+        BadData{"name_in_latin_1", [](TrainOptions& o) { o.name = "caf\xe9"; }, "--name caf\\xe9: is not UTF-8"},
+        BadData{"data_in_latin_1", [](TrainOptions& o) { o.data.test_x = "b\xfcro/x.npy"; }, "rename the folder"},
         BadData{"starts", [](TrainOptions& o) { o.model.conditional = true, o.model.num_classes = 1; },
                 "use --num_classes 2"},
         BadData{"conditional", [](TrainOptions& o) { o.model.conditional = o.classify = true; },

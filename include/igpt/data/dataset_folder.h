@@ -48,8 +48,9 @@ class ReadLock {
 /// folder, or a link that leads nowhere or to the same file as another. A folder that does not exist is fine.
 void expect_replaceable(const std::filesystem::path& folder);
 
-/// Throws igpt::InputError that names the first of the dataset's files in `folder` that no prepare_data has written
-/// there: the folder has neither a dataset.yaml nor the lock of a DatasetWriter.
+/// Throws igpt::InputError that names the first of the images and labels in `folder` where no prepare_data has written
+/// them: none of them is what dataset.yaml says (where one is, the others have changed, and are made again), or there
+/// is no dataset.yaml and no DatasetWriter has published there.
 void expect_own_files(const std::filesystem::path& folder);
 
 /// Replaces the files of a dataset in one folder all together or not at all. They are written and flushed in

@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 
 #include "igpt/fields.h"
 
@@ -16,8 +15,5 @@ using OrderedJson = nlohmann::ordered_json;
 std::string json_text(const OrderedJson& value);
 
 OrderedJson to_json(const FieldValue& value);
-
-/// Whether all of `text` is UTF-8 (RFC 3629).
-bool is_utf8(std::string_view text);
 
 }  // namespace igpt::formats

@@ -49,7 +49,8 @@ inline std::vector<std::string> architecture_names() {
 /// Throws igpt::UsageError, which lists the names that there are.
 const Architecture& find_architecture(const std::string& name);
 
-constexpr int64_t kLargestVocab = 32'768;  ///< tokens have at most two bytes
+constexpr int64_t kLargestVocab = 32'768;           ///< tokens have at most two bytes
+constexpr int64_t kMostClasses = int64_t{1} << 20;  ///< of a classifier
 
 /// A model's configuration. The names of its fields are those of the options and of the hyper-parameters in
 /// checkpoints.
@@ -91,7 +92,7 @@ void for_each_field(ImageGPTOptions& model, const Visit& visit) {
   visit("num_layers", model.num_layers, "blocks", kOriginals, between(1, 1024));
   visit("num_pixels", model.num_pixels, "side of an image", kOriginals, between(1, 1024));
   visit("num_vocab", model.num_vocab, "colours of the palette", kOriginals, between(2, kLargestVocab));
-  visit("num_classes", model.num_classes, "classes of the labels", kModel, between(1, kLargest));
+  visit("num_classes", model.num_classes, "classes of the labels", kModel, between(1, kMostClasses));
   visit("conditional", model.conditional, "learn a start token for each class, so that images of a class can be drawn",
         kModel);
 }
