@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
 # Trains all models of models/ again, or those that are named, and tests each beside the published one:
-#   scripts/reproduce_models.sh [fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_clf]
+#   scripts/reproduce_models.sh [fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_gen_best mnist_clf]
 # The results are in reproduced/. When started again, it goes on where it was cut off. All models together take about
-# seven hours on two cores with AVX-512, as computed from their steps per second (models/README.md has each).
+# nine hours on two cores with AVX-512, as computed from their steps per second (models/README.md has each).
 # MNIST's files come from the network, or from the folder MNIST_SOURCE. A seed gives the same weights on the same kind
 # of processor; others round differently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+models=(fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_gen_best mnist_clf)
+[ $# -gt 0 ] || set -- "${models[@]}"
+for name in "$@"; do
+  [[ " ${models[*]} " == *" $name "* ]] ||
+    { echo "reproduce_models.sh: $name is not one of ${models[*]}" >&2; exit 2; }
+done
+
 scripts/build.sh release
 bin=build/release/bin
 out=reproduced
 python=$(command -v .venv/bin/python || command -v python3)
+"$python" -c 'import torch' || { echo "reproduce_models.sh: $python has no torch, which publish_model.py needs" >&2; exit 1; }
 
 prepare() {  # fmnist_*: Fashion-MNIST, mnist_*: MNIST
   case $1 in
@@ -24,10 +32,10 @@ prepare() {  # fmnist_*: Fashion-MNIST, mnist_*: MNIST
 train() {
   local name=$1 parent= start=()
   prepare "$name"
-  if [ ! -f "$out/$name.ckpt" ]; then
+  if [ ! -f "$out/${name}_loss.png" ]; then  # the last that is made
     case $name in
-      *_clf) parent=${name%_clf}_gen ;;
-      *_class) parent=${name%_class}_gen_best ;;
+      fmnist_clf) parent=fmnist_gen ;;
+      mnist_clf | *_class) parent=${name%_*}_gen_best ;;
     esac
     if [ -n "$parent" ]; then
       train "$parent"
@@ -44,7 +52,5 @@ train() {
   done
 }
 
-models=(fmnist_gen fmnist_gen_best fmnist_clf fmnist_class mnist_gen mnist_clf)
 mkdir -p $out
-[ $# -gt 0 ] || set -- "${models[@]}"
 for name in "$@"; do train "$name"; done
