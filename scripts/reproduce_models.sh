@@ -34,8 +34,8 @@ train() {
   prepare "$name"
   if [ ! -f "$out/${name}_loss.png" ]; then  # the last that is made
     case $name in
-      fmnist_clf) parent=fmnist_gen ;;
-      mnist_clf | *_class) parent=${name%_*}_gen_best ;;
+      *_clf) parent=${name%_clf}_gen ;;
+      *_class) parent=${name%_class}_gen_best ;;
     esac
     if [ -n "$parent" ]; then
       train "$parent"
