@@ -32,6 +32,8 @@ class Golden {
                             .num_classes = get("num_classes")};
     if (const auto* arch = dict.find("arch")) options.arch = *arch->as_string();
     if (shape_of(options).is_plane()) options.neighbours = get("neighbours");
+    if (const auto* rank = dict.find("table_rank")) options.table_rank = rank->as_int().value();
+    if (const auto* taps = dict.find("conv_taps")) options.conv_taps = taps->as_int().value();
     if (const auto* final_norm = dict.find("final_norm")) options.final_norm = final_norm->as_bool().value();
     return options;
   }

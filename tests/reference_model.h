@@ -36,7 +36,8 @@ class ReferenceModel {
     int64_t offset = 0, rows = 0, columns = 0;  // no rows: the model lacks it
   };
   struct Block {
-    Matrix ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias;
+    Matrix ln_1_weight, ln_1_bias, ln_2_weight, ln_2_bias, in, in_bias, out, out_bias, up, up_bias, down, down_bias,
+        conv;
   };
   struct Parameters {
     Matrix sos, tokens, positions, rows, columns, ln_f_weight, ln_f_bias, head, clf_weight, clf_bias;
@@ -47,9 +48,11 @@ class ReferenceModel {
   };
   struct Saved {
     Norm ln_1, ln_2;
-    Vector qkv, probabilities, attended, hidden, activated;
+    Vector qkv, probabilities, attended, convolved, hidden, activated;
   };
 
+  /// With table_rank: as the model whose tables are the products, and back.
+  Result run_with_products(std::span<const uint8_t> tokens, int64_t label, int64_t start) const;
   Parameters parameters() const;
   double weight(const Matrix& m, int64_t row, int64_t column) const {
     return weights_[static_cast<size_t>(m.offset + row * m.columns + column)];
@@ -61,6 +64,9 @@ class ReferenceModel {
   Vector linear_backward(const Vector& x, const Matrix& w, const Matrix* bias, const Vector& d, Vector& g) const;
   void attention(Saved& saved) const;
   Vector attention_backward(const Saved& saved, const Vector& d_attended) const;
+  /// visit(tap, feature, place of the position that reads, place of the one that it sees) in (S, D).
+  template <class Visit>
+  void for_each_tap(const Visit& visit) const;
   Vector block(const Block& b, const Vector& x, Saved& saved) const;
   Vector block_backward(const Block& b, const Saved& saved, const Vector& d, Vector& g) const;
   /// The entries of the flat vector that a position's input is the sum of: the first of D each.
@@ -84,6 +90,15 @@ inline double normal_cdf(double x) {
 }
 inline double quick_sigmoid(double x) {
   return 1 / (1 + std::exp(-1.702 * x));
+}
+// How many rows above, and columns to the right of a pixel the k-th nearest of those before it is, by distance; of
+// equals the lower, then the one on the left.
+inline std::pair<int64_t, int64_t> nearest(int64_t k) {
+  std::vector<std::array<int64_t, 3>> places;
+  for (int64_t y = -9; y <= 0; ++y)
+    for (int64_t x = -9; x <= (y < 0 ? 9 : -1); ++x) places.push_back({x * x + y * y, -y, x});
+  std::sort(places.begin(), places.end());
+  return {places[static_cast<size_t>(k)][1], places[static_cast<size_t>(k)][2]};
 }
 inline double normal_density(double x) {
   return std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
@@ -111,7 +126,7 @@ inline ReferenceModel::Parameters ReferenceModel::parameters() const {
   }
   for (int64_t l = 0; l < s_.num_layers; ++l)
     p.blocks.push_back({take(1, d), shift(), take(1, d), shift(), take(3 * d, d), take(1, 3 * d), take(d, d),
-                        take(1, d), take(4 * d, d), take(1, 4 * d), take(d, 4 * d), take(1, d)});
+                        take(1, d), take(4 * d, d), take(1, 4 * d), take(d, 4 * d), take(1, d), take(s_.conv_taps, d)});
   p.ln_f_weight = take(1, d);
   p.ln_f_bias = shift();
   p.head = take(s_.num_vocab, d);
@@ -245,13 +260,30 @@ inline ReferenceModel::Vector ReferenceModel::attention_backward(const Saved& sa
   return d_qkv;
 }
 
+template <class Visit>
+void ReferenceModel::for_each_tap(const Visit& visit) const {
+  const int64_t side = s_.side(), d = s_.embed_dim;
+  for (int64_t k = 0; k < s_.conv_taps; ++k)
+    for (int64_t t = 0; t < s_.sequence_length; ++t) {
+      const auto [up, right] = reference::nearest(k);
+      const int64_t y = t / side - up, x = t % side + right;
+      if (y < 0 || x < 0 || x >= side) continue;
+      for (int64_t i = 0; i < d; ++i)
+        visit(k, i, static_cast<size_t>(t * d + i), static_cast<size_t>((y * side + x) * d + i));
+    }
+}
+
 inline ReferenceModel::Vector ReferenceModel::block(const Block& b, const Vector& x, Saved& saved) const {
   saved.ln_1 = norm(x, b.ln_1_weight, b.ln_1_bias);
   saved.qkv = linear(saved.ln_1.out, b.in, &b.in_bias);
   attention(saved);
   const Vector attended = reference::sum(s_.pre_norm ? x : saved.ln_1.out, linear(saved.attended, b.out, &b.out_bias));
   saved.ln_2 = norm(attended, b.ln_2_weight, b.ln_2_bias);
-  saved.hidden = linear(saved.ln_2.out, b.up, &b.up_bias);
+  saved.convolved = saved.ln_2.out;
+  for_each_tap([&](int64_t k, int64_t i, size_t reader, size_t seen) {
+    saved.convolved[reader] += weight(b.conv, k, i) * saved.ln_2.out[seen];
+  });
+  saved.hidden = linear(saved.convolved, b.up, &b.up_bias);
   saved.activated = saved.hidden;
   for (double& a : saved.activated) a *= s_.quick_gelu ? reference::quick_sigmoid(a) : reference::normal_cdf(a);
   return reference::sum(attended, linear(saved.activated, b.down, &b.down_bias));
@@ -266,7 +298,12 @@ inline ReferenceModel::Vector ReferenceModel::block_backward(const Block& b, con
     d_hidden[i] *=
         s_.quick_gelu ? s + 1.702 * a * s * (1 - s) : reference::normal_cdf(a) + a * reference::normal_density(a);
   }
-  const Vector d_normed = linear_backward(saved.ln_2.out, b.up, &b.up_bias, d_hidden, g);
+  const Vector d_convolved = linear_backward(saved.convolved, b.up, &b.up_bias, d_hidden, g);
+  Vector d_normed = d_convolved;
+  for_each_tap([&](int64_t k, int64_t i, size_t reader, size_t seen) {
+    g[static_cast<size_t>(b.conv.offset + k * s_.embed_dim + i)] += d_convolved[reader] * saved.ln_2.out[seen];
+    d_normed[seen] += weight(b.conv, k, i) * d_convolved[reader];
+  });
   const Vector d_attended = reference::sum(d, norm_backward(saved.ln_2, b.ln_2_weight, b.ln_2_bias, d_normed, g));
   const Vector d_heads = linear_backward(saved.attended, b.out, &b.out_bias, d_attended, g);
   const Vector d_ln_1 = linear_backward(saved.ln_1.out, b.in, &b.in_bias, attention_backward(saved, d_heads), g);
@@ -283,13 +320,9 @@ inline std::vector<int64_t> ReferenceModel::embeddings(const Parameters& p, std:
             p.positions.offset + position * d};
   const int64_t side = s_.side(), row = position / side, column = position % side;
   std::vector<int64_t> result{p.rows.offset + row * d, p.columns.offset + column * d};
-  // The nearest pixels before this one, by distance; of equals the lower, then the one on the left.
-  std::vector<std::array<int64_t, 3>> places;
-  for (int64_t y = -9; y <= 0; ++y)
-    for (int64_t x = -9; x <= (y < 0 ? 9 : -1); ++x) places.push_back({x * x + y * y, -y, x});
-  std::sort(places.begin(), places.end());
   for (int64_t k = 0; k < s_.neighbours; ++k) {
-    const int64_t y = row - places[static_cast<size_t>(k)][1], x = column + places[static_cast<size_t>(k)][2];
+    const auto [up, right] = reference::nearest(k);
+    const int64_t y = row - up, x = column + right;
     const bool inside = y >= 0 && x >= 0 && x < side;
     const int64_t token = inside ? tokens[static_cast<size_t>(y * side + x)] : s_.num_vocab;
     const bool is_start = s_.conditional && position == 0 && k == 0;
@@ -306,7 +339,42 @@ inline double ReferenceModel::cross_entropy(const double* logits, int64_t count,
   return std::log(total) + largest - logits[target];
 }
 
+inline ReferenceModel::Result ReferenceModel::run_with_products(std::span<const uint8_t> tokens, int64_t label,
+                                                                int64_t start) const {
+  const int64_t d = s_.embed_dim, rank = s_.table_rank, rows = s_.num_vocab + 1;
+  const int64_t projections = s_.conditional ? s_.num_classes * d : 0, tables = projections + s_.neighbours * rank * d;
+  const int64_t rest = tables + rows * rank, number_of_rows = s_.neighbours * rows;
+  // Calls visit(number of the product, number of the table, number of the projection) for each term.
+  const auto for_each_term = [&](const auto& visit) {
+    for (int64_t row = 0; row < number_of_rows; ++row)
+      for (int64_t r = 0; r < rank; ++r)
+        for (int64_t i = 0; i < d; ++i)
+          visit(static_cast<size_t>(projections + row * d + i), static_cast<size_t>(tables + row % rows * rank + r),
+                static_cast<size_t>(projections + (row / rows * rank + r) * d + i));
+  };
+  Vector products(weights_.begin(), weights_.begin() + projections);
+  products.resize(static_cast<size_t>(projections + number_of_rows * d));
+  for_each_term([&](size_t product, size_t table, size_t projection) {
+    products[product] += weights_[table] * weights_[projection];
+  });
+  products.insert(products.end(), weights_.begin() + rest, weights_.end());
+  ops::ModelShape shape = s_;
+  shape.table_rank = 0;
+  Result result = ReferenceModel(shape, products).run(tokens, label, start);
+  Vector gradients(result.gradients.begin(), result.gradients.begin() + projections);
+  gradients.resize(static_cast<size_t>(rest));
+  for_each_term([&](size_t product, size_t table, size_t projection) {
+    gradients[table] += result.gradients[product] * weights_[projection];
+    gradients[projection] += result.gradients[product] * weights_[table];
+  });
+  gradients.insert(gradients.end(), result.gradients.begin() + projections + number_of_rows * d,
+                   result.gradients.end());
+  result.gradients = std::move(gradients);
+  return result;
+}
+
 inline ReferenceModel::Result ReferenceModel::run(std::span<const uint8_t> tokens, int64_t label, int64_t start) const {
+  if (s_.table_rank > 0) return run_with_products(tokens, label, start);
   const int64_t length = s_.sequence_length, d = s_.embed_dim;
   const Parameters p = parameters();
   Result result;

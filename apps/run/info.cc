@@ -104,6 +104,10 @@ void print_training(const CheckpointInfo& info) {
   print_settings(info.training);
 }
 
+bool is_of_neighbours(const std::string& option) {
+  return option == "neighbours" || option == "table_rank" || option == "conv_taps";
+}
+
 bool embeds_neighbours(const std::string& arch) {
   return std::ranges::any_of(kArchitectures, [&](const Architecture& architecture) {
     return architecture.name == arch && architecture.properties.neighbours > 0;
@@ -153,7 +157,7 @@ int InfoCommand::run() {
               info.model.arch.c_str(), info.classify ? "classifier" : "generative model",
               with_commas(info.parameter_count()).c_str());
   for (const auto& setting : values_of(info.model))
-    if (setting.first != "neighbours" || embeds_neighbours(info.model.arch)) print_settings({setting});
+    if (!is_of_neighbours(setting.first) || embeds_neighbours(info.model.arch)) print_settings({setting});
   if (info.model.final_norm) print_row("final_norm", *info.model.final_norm ? "true" : "false");
   std::printf("\nParameters\n");
   print_parameters(info);

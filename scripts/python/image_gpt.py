@@ -30,8 +30,30 @@ def norm(embed_dim, is_paper):
     return nn.RMSNorm(embed_dim, eps=1e-5) if is_paper else nn.LayerNorm(embed_dim)
 
 
+def of_neighbours(images, count, outside):  # (B, side, side, ..) -> count times the same, each seen by the pixels
+    side = images.size(1)
+    nothing = images.new_full((images.size(0), side + REACH, side + 2 * REACH, *images.shape[3:]), outside)
+    nothing[:, REACH:, REACH : REACH + side] = images
+    for down, right in nearest(count):
+        yield nothing[:, REACH + down : REACH + down + side, REACH + right : REACH + right + side]
+
+
+class Convolution(nn.Module):
+    """Depth-wise over the pixels nearest before each, and the pixel itself with gain 1."""
+
+    def __init__(self, embed_dim, side, taps):
+        super().__init__()
+        self.side = side
+        self.weight = nn.Parameter(torch.zeros(taps, embed_dim))
+
+    def forward(self, h):  # (B, S, D)
+        images = h.unflatten(1, (self.side, self.side))
+        return h + sum(seen * gain for seen, gain in zip(of_neighbours(images, len(self.weight), 0.0), self.weight)
+                       ).flatten(1, 2)
+
+
 class Block(nn.Module):
-    def __init__(self, embed_dim, num_heads, pre_norm=False, is_paper=False):
+    def __init__(self, embed_dim, num_heads, pre_norm=False, is_paper=False, conv=None):
         super().__init__()
         self.pre_norm = pre_norm
         self.ln_1 = norm(embed_dim, is_paper)
@@ -39,6 +61,7 @@ class Block(nn.Module):
         self.attn = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(embed_dim, 4 * embed_dim), QuickGELU() if is_paper else nn.GELU(),
                                  nn.Linear(4 * embed_dim, embed_dim))
+        self.conv = conv or nn.Identity()
 
     def forward(self, h):  # (B, S, D)
         length = h.size(1)
@@ -46,16 +69,16 @@ class Block(nn.Module):
         normalised = self.ln_1(h)
         attended = self.attn(normalised, normalised, normalised, attn_mask=later, need_weights=False)[0]
         h = (h if self.pre_norm else normalised) + attended  # the original goes on from the normalised h
-        return h + self.mlp(self.ln_2(h))
+        return h + self.mlp(self.conv(self.ln_2(h)))
 
 
 class ImageGPT(nn.Module):
     def __init__(self, arch="image-gpt", embed_dim=16, num_heads=2, num_layers=8, num_pixels=28, num_vocab=16,
-                 num_classes=10, neighbours=12, final_norm=None, conditional=False):
+                 num_classes=10, neighbours=12, table_rank=0, conv_taps=0, final_norm=None, conditional=False):
         super().__init__()
         self.is_2d, self.num_pixels, self.num_vocab, self.neighbours = (
             arch == "image-gpt-2d", num_pixels, num_vocab, neighbours)
-        is_paper = arch == "igpt"
+        is_paper, self.table_rank = arch == "igpt", table_rank
         self.conditional = conditional  # a start token for each class
         self.final_norm = (self.is_2d or is_paper) if final_norm is None else final_norm
         if conditional:
@@ -63,14 +86,19 @@ class ImageGPT(nn.Module):
         elif not self.is_2d:
             self.sos = nn.Parameter(torch.randn(embed_dim))
         if self.is_2d:
-            self.token_embeddings = nn.Embedding(neighbours * (num_vocab + 1), embed_dim)
+            if table_rank > 0:
+                self.neighbour_projections = nn.Parameter(torch.randn(neighbours, table_rank, embed_dim))
+                self.token_embeddings = nn.Embedding(num_vocab + 1, table_rank)
+            else:
+                self.token_embeddings = nn.Embedding(neighbours * (num_vocab + 1), embed_dim)
             self.row_embeddings = nn.Embedding(num_pixels, embed_dim)
             self.column_embeddings = nn.Embedding(num_pixels, embed_dim)
         else:
             self.token_embeddings = nn.Embedding(num_vocab, embed_dim)
             self.position_embeddings = nn.Embedding(num_pixels**2, embed_dim)
         self.layers = nn.ModuleList(
-            Block(embed_dim, num_heads, self.is_2d or is_paper, is_paper) for _ in range(num_layers))
+            Block(embed_dim, num_heads, self.is_2d or is_paper, is_paper,
+                  Convolution(embed_dim, num_pixels, conv_taps) if conv_taps > 0 else None) for _ in range(num_layers))
         self.ln_f = norm(embed_dim, is_paper)  # the first version of the original does not apply it
         self.head = nn.Linear(embed_dim, num_vocab, bias=False)
         self.clf_head = nn.Linear(embed_dim, num_classes, bias=not is_paper)
@@ -83,14 +111,14 @@ class ImageGPT(nn.Module):
 
     def embed_2d(self, x, y):  # (B, S) int64, whole images, (B) int64 or None -> (B, S, D)
         side, outside = self.num_pixels, self.num_vocab
-        images = F.pad(x.view(-1, side, side), (REACH, REACH, REACH, 0), value=outside)
+        tables = self.token_embeddings.weight
+        tables = tables @ self.neighbour_projections if self.table_rank > 0 else tables.unflatten(0, (-1, outside + 1))
         h = self.row_embeddings.weight[:, None] + self.column_embeddings.weight  # (side, side, D)
-        for k, (down, right) in enumerate(nearest(self.neighbours)):
-            seen = images[:, REACH + down : REACH + down + side, REACH + right : REACH + right + side]
-            h = h + self.token_embeddings(seen + k * (outside + 1))
+        for seen, table in zip(of_neighbours(x.view(-1, side, side), self.neighbours, outside), tables):
+            h = h + table[seen]
         h = h.flatten(1, 2)
         if self.conditional:  # in the place of the first neighbour of the first position
-            first = h[:, 0] - self.token_embeddings.weight[outside] + self.sos[y]
+            first = h[:, 0] - tables[0, outside] + self.sos[y]
             h = torch.cat([first.unsqueeze(1), h[:, 1:]], dim=1)
         return h
 
@@ -116,7 +144,7 @@ class ImageGPT(nn.Module):
         return self.clf_head(self.features(x).mean(1))
 
 
-MODEL_OPTIONS = ("arch", "neighbours", "final_norm", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab",
+MODEL_OPTIONS = ("arch", "neighbours", "table_rank", "conv_taps", "final_norm", "embed_dim", "num_heads", "num_layers", "num_pixels", "num_vocab",
                  "num_classes", "conditional")
 
 

@@ -27,8 +27,8 @@ using ops::cuda::AttentionPrecision;
 using torch::Tensor;
 
 // Models that take each path of the kernels: compiled-in and other widths, each head dimension, both kinds of embedding
-// and of residual, both norms, with and without ln_f, start tokens of classes, lengths that fill no tile; the last one
-// is the default model.
+// and of residual, both norms, convolutions, with and without ln_f, start tokens of classes, lengths that fill no tile;
+// the last one is the default model.
 const ImageGPTOptions kModels[] = {
     {.num_layers = 2, .num_pixels = 9},
     {.arch = k2dArch, .num_layers = 2, .num_pixels = 9},
@@ -44,6 +44,15 @@ const ImageGPTOptions kModels[] = {
     {.arch = kPaperArch, .embed_dim = 32, .num_heads = 4, .num_layers = 2, .num_pixels = 9, .num_classes = 3},
     {.num_layers = 2, .num_pixels = 5, .num_classes = 4, .conditional = true},
     {.arch = k2dArch, .num_layers = 2, .num_pixels = 5, .conditional = true},
+    {.arch = k2dArch, .embed_dim = 24, .num_heads = 3, .num_layers = 2, .num_pixels = 9, .conv_taps = 12},
+    {.arch = k2dArch,
+     .num_layers = 2,
+     .num_pixels = 5,
+     .num_vocab = 33,
+     .neighbours = 5,
+     .table_rank = 8,
+     .conv_taps = 24,
+     .conditional = true},
     {},
 };
 
@@ -183,7 +192,7 @@ class ModelCheck {
     torch::manual_seed(1);
     model_ = ImageGPT(options);
     model_->to(table.device());
-    if (model_->shape().paper_initial_values) {  // the heads begin as zeros, which let nothing through
+    if (model_->shape().paper_initial_values || model_->shape().conv_taps > 0) {  // zeros let nothing through
       const torch::NoGradGuard no_gradients;
       model_->weights().add_(torch::randn_like(model_->weights()), 0.05);
     }

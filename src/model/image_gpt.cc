@@ -68,6 +68,38 @@ Tensor NormImpl::forward(const Tensor& h) {
                    : torch::layer_norm(h, {embed_dim_}, weight, bias, kNormEps);
 }
 
+ConvolutionImpl::ConvolutionImpl(int64_t embed_dim, int64_t side, int64_t taps)
+    : embed_dim_(embed_dim), side_(side), taps_(taps) {
+  reset();
+}
+
+void ConvolutionImpl::reset() {
+  weight = register_parameter("weight", torch::zeros({taps_, embed_dim_}));
+}
+
+Tensor ConvolutionImpl::forward(const Tensor& h) {
+  const int64_t length = h.size(1), reach = ops::kNeighbourReach;
+  const auto images = torch::constant_pad_nd(h, {0, 0, 0, side_ * side_ - length}).unflatten(1, {side_, side_});
+  const auto padded = torch::constant_pad_nd(images, {0, 0, reach, reach, reach, 0});  // (B, side + r, side + 2 r, D)
+  auto sum = images;
+  const auto taps = ops::neighbourhood(taps_);
+  for (size_t k = 0; k < taps.size(); ++k) {
+    const auto seen = padded.narrow(1, reach + taps[k].down, side_).narrow(2, reach + taps[k].right, side_);
+    sum = sum + seen * weight[static_cast<int64_t>(k)];
+  }
+  return sum.flatten(1, 2).narrow(1, 0, length);
+}
+
+Tensor ConvolutionImpl::decode(const Tensor& h, int64_t position, Tensor read) {
+  read.select(1, position).copy_(h.squeeze(1));
+  auto sum = h;
+  const auto taps = ops::neighbourhood(taps_);
+  for (size_t k = 0; k < taps.size(); ++k)
+    if (taps[k].is_inside(position / side_, position % side_, side_))
+      sum = sum + read.narrow(1, position + taps[k].down * side_ + taps[k].right, 1) * weight[static_cast<int64_t>(k)];
+  return sum;
+}
+
 CausalSelfAttentionImpl::CausalSelfAttentionImpl(int64_t embed_dim, int64_t num_heads)
     : embed_dim_(embed_dim), num_heads_(num_heads) {
   reset();
@@ -122,18 +154,22 @@ void BlockImpl::reset() {
     mlp->push_back(nn::GELU());
   mlp->push_back(nn::Linear(4 * d, d));
   register_module("mlp", mlp);
+  if (shape_.conv_taps > 0) conv = register_module("conv", Convolution(d, shape_.side(), shape_.conv_taps));
 }
 
 Tensor BlockImpl::forward(const Tensor& h) {
   const auto normalised = ln_1->forward(h);
   const auto attended = (shape_.pre_norm ? h : normalised) + attn->forward(normalised);
-  return attended + mlp->forward(ln_2->forward(attended));
+  const auto normalised_2 = ln_2->forward(attended);
+  return attended + mlp->forward(conv ? conv->forward(normalised_2) : normalised_2);
 }
 
-Tensor BlockImpl::decode(const Tensor& h, int64_t position, Tensor& keys, Tensor& values) {
+Tensor BlockImpl::decode(const Tensor& h, int64_t position, size_t layer, KeyValueCache& cache) {
   const auto normalised = ln_1->forward(h);
-  const auto attended = (shape_.pre_norm ? h : normalised) + attn->decode(normalised, position, keys, values);
-  return attended + mlp->forward(ln_2->forward(attended));
+  const auto attended =
+      (shape_.pre_norm ? h : normalised) + attn->decode(normalised, position, cache.keys[layer], cache.values[layer]);
+  const auto normalised_2 = ln_2->forward(attended);
+  return attended + mlp->forward(conv ? conv->decode(normalised_2, position, cache.convolved[layer]) : normalised_2);
 }
 
 ClassifierHeadImpl::ClassifierHeadImpl(int64_t embed_dim, int64_t num_classes, bool with_bias)
@@ -166,8 +202,12 @@ void ImageGPTImpl::reset() {
     sos = register_parameter("sos", torch::randn({d}));
   if (shape_.is_plane()) {
     const int64_t side = options_.num_pixels;
-    token_embeddings =
-        register_module("token_embeddings", nn::Embedding(shape_.neighbours * (shape_.num_vocab + 1), d));
+    const int64_t rank = shape_.table_rank, rows = shape_.num_vocab + 1;
+    if (rank > 0)
+      neighbour_projections =
+          register_parameter("neighbour_projections", torch::randn({shape_.neighbours, rank, d}) / std::sqrt(rank));
+    token_embeddings = register_module(
+        "token_embeddings", rank > 0 ? nn::Embedding(rows, rank) : nn::Embedding(shape_.neighbours * rows, d));
     row_embeddings = register_module("row_embeddings", nn::Embedding(side, d));
     column_embeddings = register_module("column_embeddings", nn::Embedding(side, d));
   } else {
@@ -234,6 +274,11 @@ std::vector<Tensor> ImageGPTImpl::embeddings() const {
   return all;
 }
 
+Tensor ImageGPTImpl::neighbour_tables() const {
+  if (shape_.table_rank == 0) return token_embeddings->weight;
+  return torch::matmul(token_embeddings->weight, neighbour_projections).flatten(0, 1);
+}
+
 Tensor ImageGPTImpl::forward(const Tensor& x, const Tensor& labels) {
   return head->forward(features(x, labels));
 }
@@ -290,7 +335,7 @@ Tensor ImageGPTImpl::embed_neighbours(const Tensor& tokens, const Tensor& neighb
   const int64_t count = neighbours.size(1);
   const auto tables = torch::arange(count, tokens.options()) * (options_.num_vocab + 1);  // (K)
   auto rows = tokens.index({Slice(), neighbours.to(tokens.device())}) + tables;           // (B, s, K)
-  auto embeddings = token_embeddings->weight;
+  auto embeddings = neighbour_tables();
   if (shape_.conditional && start_labels.defined()) {
     rows.index_put_({Slice(), 0, 0}, start_labels + embeddings.size(0));
     embeddings = torch::cat({embeddings, sos});
@@ -312,6 +357,9 @@ KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
   for (int64_t i = 0; i < options_.num_layers; ++i) {
     cache.keys.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
     cache.values.push_back(torch::zeros(shape, head->weight.options().requires_grad(false)));
+    if (shape_.conv_taps > 0)
+      cache.convolved.push_back(torch::zeros({batch, options_.sequence_length(), options_.embed_dim},
+                                             head->weight.options().requires_grad(false)));
   }
   if (shape_.is_plane())
     cache.tokens = torch::full({batch, options_.sequence_length() + 1}, options_.num_vocab,
@@ -321,7 +369,8 @@ KeyValueCache ImageGPTImpl::make_cache(int64_t batch) const {
 
 int64_t ImageGPTImpl::cache_bytes() const {
   const int64_t numbers = options_.num_heads * options_.sequence_length() * padded_head_dim(options_);
-  return 2 * options_.num_layers * numbers * static_cast<int64_t>(head->weight.element_size());
+  const int64_t convolved = shape_.conv_taps > 0 ? options_.sequence_length() * options_.embed_dim : 0;
+  return options_.num_layers * (2 * numbers + convolved) * static_cast<int64_t>(head->weight.element_size());
 }
 
 Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCache& cache) {
@@ -337,8 +386,7 @@ Tensor ImageGPTImpl::decode(const Tensor& previous, int64_t position, KeyValueCa
         position == 0 ? start_embeddings(previous, batch) : token_embeddings->forward(previous);  // (B, D)
     h = (token + position_embeddings->weight[position]).unsqueeze(1);
   }
-  for (int64_t i = 0; i < options_.num_layers; ++i)
-    h = layers[i]->as<Block>()->decode(h, position, cache.keys[i], cache.values[i]);
+  for (size_t i = 0; i < layers->size(); ++i) h = layers[i]->as<Block>()->decode(h, position, i, cache);
   return head->forward(shape_.final_norm ? ln_f->forward(h) : h).squeeze(1);  // (B, V)
 }
 

@@ -18,7 +18,11 @@ ops::ModelShape shape_of(const ImageGPTOptions& options) {
   shape.sequence_length = options.sequence_length();
   shape.num_vocab = options.num_vocab;
   shape.num_classes = options.num_classes;
-  if (shape.neighbours > 0) shape.neighbours = options.neighbours;
+  if (shape.neighbours > 0) {
+    shape.neighbours = options.neighbours;
+    shape.table_rank = options.table_rank;
+    shape.conv_taps = options.conv_taps;
+  }
   shape.conditional = options.conditional;
   if (options.final_norm) shape.final_norm = *options.final_norm;
   return shape;

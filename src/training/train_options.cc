@@ -22,11 +22,16 @@ void check(const TrainOptions& options) {
       throw UsageError("--" + std::string(option) + ": is for " + its_place +
                        "; leave it out, on the command line and in a --config file");
   };
-  if (options.model.neighbours != ImageGPTOptions{}.neighbours && shape_of(options.model).neighbours == 0 &&
-      options.pretrained.empty())
-    is_only_for(
-        "neighbours",
-        "--arch " + in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
+  const auto needs_neighbours = [&](const char* option, int64_t value, int64_t unless) {
+    if (value != unless && shape_of(options.model).neighbours == 0 && options.pretrained.empty())
+      is_only_for(
+          option,
+          "--arch " + in_words(architecture_names([](const Architecture& a) { return a.properties.neighbours > 0; })));
+  };
+  const ImageGPTOptions plain;
+  needs_neighbours("neighbours", options.model.neighbours, plain.neighbours);
+  needs_neighbours("table_rank", options.model.table_rank, plain.table_rank);
+  needs_neighbours("conv_taps", options.model.conv_taps, plain.conv_taps);
   if (!images_read(options, options.steps))
     throw UsageError("--steps " + std::to_string(options.steps) + ": reads more images than can be counted");
   if (options.augment.shift >= options.model.num_pixels)

@@ -36,7 +36,7 @@ void load_weights(ImageGPT& model, const Checkpoint& checkpoint) {
       model->sos.copy_(tensor.expand_as(model->sos));
   }
   if (model->shape().conditional && !checkpoint.model.conditional && model->shape().is_plane())
-    model->sos.copy_(model->token_embeddings->weight[model->shape().num_vocab].expand_as(model->sos));
+    model->sos.copy_(model->neighbour_tables()[model->shape().num_vocab].expand_as(model->sos));
 }
 
 // A new model, or that of a checkpoint, on the CPU.

@@ -118,7 +118,8 @@ TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
     EXPECT_EQ(std::sscanf(tested.out.c_str(), "{\"test_loss\":%lf", &loss), 1) << tested.out;
     return loss;
   };
-  const auto trained = train({"--name", "gen", "--steps", "60", "--arch", "image-gpt-2d", "--neighbours", "4"});
+  const auto trained = train({"--name", "gen", "--steps", "60", "--arch", "image-gpt-2d", "--neighbours", "4",
+                              "--table_rank", "3", "--conv_taps", "5"});
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   EXPECT_LT(losses("fused"), 1.0);
   EXPECT_NEAR(losses("fused"), losses("libtorch"), 1e-5);
@@ -136,6 +137,9 @@ TEST_F(Run, Arch2dTrainsResumesFineTunesAndIsTested) {
   other = fine_tuning;
   other.insert(other.end(), {"--neighbours", "5"});
   EXPECT_THAT(run(other).err, HasSubstr("--neighbours 5"));
+  other.back() = "4";
+  other.insert(other.end(), {"--conv_taps", "0"});
+  EXPECT_THAT(run(other).err, HasSubstr("--conv_taps 0"));
 }
 
 TEST_F(Run, OnlyClassifiersNeedLabels) {
@@ -338,6 +342,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"rate_nan", {"train", "--name", "x", "--learning_rate", "nan"}, 2, "--learning_rate nan"},
         Refused{
             "neighbours", {"train", "--name", "x", "--neighbours", "5"}, 2, "--neighbours: is for --arch image-gpt-2d"},
+        Refused{"table_rank", {"train", "--name", "x", "--table_rank", "8"}, 2, "--table_rank: is for --arch"},
+        Refused{"conv_taps",
+                {"train", "--name", "x", "--arch", "igpt", "--conv_taps", "8"},
+                2,
+                "--conv_taps: is for --arch image-gpt-2d"},
         Refused{"patience", {"train", "--name", "x", "--patience", "2"}, 2, "--patience: is for --classify"},
         Refused{"hold",
                 {"train", "--name", "x", "--hold", "0.3", "--schedule", "constant"},

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "architectures.h"
 #include "golden.h"
 #include "igpt/backend/backend.h"
 #include "igpt/error.h"
@@ -87,12 +88,14 @@ TEST_P(CpuBackendGolden, TenClassifierTrainingLossesEqualPyTorch) {
 
 INSTANTIATE_TEST_SUITE_P(All, CpuBackendGolden,
                          ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain",
-                                           "small_igpt"));
+                                           "small_conv", "small_igpt"));
 
 TEST(CpuBackend, LossAndGradientsGivenTheClassEqualThoseOfLibTorch) {
-  for (const char* arch : {kOriginalArch, k2dArch, kPaperArch}) {
+  for (const char* arch : {kOriginalArch, k2dArch, testing::kConvolved, kPaperArch}) {
     torch::manual_seed(2);
-    ImageGPT model(ImageGPTOptions{.arch = arch, .num_layers = 2, .num_pixels = 5, .conditional = true});
+    ImageGPTOptions options{.num_layers = 2, .num_pixels = 5, .conditional = true};
+    testing::set_architecture(options, arch);
+    ImageGPT model(options);
     model->head->weight.detach().normal_();  // the paper's are zero
     const auto x = torch::randint(16, {6, 25}), y = torch::tensor({9, 0, 3, 3, 9, 1});
     const auto cpu = make_cpu_backend(model), libtorch = make_libtorch_backend(model);

@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "architectures.h"
 #include "device/emulated_device.h"
 #include "igpt/backend/devices.h"
 #include "igpt/error.h"
@@ -32,7 +33,7 @@ class DeviceSampling : public ::testing::TestWithParam<Case> {
   static ImageGPT model(const char* arch, std::optional<bool> final_norm = {}) {
     torch::manual_seed(5);
     ImageGPTOptions options{.embed_dim = 16, .num_heads = 2, .num_layers = 2, .num_pixels = 4, .num_vocab = 6};
-    options.arch = arch;
+    testing::set_architecture(options, arch);
     options.neighbours = 5;
     options.final_norm = final_norm;
     return ImageGPT(options);
@@ -61,7 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"Many", 19, 10}, Case{"Greedy", 2, 0, {1, 1, 1, 0}},
                       Case{"Restricted", 3, 3, {0.7, 4, 0.9, 123456789012}}, Case{"Plane", 3, 0, {}, k2dArch},
                       Case{"FinalNorm", 3, 0, {}, kOriginalArch, true},
-                      Case{"PlaneWithoutFinalNorm", 3, 0, {}, k2dArch, false}, Case{"Paper", 3, 0, {}, kPaperArch}),
+                      Case{"PlaneWithoutFinalNorm", 3, 0, {}, k2dArch, false}, Case{"Paper", 3, 0, {}, kPaperArch},
+                      Case{"Convolved", 3, 5, {}, testing::kConvolved}),
     [](const auto& test) { return test.param.name; });
 
 const Case kSome{"Some", 3, 4};

@@ -10,6 +10,7 @@
 #include <future>
 #include <sstream>
 
+#include "architectures.h"
 #include "device/emulated_device.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/split.h"
@@ -143,6 +144,11 @@ INSTANTIATE_TEST_SUITE_P(
                       Variant{"ClassifierWithGenerativeShare",
                               [](TrainOptions& o) { o.classify = true, o.generative_weight = 0.7; }},
                       Variant{"Plane", [](TrainOptions& o) { o.model.arch = k2dArch, o.model.neighbours = 6; }},
+                      Variant{"Convolved",
+                              [](TrainOptions& o) {
+                                testing::set_architecture(o.model, testing::kConvolved);
+                                o.model.neighbours = 6;
+                              }},
                       Variant{"FinalNorm", [](TrainOptions& o) { o.model.final_norm = true; }},
                       Variant{"ClassifierWithFinalNorm",
                               [](TrainOptions& o) {

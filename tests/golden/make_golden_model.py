@@ -25,6 +25,8 @@ CONFIGURATIONS = {
     "small_2d_plain": dict(arch="image-gpt-2d", final_norm=False, neighbours=12, embed_dim=8, num_heads=2, num_layers=2,
                            num_pixels=5, num_vocab=5, num_classes=3),
     "small_igpt": dict(arch="igpt", embed_dim=8, num_heads=2, num_layers=2, num_pixels=5, num_vocab=5, num_classes=3),
+    "small_conv": dict(arch="image-gpt-2d", neighbours=5, table_rank=3, conv_taps=12, embed_dim=8, num_heads=2, num_layers=2, num_pixels=5,
+                       num_vocab=5, num_classes=3),
 }
 STEPS, BATCH = 10, 4
 
@@ -50,8 +52,8 @@ def training_losses(model, batches, loss_of):
 def golden(options, seed):
     torch.manual_seed(seed)
     model = ImageGPT(**options)
-    for name, parameter in model.named_parameters():  # so that no bias or gain is 0 or 1 by its initial value
-        if parameter.dim() == 1:
+    for name, parameter in model.named_parameters():  # so that no bias, gain or convolution is 0 or 1 by its initial value
+        if parameter.dim() == 1 or name.endswith("conv.weight"):
             parameter.data += 0.1 * torch.randn_like(parameter)
     x = torch.randint(0, options["num_vocab"], (STEPS, BATCH, options["num_pixels"] ** 2))
     y = torch.randint(0, options["num_classes"], (STEPS, BATCH))

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "architectures.h"
 #include "golden.h"
 #include "igpt/backend/backend.h"
 #include "igpt/error.h"
@@ -132,7 +133,7 @@ TEST_P(ImageGPTGolden, ParameterShapesAreThoseOfTheModel) {
 
 INSTANTIATE_TEST_SUITE_P(All, ImageGPTGolden,
                          ::testing::Values("small", "default_7x7", "wide", "small_2d", "small_norm", "small_2d_plain",
-                                           "small_igpt"));
+                                           "small_conv", "small_igpt"));
 
 TEST(ImageGPT, DefaultHas39514Parameters) {
   int64_t count = 0;
@@ -157,8 +158,9 @@ TEST(ImageGPT, InitialValuesArePyTorchs) {
 // token of image-gpt-2d if the row for what is outside, of the first neighbour at the first position, equals it.
 TEST(ImageGPT, AClassChoosesTheStartToken) {
   const torch::NoGradGuard no_grad;
-  for (const char* arch : {kOriginalArch, k2dArch, kPaperArch}) {
-    ImageGPTOptions options{.arch = arch, .num_layers = 2, .num_pixels = 4, .num_classes = 3};
+  for (const char* arch : {kOriginalArch, k2dArch, testing::kConvolved, kPaperArch}) {
+    ImageGPTOptions options{.num_layers = 2, .num_pixels = 4, .num_classes = 3};
+    testing::set_architecture(options, arch);
     torch::manual_seed(2);
     ImageGPT single(options);
     options.conditional = true;
@@ -171,7 +173,7 @@ TEST(ImageGPT, AClassChoosesTheStartToken) {
     model->head->weight.copy_(single->head->weight);
     const auto x = torch::randint(16, {3, 16});
     const auto labels = torch::tensor({2, 0, 2});
-    const auto own = single->sos.defined() ? single->sos : single->token_embeddings->weight[options.num_vocab];
+    const auto own = single->sos.defined() ? single->sos : single->neighbour_tables()[options.num_vocab];
     model->sos[2].copy_(own);
     const auto given = model->forward(x, labels), expected = single->forward(x);
     for (const int64_t image : {0, 2}) EXPECT_LT(relative_error(given[image], expected[image]), kTolerance) << arch;

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "architectures.h"
 #include "igpt/backend/devices.h"
 #include "igpt/error.h"
 #include "igpt/sampling/philox.h"
@@ -19,7 +20,7 @@ ImageGPT small_model(int64_t num_pixels = 6, int64_t embed_dim = 8, const char* 
                      std::optional<bool> final_norm = {}, bool conditional = false) {
   torch::manual_seed(5);
   ImageGPTOptions options;
-  options.arch = arch;
+  testing::set_architecture(options, arch);
   options.final_norm = final_norm;
   options.num_pixels = num_pixels;
   options.embed_dim = embed_dim;
@@ -99,7 +100,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{3, 20, {}, 8, kOriginalArch, true}, Case{3, 20, {}, wide, kOriginalArch, true},
                       Case{3, 20, {}, 8, k2dArch, false}, Case{9, 0, {}, 8, kOriginalArch, {}, true},
                       Case{5, 20, {}, 8, k2dArch, {}, true}, Case{9, 0, {}, wide, k2dArch, {}, true},
-                      Case{5, 20, {}, wide, kPaperArch, {}, true}));
+                      Case{5, 20, {}, wide, kPaperArch, {}, true}, Case{5, 20, {}, 8, testing::kConvolved},
+                      Case{5, 0, {}, wide, testing::kConvolved, {}, true}));
 
 class GenerateThreads : public ::testing::TestWithParam<int> {
  protected:

@@ -52,11 +52,13 @@ GEOMETRY = """
 #include "src/ops/cuda/attention.cu"
 #include "src/ops/cuda/batch.cu"
 #include "src/ops/cuda/block.cu"
+#include "src/ops/cuda/convolution.cu"
 #include "src/ops/cuda/embedding.cu"
 #include "src/ops/cuda/head.cu"
 #include "src/ops/cuda/muon.cu"
 #include "src/ops/cuda/ordered_sums.cu"
 #include "src/ops/cuda/sampler.cu"
+#include "src/ops/cuda/token_tables.cu"
 using namespace igpt::ops::cuda;
 template <int d> void fp32() {
   std::printf("attention_forward_fp32<%d> %d %d 0\\n", d, kRowThreads, forward_fp32_bytes<d>);
@@ -80,7 +82,7 @@ template <int kEmbed> void dense() {
 }
 void others() {
   std::printf("classifier_kernel %d %d 0\\n", kDenseThreads, classifier_shared_bytes({1, 1, 64, 10}));
-  for (const char* name : {"embedding_forward_kernel", "start_tokens_backward_kernel"}) std::printf("%s %d 0 0\\n", name, kDenseThreads);
+  for (const char* name : {"embedding_forward_kernel", "start_tokens_backward_kernel", "convolution_forward_kernel", "convolution_backward_kernel", "convolution_gains_kernel", "token_tables_kernel", "token_tables_backward_kernel"}) std::printf("%s %d 0 0\\n", name, kDenseThreads);
   std::printf("embedding_backward_kernel %d %d 0\\n", kDenseThreads, 8 * 17 * 16 * 4);
   std::printf("sample_images<8> %d %d 0\\n", kSamplerThreads, sampler_bytes(16, 16, 8));
   std::printf("sample_images<16> %d %d 0\\n", kSamplerThreads, sampler_bytes(32, 16, 16));

@@ -303,6 +303,13 @@ inline ModelShape plane_shape(int side, int embed, int heads, int layers, int vo
   return shape;
 }
 
+inline ModelShape conv_shape(int side, int embed, int heads, int layers, int vocab, int neighbours = 5, int taps = 12) {
+  ModelShape shape = plane_shape(side, embed, heads, layers, vocab, neighbours);
+  shape.table_rank = 8;
+  shape.conv_taps = taps;
+  return shape;
+}
+
 inline ModelShape paper_shape(int side, int embed, int heads, int layers, int vocab) {
   ModelShape shape = raster_shape(side, embed, heads, layers, vocab);
   shape.pre_norm = true;

@@ -128,6 +128,7 @@ TEST_P(CudaSampler, IsTheSameBitsInAnotherOrderAndWithoutLogits) {
 
 /// Temperatures, restrictions and contexts; keys and values in shared memory and, where they are many, in the cache.
 std::vector<Case> cases() {
+  using testing::conv_shape;
   using testing::of_classes;
   using testing::paper_shape;
   using testing::plane_shape;
@@ -144,6 +145,10 @@ std::vector<Case> cases() {
           {"TopKAndP", raster_shape(6, 16, 2, 1, 16), 2, 0, {2, 8, 0.7, 7}},
           {"ManyTokens", raster_shape(4, 24, 3, 1, 200), 1, 0, {1, 150, 0.9, 8}},
           {"Plane", plane_shape(6, 16, 2, 2, 16), 2, 7, {1, 0, 1, 9}},
+          {"Conv", conv_shape(6, 16, 2, 2, 16), 2, 7, {1, 0, 1, 26}},
+          {"WideConv", conv_shape(4, 64, 2, 2, 32, 20, 60), 1, 0, {1, 0, 1, 27}},
+          {"ConvOfClasses", of_classes(conv_shape(4, 24, 3, 2, 10)), 3, 5, {1, 0, 1, 28}},
+          {"ConvWithCacheInGlobalMemory", conv_shape(17, 32, 4, 2, 16), 1, 285, {1, 0, 1, 29}},
           {"WidePlane", plane_shape(4, 64, 2, 1, 32), 1, 0, {1, 0, 1, 10}},
           {"FinalNorm", with_final_norm(raster_shape(6, 16, 2, 2, 16)), 2, 5, {1, 0, 1, 19}},
           {"PlaneWithoutFinalNorm", with_final_norm(plane_shape(6, 16, 2, 2, 16), false), 2, 0, {1, 0, 1, 20}},

@@ -116,6 +116,7 @@ TEST_P(CudaModelPasses, IsTheSameBitsInAnotherOrder) {
 }
 
 std::vector<Case> cases() {
+  using testing::conv_shape;
   using testing::of_classes;
   using testing::paper_shape;
   using testing::plane_shape;
@@ -136,6 +137,10 @@ std::vector<Case> cases() {
           {"PaperWithoutFinalNorm", with_final_norm(paper_shape(5, 32, 2, 2, 16), false), 2},
           {"RasterOfClasses", of_classes(raster_shape(5, 16, 2, 1, 16)), 4},
           {"PlaneOfClasses", of_classes(plane_shape(4, 24, 3, 1, 10)), 4},
+          {"Conv", conv_shape(6, 16, 2, 2, 16), 3},
+          {"ConvOdd", conv_shape(5, 24, 3, 2, 10, 20), 3},
+          {"ConvWide", conv_shape(4, 64, 2, 1, 33, 5, 60), 2},
+          {"ConvOfClasses", of_classes(conv_shape(4, 32, 2, 1, 10, 5, 1)), 4},
           {"PaperOfClasses", of_classes(paper_shape(3, 16, 2, 1, 16)), 2}};
 }
 INSTANTIATE_TEST_SUITE_P(Cases, CudaModelPasses, ::testing::ValuesIn(cases()), ::testing::PrintToStringParamName());
@@ -206,6 +211,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"PlaneWithoutFinalNorm_S16_D16",
                            testing::with_final_norm(testing::plane_shape(4, 16, 2, 1, 7, 12), false), 2},
                       Case{"Plane_S36_D16", testing::plane_shape(6, 16, 2, 2, 16, 12), 2},
+                      Case{"Conv_S36_D16", testing::conv_shape(6, 16, 2, 2, 16, 12), 2},
+                      Case{"Conv_S16_D24", testing::conv_shape(4, 24, 3, 2, 7, 60), 3},
                       Case{"Plane_S16_D24", testing::plane_shape(4, 24, 3, 1, 7, 60), 3},
                       Case{"Paper_S25_D16", testing::paper_shape(5, 16, 2, 2, 16), 2},
                       Case{"Paper_S16_D24", testing::paper_shape(4, 24, 3, 2, 7), 3},

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <tuple>
 
+#include "architectures.h"
 #include "event_files.h"
 #include "igpt/checkpoint/checkpoint.h"
 #include "igpt/data/sha256.h"
@@ -437,11 +438,11 @@ TokenDataset read_tiny_dataset(const DataFiles& files, const TrainOptions& optio
   return make_token_dataset(split);
 }
 
-// Image-gpt-2d, too, for which the start token takes the place of a neighbour.
+// Those with neighbours, too, for which the start token takes the place of a neighbour.
 TEST_F(Train, StartTokensLearnTheClasses) {
-  for (const char* arch : {kOriginalArch, k2dArch}) {
+  for (const char* arch : {kOriginalArch, k2dArch, testing::kConvolved}) {
     auto o = options("given_class", 300);
-    o.model.arch = arch;
+    testing::set_architecture(o.model, arch);
     o.model.conditional = true;
     const auto result = train(o, {});
     const auto checkpoint = read_checkpoint(result.best_checkpoint);
@@ -456,9 +457,9 @@ TEST_F(Train, StartTokensLearnTheClasses) {
 }
 
 TEST_F(Train, StartTokensBeginAsThatOfThePretrainedModel) {
-  for (const char* arch : {kOriginalArch, k2dArch}) {
+  for (const char* arch : {kOriginalArch, k2dArch, testing::kConvolved}) {
     auto plain = options("plain", 60);
-    plain.model.arch = arch;
+    testing::set_architecture(plain.model, arch);
     const auto pretrained = train(plain, {});
     auto o = options(std::string("tuned_") + arch, 1);
     o.pretrained = pretrained.best_checkpoint;

@@ -13,7 +13,8 @@ namespace igpt {
 /// depends on an image's place in the batch.
 struct KeyValueCache {
   std::vector<torch::Tensor> keys, values;
-  torch::Tensor tokens;  ///< (B, S + 1) int64 of image-gpt-2d: those read so far, elsewhere V
+  std::vector<torch::Tensor> convolved;  ///< (B, S, D) for each block: what its convolution has read
+  torch::Tensor tokens;                  ///< (B, S + 1) int64 of image-gpt-2d: those read so far, elsewhere V
 };
 
 /// Layer norm (Ba et al. 2016) with gain and shift or, with `rms_norm`, gain alone (ops::ModelShape). eps 1e-5.
@@ -32,6 +33,26 @@ class NormImpl : public torch::nn::Cloneable<NormImpl> {
   bool rms_norm_;
 };
 TORCH_MODULE(Norm);
+
+/// A causal depth-wise convolution over the image (ops::ModelShape::conv_taps): to the features of a position are
+/// added, each times a gain, those of the M nearest pixels before it that are inside the image. Gains begin at zero.
+class ConvolutionImpl : public torch::nn::Cloneable<ConvolutionImpl> {
+ public:
+  /// A `side` x `side` image has `side`^2 positions.
+  ConvolutionImpl(int64_t embed_dim, int64_t side, int64_t taps);
+  void reset() override;
+
+  torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, S, D), S up to that of an image
+
+  /// One position: h (B, 1, D) -> (B, 1, D). `read` (B, S, D) has the features of the positions before, and gets h.
+  torch::Tensor decode(const torch::Tensor& h, int64_t position, torch::Tensor read);
+
+  torch::Tensor weight;  ///< (M, D)
+
+ private:
+  int64_t embed_dim_, side_, taps_;
+};
+TORCH_MODULE(Convolution);
 
 /// Causal multi-head self-attention with the parameter names of PyTorch's nn.MultiheadAttention.
 class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionImpl> {
@@ -56,17 +77,19 @@ class CausalSelfAttentionImpl : public torch::nn::Cloneable<CausalSelfAttentionI
 TORCH_MODULE(CausalSelfAttention);
 
 /// Of the original project: h = ln_1(h); h = h + attn(h); h = h + mlp(ln_2(h)), the residual branch continues from the
-/// normalised h. With `pre_norm` it continues from the unnormalised one (GPT-2): h = h + attn(ln_1(h)). Of a shape it
-/// takes D, H, and the properties that concern blocks.
+/// normalised h. With `pre_norm` it continues from the unnormalised one (GPT-2): h = h + attn(ln_1(h)). With
+/// `conv_taps` the MLP reads conv(ln_2(h)). Of a shape it takes D, H, the side, and the properties that concern blocks.
 class BlockImpl : public torch::nn::Cloneable<BlockImpl> {
  public:
   explicit BlockImpl(const ops::ModelShape& shape);
   void reset() override;
 
   torch::Tensor forward(const torch::Tensor& h);  ///< (B, S, D) -> (B, S, D)
-  torch::Tensor decode(const torch::Tensor& h, int64_t position, torch::Tensor& keys, torch::Tensor& values);
+  /// One position: h (B, 1, D) -> (B, 1, D). `layer`: which entries of the cache are this block's.
+  torch::Tensor decode(const torch::Tensor& h, int64_t position, size_t layer, KeyValueCache& cache);
 
   Norm ln_1{nullptr}, ln_2{nullptr};
+  Convolution conv{nullptr};  ///< null without conv_taps
   CausalSelfAttention attn{nullptr};
   torch::nn::Sequential mlp{nullptr};
 
@@ -102,6 +125,10 @@ TORCH_MODULE(ClassifierHead);
 /// column's, and those of the K nearest pixels before it (ops::neighbourhood), each of which has a table of its own
 /// with V + 1 entries, the last for what is outside the image: a causal convolution over one-hot pixels, as in the
 /// first layer of a PixelCNN (van den Oord et al. 2016). Blocks are pre-norm, and ln_f is applied.
+///
+/// With ImageGPTOptions::table_rank its tables share what a token is, each a projection of it; with
+/// ImageGPTOptions::conv_taps its MLPs read convolved features (Convolution): a position also sees what the block has
+/// made of the pixels around it.
 ///
 /// `igpt` is the paper's, as OpenAI's code computes it: pre-norm with norms that neither subtract the mean nor shift, a
 /// final norm, quick GELU, no bias of the classifier, and initial values of its own.
@@ -158,10 +185,14 @@ class ImageGPTImpl : public torch::nn::Cloneable<ImageGPTImpl> {
   const torch::Tensor& palette() const { return palette_; }  ///< (V, C) uint8 on the CPU: the colours of the tokens
 
   c10::Device device() const { return head->weight.device(); }
-  std::vector<torch::Tensor> embeddings() const;  ///< the parameters that the input is made of
+  /// The parameters that the input is made of and whose initial values --embedding_std scales.
+  std::vector<torch::Tensor> embeddings() const;
+  torch::Tensor neighbour_tables() const;  ///< (K (V + 1), D), of models with neighbours
 
-  torch::Tensor sos;  ///< stands before the first token: (D), or (C, D) where each class has one
-  torch::nn::Embedding token_embeddings{nullptr};                            ///< (V, D), of image-gpt-2d (K (V + 1), D)
+  torch::Tensor sos;                    ///< stands before the first token: (D), or (C, D) where each class has one
+  torch::Tensor neighbour_projections;  ///< (K, R, D), with table_rank
+  /// (V, D), of image-gpt-2d (K (V + 1), D), with table_rank (V + 1, R)
+  torch::nn::Embedding token_embeddings{nullptr};
   torch::nn::Embedding position_embeddings{nullptr};                         ///< (S, D), of image-gpt
   torch::nn::Embedding row_embeddings{nullptr}, column_embeddings{nullptr};  ///< (side, D), of image-gpt-2d
   torch::nn::ModuleList layers{nullptr};

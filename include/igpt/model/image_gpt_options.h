@@ -18,7 +18,8 @@ constexpr const char* kPaperArch = "igpt";
 /// A named set of the properties of a model.
 struct Architecture {
   const char* name;
-  ops::ModelShape properties;  ///< its sizes, and the number of neighbours where there are any, come from the options
+  ops::ModelShape
+      properties;  ///< its sizes, and with neighbours their number and what goes with them, come from the options
 };
 
 /// All of them. A new architecture is a line here.
@@ -63,6 +64,8 @@ struct ImageGPTOptions {
   int64_t num_vocab = 16;          ///< V, entries of the palette
   int64_t num_classes = 10;        ///< C
   int64_t neighbours = 12;         ///< K, where the architecture embeds them
+  int64_t table_rank = 0;          ///< R of their tables (ops::ModelShape)
+  int64_t conv_taps = 0;           ///< M of the blocks' convolutions (ops::ModelShape)
   bool conditional = false;        ///< each class has a start token
   std::optional<bool> final_norm;  ///< whether ln_f is applied; not given: as the architecture has it
   /// The classifier reads what predicts the pixels, which begins with sos and lacks the last pixel (Chen et al. 2020);
@@ -87,6 +90,13 @@ void for_each_field(ImageGPTOptions& model, const Visit& visit) {
         kModel, one_of(architecture_names()));
   visit("neighbours", model.neighbours, "neighbouring pixels that image-gpt-2d embeds", kModel,
         between(1, ops::kMostNeighbours));
+  visit("table_rank", model.table_rank,
+        "rank of the neighbours' tables, which are then projections of one table of tokens; 0: each is a table of its "
+        "own",
+        kModel, between(0, 1024));
+  visit("conv_taps", model.conv_taps,
+        "neighbouring pixels whose features each MLP of image-gpt-2d reads, too, as a convolution; 0: none", kModel,
+        between(0, ops::kMostNeighbours));
   visit("embed_dim", model.embed_dim, "width D", kOriginals, between(1, kLargest));
   visit("num_heads", model.num_heads, "attention heads; they divide the width", kOriginals, between(1, kLargest));
   visit("num_layers", model.num_layers, "blocks", kOriginals, between(1, 1024));

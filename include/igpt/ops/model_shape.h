@@ -33,6 +33,13 @@ struct ModelShape {
   bool conditional = false;
   /// Initial values are those of Chen et al. 2020 (their code), not PyTorch's.
   bool paper_initial_values = false;
+  /// R. Above 0, the neighbours' tables are products: that of neighbour k is the tokens' table (V + 1, R) times its
+  /// projection (R, D). 0: each is a parameter of its own.
+  int64_t table_rank = 0;
+  /// M. Above 0, the MLP of a block reads ln_2's output convolved over the image: to the features of a position are
+  /// added, each times a gain, those of the M nearest pixels before it (igpt/ops/neighbourhood.h), a causal depth-wise
+  /// convolution. 0: it reads ln_2's output.
+  int64_t conv_taps = 0;
 
   int64_t head_dim() const { return embed_dim / num_heads; }
   /// Positions are embedded as rows and columns of a plane, with their neighbours.
@@ -45,7 +52,7 @@ struct ModelShape {
     const auto members = [](const ModelShape& s) {
       return std::tuple(s.embed_dim, s.num_heads, s.num_layers, s.sequence_length, s.num_vocab, s.num_classes,
                         s.neighbours, s.pre_norm, s.final_norm, s.rms_norm, s.quick_gelu, s.classifier_bias,
-                        s.conditional, s.paper_initial_values);
+                        s.conditional, s.paper_initial_values, s.table_rank, s.conv_taps);
     };
     return members(*this) == members(other);
   }
@@ -59,12 +66,14 @@ struct BlockParameters {
   T out_weight{}, out_bias{};                                ///< (D, D), (D)
   T up_weight{}, up_bias{};                                  ///< (4D, D), (4D): mlp.0
   T down_weight{}, down_bias{};                              ///< (D, 4D), (D): mlp.2
+  T conv_weight{};                                           ///< (M, D); only with conv_taps
 };
 
 /// The names, sizes and order of a block's parameters. Calls visit(name, member, rows, columns) for each; a vector has
 /// 0 columns.
 template <class T, class Visit>
-void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit, bool rms_norm = false) {
+void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit, bool rms_norm = false,
+                        int64_t conv_taps = 0) {
   visit("ln_1.weight", block.ln_1_weight, d, 0);
   if (!rms_norm) visit("ln_1.bias", block.ln_1_bias, d, 0);
   visit("ln_2.weight", block.ln_2_weight, d, 0);
@@ -77,17 +86,18 @@ void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit
   visit("mlp.0.bias", block.up_bias, 4 * d, 0);
   visit("mlp.2.weight", block.down_weight, d, 4 * d);
   visit("mlp.2.bias", block.down_bias, d, 0);
+  if (conv_taps > 0) visit("conv.weight", block.conv_weight, conv_taps, d);
 }
 
 /// Pointers to a block's parameters, which lie one after the other from `first` on; null to those that it lacks.
 template <class T>
-BlockParameters<T*> block_parameters(T* first, int64_t d, bool rms_norm = false) {
+BlockParameters<T*> block_parameters(T* first, int64_t d, bool rms_norm = false, int64_t conv_taps = 0) {
   BlockParameters<T*> block;
   const auto place = [&](const char*, T*& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * (columns > 0 ? columns : 1);
   };
-  for_each_parameter(block, d, place, rms_norm);
+  for_each_parameter(block, d, place, rms_norm, conv_taps);
   return block;
 }
 
@@ -132,8 +142,11 @@ struct ParameterTable {
   static constexpr int64_t kNone = -1;  ///< the offset of what a model lacks
 
   // Offsets in the flat buffer.
-  int64_t sos = kNone;           ///< (D), or (C, D) where each class has one. It lies just before token_embeddings.
-  int64_t token_embeddings = 0;  ///< (V, D); with neighbours (K, V + 1, D), the last row for what is outside the image
+  int64_t sos =
+      kNone;  ///< (D), or (C, D) where each class has one. Without neighbours it lies just before token_embeddings.
+  int64_t projections = kNone;  ///< (K, R, D): of the neighbours, with table_rank
+  /// (V, D); with neighbours (K, V + 1, D), the last row for what is outside the image; with table_rank (V + 1, R)
+  int64_t token_embeddings = 0;
   int64_t position_embeddings = 0;  ///< (S, D); with neighbours (2, side, D): rows, columns
   std::vector<BlockParameters<int64_t>> blocks;
   std::vector<Matrix> matrices;                ///< the blocks' weights without biases and gains; q, k and v one by one
@@ -148,7 +161,9 @@ struct ParameterTable {
     else if (s.start_tokens() > 0)
       sos = add("sos", {d});
     if (s.neighbours > 0) {
-      token_embeddings = add("token_embeddings.weight", {s.neighbours * (s.num_vocab + 1), d});
+      if (s.table_rank > 0) projections = add("neighbour_projections", {s.neighbours, s.table_rank, d});
+      token_embeddings = s.table_rank > 0 ? add("token_embeddings.weight", {s.num_vocab + 1, s.table_rank})
+                                          : add("token_embeddings.weight", {s.neighbours * (s.num_vocab + 1), d});
       position_embeddings = add("row_embeddings.weight", {s.side(), d});
       add("column_embeddings.weight", {s.side(), d});
     } else {
@@ -158,12 +173,12 @@ struct ParameterTable {
     blocks.resize(static_cast<size_t>(s.num_layers));
     for (size_t i = 0; i < blocks.size(); ++i) {
       auto& block = blocks[i];
-      block.ln_1_bias = block.ln_2_bias = kNone;
+      block.ln_1_bias = block.ln_2_bias = block.conv_weight = kNone;
       const auto place = [&](const char* name, int64_t& offset, int64_t rows, int64_t columns) {
         offset = add("layers." + std::to_string(i) + "." + name,
                      columns > 0 ? std::vector<int64_t>{rows, columns} : std::vector<int64_t>{rows});
       };
-      for_each_parameter(block, d, place, s.rms_norm);
+      for_each_parameter(block, d, place, s.rms_norm, s.conv_taps);
       for (int64_t part = 0; part < 3; ++part) matrices.push_back({block.in_weight + part * d * d, d, d});
       matrices.push_back({block.out_weight, d, d});
       matrices.push_back({block.up_weight, 4 * d, d});

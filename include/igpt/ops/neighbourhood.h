@@ -18,12 +18,13 @@ struct Neighbour {
 };
 
 constexpr int64_t kMostNeighbours = 60;
+constexpr int64_t kNeighbourReach = 6;  ///< rows above a pixel, and columns to both sides, in which they lie
 
 /// The `count` pixels nearest to a pixel among those before it in raster order (rows above, and left in its own row), a
 /// context as PixelCNN has it (van den Oord et al. 2016, Conditional Image Generation with PixelCNN Decoders). Of equal
 /// distance the lower comes first, then the one on the left.
 inline std::vector<Neighbour> neighbourhood(int64_t count) {
-  constexpr int64_t kReach = 6;  // all within it: 2 * 6 * 7 = 84 of which the 60 nearest lie in the half disc of it
+  constexpr int64_t kReach = kNeighbourReach;  // 2 * 6 * 7 = 84, of which the 60 nearest lie in the half disc
   std::vector<Neighbour> neighbours;
   for (int64_t down = 0; down >= -kReach; --down)
     for (int64_t right = -kReach; right <= kReach; ++right)

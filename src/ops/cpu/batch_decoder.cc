@@ -63,6 +63,7 @@ BatchModel::Layer pack_layer(Packing& packing, const BatchModel& model, const Bl
   layer.out_bias = packing.vector(at.out_bias, d);
   layer.up_bias = packing.vector(at.up_bias, 4 * d);
   layer.down_bias = packing.vector(at.down_bias, d);
+  layer.conv = packing.vector(at.conv_weight, d, /*parts=*/model.conv_taps.size());
   layer.qkv_weight = packing.matrix(at.in_weight, d, d, /*parts=*/3, scale);
   layer.out_weight = packing.matrix(at.out_weight, d, d);
   layer.up_weight = packing.matrix(at.up_weight, 4 * d, d);
@@ -118,6 +119,8 @@ BatchDecoder::State BatchDecoder::make_state(int64_t images) const {
   BatchState& state = memory->state;
   state.images = count;
   state.cache = AlignedBuffer(count * model.floats(model.cache_numbers()));
+  if (!model.conv_taps.empty())
+    state.convolved = AlignedBuffer(count * model.layers.size() * model.length * model.width);
   state.h = AlignedBuffer(count * model.width);
   state.qkv = AlignedBuffer(count * 3 * model.width);
   state.attended = AlignedBuffer(count * model.width);

@@ -10,6 +10,7 @@
 // after highway.h
 #include "src/ops/cpu/batch_decoder_step.h"
 #include "src/ops/cpu/row_norm-inl.h"
+#include "src/ops/cpu/token_convolution-inl.h"
 #include "src/ops/cpu/vector-inl.h"
 #include "src/ops/cpu/vectors.h"
 
@@ -190,6 +191,7 @@ void run(const BatchModel& model, BatchState& state, size_t images, size_t posit
   float* const stream = model.shape.pre_norm ? normalised : h;
   for (size_t l = 0; l < model.layers.size(); ++l) {
     const auto& layer = model.layers[l];
+    const bool is_last = !with_logits && l + 1 == model.layers.size();  // with whose keys this position is done
     normalise(layer.ln_1_weight, layer.ln_1_bias, stream);
     product<kBf16>(stream, images, width, d, layer.qkv_weight, 3 * width, [&](size_t n, size_t i, V y) HWY_ATTR {
       store(hn::Add(y, load(layer.qkv_bias + i)), qkv + n * 3 * width + i);
@@ -201,16 +203,21 @@ void run(const BatchModel& model, BatchState& state, size_t images, size_t posit
         store_key_and_value(model, of_image + width + head * model.head_dim,
                             of_image + 2 * width + head * model.head_dim,
                             cache + head * model.floats(model.head_numbers()), position);
-      if (with_logits || l + 1 < model.layers.size())
+      if (!is_last || !model.conv_taps.empty())
         attend<kBf16>(model, of_image, cache, position, state.scores.data(),
                       state.scores.data() + (model.length + kPanel - 1) / kPanel * kPanel, attended + n * width);
     }
-    if (!with_logits && l + 1 == model.layers.size()) return;
+    if (is_last && model.conv_taps.empty()) return;
     const auto add_to_stream = [&](const float* bias) HWY_ATTR {
       return [=](size_t n, size_t i, V y) HWY_ATTR { add_to(h + n * width + i, hn::Add(y, load(bias + i))); };
     };
     product<kBf16>(attended, images, width, d, layer.out_weight, width, add_to_stream(layer.out_bias));
     normalise(layer.ln_2_weight, layer.ln_2_bias, normalised);
+    for (size_t n = 0; n < images && !model.conv_taps.empty(); ++n)
+      convolve_token(model.conv_taps, model.shape.side(), layer.conv, width, position,
+                     state.convolved.data() + (n * model.layers.size() + l) * model.length * width,
+                     normalised + n * width);
+    if (is_last) return;
     product<kBf16>(normalised, images, width, d, layer.up_weight, model.hidden_width,
                    [&](size_t n, size_t i, V y) HWY_ATTR {
                      V slope;

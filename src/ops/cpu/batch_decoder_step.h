@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "igpt/ops/model_shape.h"
+#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cpu/aligned_buffer.h"
 #include "src/ops/cpu/packed_embeddings.h"
 
@@ -17,8 +18,8 @@ struct BatchState;
 /// One decoding step for one kind of vector instructions.
 struct BatchStep {
   size_t lanes;  ///< floats in a vector
-  /// Reads the sums of the embeddings of token and position in state.h, and writes the logits; without logits only the
-  /// keys and values in the cache.
+  /// Reads the sums of the embeddings of token and position in state.h, and writes the logits; without logits only
+  /// what later positions read in the cache.
   void (*run)(const BatchModel& model, BatchState& state, size_t images, size_t position, bool with_logits);
 };
 
@@ -35,11 +36,13 @@ struct BatchModel {
     const float *ln_1_weight, *ln_1_bias, *ln_2_weight, *ln_2_bias;  // (D)
     const float *qkv_bias, *out_bias, *up_bias, *down_bias;          // as the outputs of their matrices
     const float *qkv_weight, *out_weight, *up_weight, *down_weight;  // each third of qkv is padded by itself
+    const float* conv;                                               // (taps, D)
   };
 
-  explicit BatchModel(const ModelShape& model_shape) : shape(model_shape) {}
+  explicit BatchModel(const ModelShape& model_shape) : shape(model_shape), conv_taps(neighbourhood(shape.conv_taps)) {}
 
   ModelShape shape;
+  std::vector<Neighbour> conv_taps;
   std::optional<PackedEmbeddings> embeddings;
   BatchStep step;
   bool bf16;
@@ -63,7 +66,8 @@ struct BatchModel {
 
 /// Of several images: (image, width) each.
 struct BatchState {
-  AlignedBuffer cache;  // (image, layer, head), in each keys, then values
+  AlignedBuffer cache;      // (image, layer, head), in each keys, then values
+  AlignedBuffer convolved;  // (image, layer, position, width): what the convolutions have read
   AlignedBuffer h, qkv, attended, normalised, hidden, logits;
   AlignedBuffer scores;          // of one head against every key
   std::vector<int64_t> starts;   // (n): their start tokens

@@ -9,6 +9,7 @@
 #endif
 
 #include "src/ops/cpu/attention-inl.h"
+#include "src/ops/cpu/convolution-inl.h"
 #include "src/ops/cpu/dense-inl.h"
 #include "src/ops/cpu/layout.h"
 
@@ -28,10 +29,11 @@ struct AnySizes {
         pair_stride(s.pair_stride),
         pre_norm(s.shape.pre_norm),
         rms_norm(s.shape.rms_norm),
-        quick_gelu(s.shape.quick_gelu) {}
+        quick_gelu(s.shape.quick_gelu),
+        convolves(s.shape.conv_taps > 0) {}
 
   int embed, embed_rows, heads, head_rows, attention_rows, hidden_rows, pair_stride;
-  bool pre_norm, rms_norm, quick_gelu;
+  bool pre_norm, rms_norm, quick_gelu, convolves;
 };
 
 /// Sizes known to the compiler, for the default model.
@@ -40,10 +42,10 @@ struct FixedSizes {
   explicit FixedSizes(const Layout&) {}
   static bool fits(const Layout& s) {
     return s.embed == kEmbed && s.heads == kHeads && s.shape.pre_norm == kPreNorm && !s.shape.rms_norm &&
-           !s.shape.quick_gelu;
+           !s.shape.quick_gelu && s.shape.conv_taps == 0;
   }
 
-  static constexpr bool pre_norm = kPreNorm, rms_norm = false, quick_gelu = false;
+  static constexpr bool pre_norm = kPreNorm, rms_norm = false, quick_gelu = false, convolves = false;
   static constexpr int embed = kEmbed, embed_rows = kEmbed, heads = kHeads, head_rows = kEmbed / kHeads,
                        attention_rows = kEmbed, hidden_rows = 4 * kEmbed, pair_stride = kPairStride<kEmbed / kHeads>;
   static_assert(kEmbed % 8 == 0 && (head_rows & (head_rows - 1)) == 0);
@@ -137,6 +139,10 @@ HWY_NOINLINE void out_proj_mlp(const Sizes& s, const BlockWeights& w, const Bloc
              [&](int row, V y) IGPT_LAMBDA { store(y, x + row * N); });
     store(normalise(x, s.embed, s.rms_norm, normalised), saved.inverse_sigma_2 + tile * N);
     scale_rows(normalised, w.ln_2_weight, w.ln_2_bias, s.embed_rows, work.normed);
+    if (s.convolves) {
+      store_to_plane(work.layout, work.normed, tile, work.plane);
+      convolve(work.layout, w.conv, work.plane, tile, work.normed);
+    }
     multiply(
         w.up_t, s.hidden_rows, s.embed_rows, work.normed, [&](int row) IGPT_LAMBDA { return all(w.up_bias[row]); },
         [&](int row, V y) IGPT_LAMBDA { store(y, work.hidden + row * N); });
@@ -153,14 +159,18 @@ HWY_NOINLINE void out_proj_mlp(const Sizes& s, const BlockWeights& w, const Bloc
 }
 
 /// From the gradient of the block's output (work.x) back to that of `attended` (work.x_2) and of attention's output,
-/// with the hidden units computed again.
+/// with the hidden units computed again. With a convolution, work.plane has ln_2's output of all tiles, and work.d_plane
+/// the gradient of the convolution's output of the tiles behind this one.
 template <class Sizes>
 HWY_INLINE void mlp_backward(const Sizes& s, const BlockWeights& w, const BlockActivations& saved, int tile,
                              Workspace& work, BlockGradients& g) {
   const int64_t rows = int64_t{tile} * s.embed_rows * N;
   const float *const d_out = work.x + rows, *const normalised = saved.normalised_2 + rows;
   float* const d_in = work.x_2 + rows;
-  scale_rows(normalised, w.ln_2_weight, w.ln_2_bias, s.embed_rows, work.normed);
+  if (s.convolves)
+    convolve(work.layout, w.conv, work.plane, tile, work.normed);
+  else
+    scale_rows(normalised, w.ln_2_weight, w.ln_2_bias, s.embed_rows, work.normed);
   multiply(
       w.up_t, s.hidden_rows, s.embed_rows, work.normed, [&](int row) IGPT_LAMBDA { return all(w.up_bias[row]); },
       [&](int row, V y) IGPT_LAMBDA { store(y, work.hidden + row * N); });
@@ -181,6 +191,10 @@ HWY_INLINE void mlp_backward(const Sizes& s, const BlockWeights& w, const BlockA
   multiply(
       w.up, s.embed_rows, s.hidden_rows, work.d_hidden, [](int) IGPT_LAMBDA { return zero(); },
       [&](int row, V y) IGPT_LAMBDA { store(y, d_in + row * N); });
+  if (s.convolves) {
+    store_to_plane(work.layout, d_in, tile, work.d_plane);
+    convolve_backward(work.layout, w.conv, work.plane, work.d_plane, tile, d_in, g.conv);
+  }
   normalise_backward(normalised, load(saved.inverse_sigma_2 + tile * N), w.ln_2_weight, s.embed, s.rms_norm, d_in,
                      g.ln_2_weight, g.ln_2_bias);
   IGPT_UNROLL(16)
@@ -193,7 +207,12 @@ template <class Sizes>
 HWY_NOINLINE void out_proj_mlp_backward(const Sizes& s, const BlockWeights& w, const BlockActivations& saved,
                                         Workspace& work, BlockGradients& g) {
   const int64_t tokens = work.layout.padded_tokens();
-  for (int tile = 0; tile < work.layout.tiles; ++tile) {
+  for (int tile = 0; s.convolves && tile < work.layout.tiles; ++tile) {
+    const float* const normalised = saved.normalised_2 + int64_t{tile} * s.embed_rows * N;
+    scale_rows(normalised, w.ln_2_weight, w.ln_2_bias, s.embed_rows, work.normed);
+    store_to_plane(work.layout, work.normed, tile, work.plane);
+  }
+  for (int tile = work.layout.tiles; tile-- > 0;) {  // from the last on: a convolution sends gradients back
     mlp_backward(s, w, saved, tile, work, g);
     const int64_t rows = int64_t{tile} * s.embed_rows * N, attention_rows = int64_t{tile} * s.attention_rows * N;
     const float *const d = work.x_2 + rows, *const attended = saved.attended + attention_rows;

@@ -73,6 +73,7 @@ PackedModel::Layer pack_layer(Packing& packing, const PackedModel& model, const 
   layer.up_bias = packing.vector(at.up_bias, 4 * d);
   layer.down_weight = packing.transposed(at.down_weight, d, 4 * d);
   layer.down_bias = packing.vector(at.down_bias, d);
+  layer.conv = packing.vectors(at.conv_weight, model.conv_taps.size(), d);
   return layer;
 }
 

@@ -12,6 +12,7 @@
 #include "igpt/ops/cpu/decoder.h"
 #include "src/ops/cpu/decoder_step.h"
 #include "src/ops/cpu/row_norm-inl.h"
+#include "src/ops/cpu/token_convolution-inl.h"
 #include "src/ops/cpu/vector-inl.h"
 #include "src/ops/cpu/vectors.h"
 
@@ -210,7 +211,7 @@ HWY_INLINE void attend(const PackedModel& model, const DecoderScratch& scratch, 
 
 void run(const PackedModel& model, float* cache, float* memory, size_t position, bool with_logits) {
   const DecoderScratch scratch(model, memory);
-  const size_t width = model.width, layer_floats = model.num_heads * model.head_floats();
+  const size_t width = model.width, layer_floats = model.layer_floats();
   float* const normalised = model.pre_norm ? scratch.normalised : scratch.h;
   const auto normalise = [&](const float* weight, const float* bias, float* to) HWY_ATTR {
     layer_norm(scratch.h, weight, bias, model.embed_dim, width, model.rms_norm, to);
@@ -220,7 +221,8 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
     product(normalised, width, layer.qkv_weight, 3 * width,
             [&](size_t i, V y) HWY_ATTR { store(hn::Add(y, load(layer.qkv_bias + i)), scratch.qkv + i); });
     store_key_and_value(model, scratch, cache, position);
-    if (!with_logits && &layer == &model.layers.back()) return;
+    const bool is_last = !with_logits && &layer == &model.layers.back();
+    if (is_last && model.conv_taps.empty()) return;
     attend(model, scratch, cache, position);
     cache += layer_floats;
     product(scratch.attended, width, layer.out_weight, width, [&](size_t i, V y) HWY_ATTR {
@@ -228,6 +230,10 @@ void run(const PackedModel& model, float* cache, float* memory, size_t position,
       store(hn::Add(y, residual), scratch.h + i);
     });
     normalise(layer.ln_2_weight, layer.ln_2_bias, scratch.normalised);
+    if (!model.conv_taps.empty())
+      convolve_token(model.conv_taps, model.side, layer.conv, width, position, cache - model.length * width,
+                     scratch.normalised);
+    if (is_last) return;
     product(scratch.normalised, width, layer.up_weight, model.hidden_width, [&](size_t i, V y) HWY_ATTR {
       const V x = hn::Add(y, load(layer.up_bias + i));
       V slope;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "igpt/ops/model_shape.h"
+#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cpu/aligned_buffer.h"
 #include "src/ops/cpu/packed_embeddings.h"
 
@@ -14,7 +15,7 @@ namespace igpt::ops::cpu {
 struct DecoderStep {
   size_t lanes;  ///< floats in a vector
   /// Reads h, the sum of the embeddings of token and position, and writes the logits in the scratch memory; without
-  /// logits only the keys and values in the cache.
+  /// logits only what later positions read in the cache.
   void (*run)(const PackedModel& model, float* cache, float* scratch, size_t position, bool with_logits);
 };
 
@@ -32,6 +33,7 @@ struct PackedModel {
     const float *out_weight, *out_bias;    // (D, D), (D)
     const float *up_weight, *up_bias;      // (D, 4D), (4D)
     const float *down_weight, *down_bias;  // (4D, D), (D)
+    const float* conv;                     // (taps, D)
   };
 
   explicit PackedModel(const ModelShape& shape)
@@ -43,7 +45,9 @@ struct PackedModel {
         pre_norm(shape.pre_norm),
         final_norm(shape.final_norm),
         rms_norm(shape.rms_norm),
-        quick_gelu(shape.quick_gelu) {}
+        quick_gelu(shape.quick_gelu),
+        side(shape.side()),
+        conv_taps(neighbourhood(shape.conv_taps)) {}
 
   DecoderStep step;
   size_t embed_dim, num_heads, head_dim, length, num_vocab;
@@ -53,18 +57,23 @@ struct PackedModel {
   std::optional<PackedEmbeddings> embeddings;
   std::vector<Layer> layers;
   bool pre_norm, final_norm, rms_norm, quick_gelu;
+  int64_t side;
+  std::vector<Neighbour> conv_taps;
   const float *ln_f_weight, *ln_f_bias;  // (D)
   const float* head;                     // (D, V)
 
   size_t blocks() const { return (length + step.lanes - 1) / step.lanes; }  // of keys, a vector each
-  /// The cache is (layer, head), in each the keys (group of blocks, d, block, lane), then the values (block, d, lane):
-  /// what a head reads lies in one piece, in the order in which it is read, so that the core fetches it ahead.
+  /// The cache of a layer is (head), in each the keys (group of blocks, d, block, lane), then the values (block, d,
+  /// lane): what a head reads lies in one piece, in the order in which it is read, so that the core fetches it ahead.
   static constexpr size_t kBlocksInGroup = 8;
   size_t key_floats() const {
     return (blocks() + kBlocksInGroup - 1) / kBlocksInGroup * kBlocksInGroup * head_dim * step.lanes;
   }
   size_t head_floats() const { return key_floats() + blocks() * head_dim * step.lanes; }
-  size_t cache_floats() const { return layers.size() * num_heads * head_floats(); }
+  size_t layer_floats() const {  ///< behind the heads what the layer's convolution has read (position, D)
+    return num_heads * head_floats() + (conv_taps.empty() ? 0 : length * width);
+  }
+  size_t cache_floats() const { return layers.size() * layer_floats(); }
 };
 
 /// Places in the scratch memory of a step.

@@ -37,6 +37,7 @@ bool supports(const ModelShape& shape) {
          within(shape.sequence_length, 1 << 20) &&
          (!shape.is_plane() ||
           (shape.neighbours <= EmbeddingRows::kMost && shape.side() * shape.side() == shape.sequence_length)) &&
+         (shape.conv_taps == 0 || shape.side() * shape.side() == shape.sequence_length) &&
          within(shape.num_vocab, 256) && within(shape.num_classes, 1 << 20) &&
          Workspace::floats(Layout(shape, 16)) * static_cast<int64_t>(sizeof(float)) <= kLargestWorkspace &&
          ParameterTable(shape).count * static_cast<int64_t>(sizeof(float)) <= kLargestGradients;
@@ -91,7 +92,8 @@ class FusedStep::Implementation {
 
   /// Sum over the images of work(image, workspace, gradients), in nats; adds all gradients to `gradients`.
   template <class Work>
-  double sum_gradients(const std::vector<TokenImage>& images, std::span<float> gradients, const Work& work) {
+  double sum_gradients(const std::vector<TokenImage>& images, std::span<const float> flat_weights,
+                       std::span<float> gradients, const Work& work) {
     require(static_cast<int64_t>(gradients.size()) == layout.at.count, "the number of gradients is not the model's");
     if (!sum) sum = std::make_unique<OrderedSum>(layout, pool.size() + 6);
     const size_t size = group_size(images.size()), groups = (images.size() + size - 1) / size;
@@ -106,7 +108,7 @@ class FusedStep::Implementation {
         sum->put(static_cast<int>(group), std::move(of_group));
       }
     });
-    sum->finish(gradients.data());
+    sum->finish(flat_weights.data(), gradients.data());
     return std::accumulate(nats.begin(), nats.end(), 0.0);
   }
 
@@ -135,7 +137,7 @@ double FusedStep::generative(std::span<const uint8_t> tokens, std::span<const fl
   self.weights.pack(weights.data());
   const double pixels = static_cast<double>(tokens.size());
   const auto each = static_cast<float>(scale / pixels);
-  const double nats = self.sum_gradients(images, gradients, [&](size_t image, Workspace& work, Gradients& g) {
+  const double nats = self.sum_gradients(images, weights, gradients, [&](size_t image, Workspace& work, Gradients& g) {
     return self.kernels.generative(self.weights, images[image], each, work, g);
   });
   return nats / pixels;
@@ -150,7 +152,7 @@ double FusedStep::classifier(std::span<const uint8_t> tokens, std::span<const in
   if (images.empty()) return 0;
   self.weights.pack(weights.data());
   const auto each = static_cast<float>(scale / static_cast<double>(images.size()));
-  const double nats = self.sum_gradients(images, gradients, [&](size_t image, Workspace& work, Gradients& g) {
+  const double nats = self.sum_gradients(images, weights, gradients, [&](size_t image, Workspace& work, Gradients& g) {
     return self.kernels.classifier(self.weights, images[image], labels[image], each, generative_weight, work, g);
   });
   return nats / static_cast<double>(images.size());

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <numbers>
 
+#include "src/ops/cpu/token_tables.h"
+
 namespace igpt::ops::cpu {
 namespace {
 
@@ -27,6 +29,12 @@ int attention_row(const Layout& s, int64_t i) {
 // Row of output `o` of in_proj (q, k, v, each of all heads).
 int in_row(const Layout& s, int64_t o) {
   return static_cast<int>(o / s.embed * s.attention_rows) + attention_row(s, o % s.embed);
+}
+
+std::vector<int64_t> tokens_before(const ModelShape& shape) {
+  std::vector<int64_t> tokens;
+  for (const Neighbour& at : neighbourhood(shape.conv_taps)) tokens.push_back(-(at.down * shape.side() + at.right));
+  return tokens;
 }
 
 double sum(const float* lanes, int count) {
@@ -52,7 +60,17 @@ Layout::Layout(const ModelShape& model, int vector_lanes)
       vocab_rows(round_up(model.num_vocab, 8)),
       pair_stride(std::max(2 * head_rows, lanes)),
       embedding(model),
-      at(model) {}
+      conv_taps(tokens_before(model)),
+      reach(conv_taps.empty() ? 0 : round_up(*std::max_element(conv_taps.begin(), conv_taps.end()), lanes)),
+      at(model) {
+  const int64_t side = model.side();
+  inside.resize(conv_taps.size() * static_cast<size_t>(plane_stride()));
+  float* of_tap = inside.data() + reach;
+  for (const Neighbour& tap : neighbourhood(model.conv_taps)) {
+    for (int64_t t = 0; t < model.sequence_length; ++t) of_tap[t] = tap.is_inside(t / side, t % side, side) ? 1 : 0;
+    of_tap += plane_stride();
+  }
+}
 
 float* BufferSlicer::take(int64_t count) {
   float* const here = base_ ? base_ + used_ : nullptr;
@@ -79,6 +97,7 @@ int64_t PackedWeights::place(float* base) {
       *matrix = slicer.take(int64_t{s.hidden_rows} * s.embed_rows);
     block.up_bias = slicer.take(s.hidden_rows);
     block.down_bias = slicer.take(s.embed_rows);
+    block.conv = slicer.take(s.shape.conv_taps * s.embed_rows);
   }
   tokens = slicer.take(s.token_rows() * s.embed_chunks * s.lanes);
   positions = slicer.take(s.padded_tokens() * s.embed_rows);
@@ -94,7 +113,7 @@ void PackedWeights::pack(const float* weights) {
   for (size_t l = 0; l < blocks.size(); ++l) {
     const BlockWeights& block = blocks[l];
     const BlockParameters<const float*> from =
-        block_parameters(weights + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm);
+        block_parameters(weights + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm, s.shape.conv_taps);
     for (int64_t o = 0; o < 3 * d; ++o) {
       const int row = in_row(s, o);
       const double scale = o < d ? query_scale : 1;
@@ -120,6 +139,8 @@ void PackedWeights::pack(const float* weights) {
     if (from.ln_2_bias) std::copy_n(from.ln_2_bias, d, block.ln_2_bias);
     std::copy_n(from.out_bias, d, block.out_bias), std::copy_n(from.down_bias, d, block.down_bias);
     std::copy_n(from.up_bias, 4 * d, block.up_bias);
+    for (int64_t k = 0; k < s.shape.conv_taps; ++k)
+      std::copy_n(from.conv_weight + k * d, d, block.conv + k * s.embed_rows);
   }
   pack_embeddings(weights);
   std::copy_n(weights + s.at.ln_f_weight, d, ln_f_weight);
@@ -136,7 +157,8 @@ void PackedWeights::pack_embeddings(const float* weights) {
   const Layout& s = layout;
   const int64_t d = s.embed, row = int64_t{s.embed_chunks} * s.lanes, side = s.shape.side();
   const int64_t rows = s.embedding.token_rows();
-  for (int64_t v = 0; v < rows; ++v) std::copy_n(weights + s.at.token_embeddings + v * d, d, tokens + v * row);
+  const std::vector<float> tables = token_tables(s.shape, s.at, weights);
+  for (int64_t v = 0; v < rows; ++v) std::copy_n(tables.data() + v * d, d, tokens + v * row);
   for (int64_t c = 0; c < s.shape.start_tokens(); ++c)
     std::copy_n(weights + s.at.sos + c * d, d, tokens + (rows + c) * row);
   const float *const of_row = weights + s.at.position_embeddings, *const of_column = of_row + side * d;
@@ -162,6 +184,7 @@ int64_t Gradients::place(float* base) {
     block.out = rows(s.embed_rows, s.attention_chunks), block.out_bias = rows(s.embed_rows);
     block.up = rows(s.hidden_rows, s.embed_chunks), block.up_bias = rows(s.hidden_rows);
     block.down_t = rows(s.hidden_rows, s.embed_chunks), block.down_bias = rows(s.embed_rows);
+    block.conv = rows(s.shape.conv_taps * s.embed_rows);
   }
   tokens = rows(s.token_rows(), s.embed_chunks);
   positions = rows(s.embed_rows, s.tiles);
@@ -182,7 +205,7 @@ void Gradients::add(const Gradients& other) {
   for (size_t i = 0; i < buffer.size(); ++i) to[i] += from[i];
 }
 
-void Gradients::add_to(float* gradients) const {
+void Gradients::add_to(const float* weights, float* gradients) const {
   const Layout& s = layout;
   const int64_t d = s.embed, n = s.lanes;
   const auto entry = [n](const float* matrix, int64_t rows, int64_t row, int64_t lane) {
@@ -190,7 +213,8 @@ void Gradients::add_to(float* gradients) const {
   };
   for (size_t l = 0; l < blocks.size(); ++l) {
     const BlockGradients& block = blocks[l];
-    const BlockParameters<float*> to = block_parameters(gradients + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm);
+    const BlockParameters<float*> to =
+        block_parameters(gradients + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm, s.shape.conv_taps);
     const auto add_lanes = [&](float* sums, const float* rows, int64_t count) {
       if (!sums) return;  // the model lacks it
       for (int64_t i = 0; i < count; ++i) sums[i] += static_cast<float>(sum(rows + i * n, s.lanes));
@@ -212,6 +236,8 @@ void Gradients::add_to(float* gradients) const {
     add_lanes(to.ln_2_weight, block.ln_2_weight, d), add_lanes(to.ln_2_bias, block.ln_2_bias, d);
     add_lanes(to.out_bias, block.out_bias, d), add_lanes(to.down_bias, block.down_bias, d);
     add_lanes(to.up_bias, block.up_bias, 4 * d);
+    for (int64_t k = 0; k < s.shape.conv_taps; ++k)
+      add_lanes(to.conv_weight + k * d, block.conv + k * s.embed_rows * n, d);
   }
   for (int64_t v = 0; v < s.shape.num_vocab; ++v)
     for (int64_t i = 0; i < d; ++i) gradients[s.at.head + v * d + i] += entry(head, s.vocab_rows, v, i);
@@ -220,18 +246,17 @@ void Gradients::add_to(float* gradients) const {
     if (s.at.ln_f_bias != ParameterTable::kNone)
       gradients[s.at.ln_f_bias + i] += static_cast<float>(sum(ln_f_bias + i * n, s.lanes));
   }
-  add_embeddings_to(gradients);
+  add_embeddings_to(weights, gradients);
   for (int64_t i = 0; i < s.shape.num_classes * d; ++i) gradients[s.at.clf_weight + i] += clf_weight[i];
   if (s.at.clf_bias == ParameterTable::kNone) return;
   for (int64_t i = 0; i < s.shape.num_classes; ++i) gradients[s.at.clf_bias + i] += clf_bias[i];
 }
 
-void Gradients::add_embeddings_to(float* gradients) const {
+void Gradients::add_embeddings_to(const float* weights, float* gradients) const {
   const Layout& s = layout;
   const int64_t d = s.embed, n = s.lanes, row = s.embed_chunks * n, side = s.shape.side();
   const int64_t rows = s.embedding.token_rows();
-  for (int64_t v = 0; v < rows; ++v)
-    for (int64_t i = 0; i < d; ++i) gradients[s.at.token_embeddings + v * d + i] += tokens[v * row + i];
+  add_table_gradients(s.shape, s.at, weights, tokens, row, gradients);
   for (int64_t c = 0; c < s.shape.start_tokens(); ++c)
     for (int64_t i = 0; i < d; ++i) gradients[s.at.sos + c * d + i] += tokens[(rows + c) * row + i];
   float *const of_row = gradients + s.at.position_embeddings, *const of_column = of_row + side * d;
@@ -253,7 +278,8 @@ int64_t Workspace::floats(const Layout& s) {
   const int64_t tokens = s.padded_tokens();
   const int64_t saved = 2 * s.embed_rows + s.attention_rows + s.heads + 2;
   const int64_t passing = 3 * s.embed_rows + 1 + 3 * s.attention_rows + s.heads + 3 * s.heads * s.pair_stride;
-  return tokens * (s.shape.num_layers * saved + passing);
+  const int64_t planes = s.shape.conv_taps > 0 ? 2 * s.embed_rows * s.plane_stride() : 0;
+  return tokens * (s.shape.num_layers * saved + passing) + planes;
 }
 
 int64_t Workspace::place(float* base) {
@@ -276,6 +302,8 @@ int64_t Workspace::place(float* base) {
   normed = tile(s.embed_rows), hidden = tile(s.hidden_rows), d_hidden = tile(s.hidden_rows);
   pairs = tile(2 * int64_t{s.heads} * s.head_rows), d_in = tile(3 * s.attention_rows), logits = tile(s.vocab_rows);
   class_logits = slicer.take(s.shape.num_classes);
+  const int64_t plane_floats = s.shape.conv_taps > 0 ? s.embed_rows * s.plane_stride() : 0;
+  plane = slicer.take(plane_floats), d_plane = slicer.take(plane_floats);
   return slicer.used();
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "igpt/ops/model_shape.h"
+#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cpu/aligned_buffer.h"
 #include "src/ops/cpu/embedding_rows.h"
 
@@ -34,11 +35,16 @@ struct Layout {
   int vocab_rows;        ///< V, to a multiple of 8
   int pair_stride;       ///< floats of a token's k and v (or q and dO) of one head: 2 head_rows, at least N
   EmbeddingRows embedding;
-  ParameterTable at;  ///< places in the flat buffers of weights and gradients
+  std::vector<int64_t> conv_taps;  ///< how many tokens before a position those that a convolution reads are
+  int64_t reach;                   ///< the largest of them, to a multiple of N; 0: no convolution
+  std::vector<float> inside;       ///< [tap][plane_stride]: 1 where the token that is read is in the image, else 0
+  ParameterTable at;               ///< places in the flat buffers of weights and gradients
 
   /// Rows of the packed token embeddings: those of EmbeddingRows, then zeros for what is behind the image's end.
   int64_t token_rows() const { return embedding.rows() + 1; }
   int64_t padded_tokens() const { return int64_t{tiles} * lanes; }
+  /// Of a feature of all tokens in a row, with `reach` zeros on both sides.
+  int64_t plane_stride() const { return reach + padded_tokens() + reach; }
 };
 
 /// Cuts a buffer into pieces one after the other; with a null base it only counts.
@@ -62,6 +68,7 @@ struct BlockWeights {
   float *out_t, *out, *out_bias;                             // embed_rows of attention_rows
   float *up_t, *up, *up_bias;                                // mlp.0: hidden_rows of embed_rows
   float *down_t, *down, *down_bias;                          // mlp.2: embed_rows of hidden_rows
+  float* conv;                                               // [tap][embed_rows]
 };
 
 struct PackedWeights {
@@ -92,6 +99,7 @@ struct BlockGradients {
   float *out, *out_bias;      // lanes: inputs
   float *up, *up_bias;        // lanes: inputs
   float *down_t, *down_bias;  // rows: inputs (hidden units), lanes: outputs
+  float* conv;                // [tap * embed_rows + row][N]
 };
 
 /// Sum of the gradients of a group of images.
@@ -100,7 +108,7 @@ struct Gradients {
 
   void clear();
   void add(const Gradients& other);
-  void add_to(float* gradients) const;  ///< to the flat buffer
+  void add_to(const float* weights, float* gradients) const;  ///< to the flat buffer, beside that of the weights
 
   const Layout& layout;
   std::vector<BlockGradients> blocks;
@@ -112,7 +120,7 @@ struct Gradients {
   float *clf_weight, *clf_bias;
 
  private:
-  void add_embeddings_to(float* gradients) const;
+  void add_embeddings_to(const float* weights, float* gradients) const;
   int64_t place(float* base);
 };
 
@@ -141,6 +149,7 @@ struct Workspace {
   float *q_do, *dkv;                      ///< the same, see attention-inl.h
   float *normed, *hidden, *d_hidden, *pairs, *d_in, *logits;  ///< scratch of one tile
   float* class_logits;                                        ///< (C)
+  float *plane, *d_plane;  ///< [embed_rows][plane_stride]: what a convolution reads, and the gradient of its output
 
  private:
   int64_t place(float* base);

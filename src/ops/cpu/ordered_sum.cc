@@ -49,9 +49,9 @@ void OrderedSum::put(int group, std::unique_ptr<Gradients> gradients) {
   }
 }
 
-void OrderedSum::finish(float* gradients) {
+void OrderedSum::finish(const float* weights, float* gradients) {
   auto& root = waiting_.at(nodes_.size() - 1).at(0);
-  root->add_to(gradients);
+  root->add_to(weights, gradients);
   free_.push_back(std::move(root));
 }
 

@@ -22,7 +22,7 @@ class OrderedSum {
   void put(int group, std::unique_ptr<Gradients> gradients);
 
   /// After all groups have been put: adds their sum to the flat buffer.
-  void finish(float* gradients);
+  void finish(const float* weights, float* gradients);
 
  private:
   const Layout& layout_;

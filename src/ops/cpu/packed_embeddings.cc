@@ -1,21 +1,24 @@
 #include "src/ops/cpu/packed_embeddings.h"
 
+#include "src/ops/cpu/token_tables.h"
+
 namespace igpt::ops::cpu {
 
 PackedEmbeddings::PackedEmbeddings(const ModelShape& shape, const float* weights, size_t width)
     : width_(width), classes_(shape.conditional ? shape.num_classes : 0), rows_(shape) {
   const ParameterTable at(shape);
   const auto d = static_cast<size_t>(shape.embed_dim), length = static_cast<size_t>(shape.sequence_length);
-  const auto copy_row = [&](int64_t offset, size_t row, AlignedBuffer& to, size_t place) {
-    std::copy_n(weights + offset + row * d, d, to.data() + place * width);
+  const auto copy_row = [&](const float* rows, size_t row, AlignedBuffer& to, size_t place) {
+    std::copy_n(rows + row * d, d, to.data() + place * width);
   };
+  const std::vector<float> tables = token_tables(shape, at, weights);
   const auto token_rows = static_cast<size_t>(rows_.token_rows()), all_rows = static_cast<size_t>(rows_.rows());
   tokens_ = AlignedBuffer(all_rows * width);
   positions_ = AlignedBuffer(length * width);
-  for (size_t row = 0; row < token_rows; ++row) copy_row(at.token_embeddings, row, tokens_, row);
-  for (size_t row = token_rows; row < all_rows; ++row) copy_row(at.sos, row - token_rows, tokens_, row);
+  for (size_t row = 0; row < token_rows; ++row) copy_row(tables.data(), row, tokens_, row);
+  for (size_t row = token_rows; row < all_rows; ++row) copy_row(weights + at.sos, row - token_rows, tokens_, row);
   if (!shape.is_plane()) {
-    for (size_t s = 0; s < length; ++s) copy_row(at.position_embeddings, s, positions_, s);
+    for (size_t s = 0; s < length; ++s) copy_row(weights + at.position_embeddings, s, positions_, s);
     return;
   }
   const auto side = static_cast<size_t>(shape.side());

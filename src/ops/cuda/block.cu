@@ -7,7 +7,8 @@
 
 namespace igpt::ops::cuda {
 
-BlockSizes::BlockSizes(int64_t all_tokens, int features, bool is_pre_norm, bool is_rms_norm, bool is_quick_gelu)
+BlockSizes::BlockSizes(int64_t all_tokens, int features, bool is_pre_norm, bool is_rms_norm, bool is_quick_gelu,
+                       int64_t conv_taps)
     : tokens(all_tokens),
       embed(features),
       pre_norm(is_pre_norm),
@@ -18,7 +19,7 @@ BlockSizes::BlockSizes(int64_t all_tokens, int features, bool is_pre_norm, bool 
   const auto add = [&](const char*, char&, int64_t rows, int64_t columns) {
     parameters += rows * std::max<int64_t>(columns, 1);
   };
-  for_each_parameter(unused, embed, add, rms_norm);
+  for_each_parameter(unused, embed, add, rms_norm, conv_taps);
 }
 
 int block_shared_bytes(int embed) {

@@ -14,13 +14,13 @@ using BlockArrays = BlockParameters<simt::Global<T>>;
 
 /// Those that lie one after the other from `first` on; null where the block lacks one.
 template <class T>
-BlockArrays<T> block_arrays(T* first, int64_t embed, bool rms_norm = false) {
+BlockArrays<T> block_arrays(T* first, int64_t embed, bool rms_norm = false, int64_t conv_taps = 0) {
   BlockArrays<T> block;
   const auto place = [&](const char*, simt::Global<T>& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * std::max<int64_t>(columns, 1);
   };
-  for_each_parameter(block, embed, place, rms_norm);
+  for_each_parameter(block, embed, place, rms_norm, conv_taps);
   return block;
 }
 
@@ -33,7 +33,8 @@ struct BlockSizes {
   int64_t parameters = 0;                     ///< floats of a block's parameters
 
   BlockSizes() = default;
-  BlockSizes(int64_t tokens, int embed, bool pre_norm = false, bool rms_norm = false, bool quick_gelu = false);
+  BlockSizes(int64_t tokens, int embed, bool pre_norm = false, bool rms_norm = false, bool quick_gelu = false,
+             int64_t conv_taps = 0);
 };
 
 /// What surrounds attention in a block, each a launch. All arrays are fp32 in device memory, at multiples of 16 bytes.
@@ -45,11 +46,16 @@ struct QkvForward {
   simt::Global<const float> x;  ///< (T, D): the block's input
   simt::Global<float> qkv;      ///< (T, 3D) = in_proj(ln_1(x))
 };
+/// What follows attention is one launch or, with a convolution, whose launches come between, two.
+enum class AfterAttention { all, up_to_norm, mlp };
 struct OutProjMlpForward {
   BlockSizes sizes;
   BlockArrays<const float> weights;
   simt::Global<const float> x, attended;  ///< (T, D)
   simt::Global<float> mid, out;           ///< (T, D): mid = residual + out_proj(attended), out = mid + mlp(ln_2(mid))
+  AfterAttention part = AfterAttention::all;
+  simt::Global<float> normed;           ///< (T, D): ln_2(mid), which up_to_norm writes
+  simt::Global<const float> convolved;  ///< (T, D): which mlp reads in the place of ln_2(mid)
 };
 struct OutProjMlpBackward {
   BlockSizes sizes;
@@ -57,6 +63,10 @@ struct OutProjMlpBackward {
   BlockArrays<float> sums;
   simt::Global<const float> mid, attended, d_out;
   simt::Global<float> d_mid, d_attended;  ///< d_mid may be d_out
+  AfterAttention part = AfterAttention::all;
+  simt::Global<const float> convolved;  ///< (T, D): which mlp reads
+  simt::Global<float> d_convolved;      ///< (T, D): which mlp writes, and nothing else but the weights' gradients
+  simt::Global<const float> d_normed;   ///< (T, D): which up_to_norm reads
 };
 struct QkvBackward {
   BlockSizes sizes;

@@ -111,7 +111,7 @@ const char* embedding_backward(const EmbeddingBackward& a, const OrderedSum& oth
     if (const char* cause = simt::launch(of_starts, start_tokens_backward_kernel, a)) return cause;
   }
   const int64_t d = s.embed, side = s.side, table = s.table_rows() * d, positions = s.length * d;
-  const OrderedSum of_tables{a.sums, a.d_tables, 1, s.parts(), table, 0, table, 0, /*add=*/true};
+  const OrderedSum of_tables{a.sums, a.d_tables, 1, s.parts(), table, 0, table, 0, a.add_to_tables};
   OrderedSum of_positions{a.dx, a.d_positions, 1, s.tokens / s.length, positions, 0, positions, 0, /*add=*/true};
   if (s.neighbours == 0) return add_parts({other, of_tables, of_positions}, stream);
   of_positions.to = a.plane;

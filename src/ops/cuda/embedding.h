@@ -60,6 +60,7 @@ struct EmbeddingBackward {
   simt::Global<float> plane;                  ///< (S, D): scratch, with neighbours only
   simt::Global<float> d_starts;               ///< (C, D): grows; with classes only, as the labels
   simt::Global<const int64_t> labels;
+  bool add_to_tables = true;  ///< otherwise d_tables becomes the gradient
 };
 
 bool embedding_supports(const EmbeddingSizes& sizes);

@@ -26,21 +26,26 @@ int shared_bytes(const ModelShape& shape, const ModelSizes& sizes, const simt::L
 
 ModelSizes::ModelSizes(const ModelShape& s, int64_t images)
     : embedding(s, images),
-      block(images * s.sequence_length, static_cast<int>(s.embed_dim), s.pre_norm, s.rms_norm, s.quick_gelu),
+      block(images * s.sequence_length, static_cast<int>(s.embed_dim), s.pre_norm, s.rms_norm, s.quick_gelu,
+            s.conv_taps),
       attention(images, s.num_heads, s.sequence_length, s.head_dim(),
                 static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim())))),
       head(images, embedding.length, embedding.embed, embedding.vocab, s.final_norm, s.rms_norm),
       classifier(images, embedding.length, embedding.embed, static_cast<int>(s.num_classes), s.final_norm, s.rms_norm,
-                 s.classifier_bias) {}
+                 s.classifier_bias),
+      convolution(s, images),
+      tables(s) {}
 
 bool has_kernels(const ModelShape& s, int64_t images) {
   constexpr int64_t kMostLayers = 1024, kMost = 1 << 24;
-  for (const int64_t size : {s.embed_dim, s.sequence_length, s.num_vocab, s.num_classes, s.neighbours, images})
+  for (const int64_t size :
+       {s.embed_dim, s.sequence_length, s.num_vocab, s.num_classes, s.neighbours, s.table_rank, s.conv_taps, images})
     if (size < 0 || size > kMost) return false;
   if (s.num_heads <= 0 || s.embed_dim % s.num_heads != 0 || s.num_layers <= 0 || s.num_layers > kMostLayers)
     return false;
   const ModelSizes sizes(s, images);
   return embedding_supports(sizes.embedding) && dense_supports(sizes.block.tokens, sizes.block.embed) &&
+         convolution_supports(sizes.convolution) && token_tables_support(sizes.tables) &&
          attention_supports(sizes.attention) && head_supports(sizes.head, kMostTokens) &&
          head_supports(sizes.classifier, kMostClasses);
 }

@@ -5,9 +5,11 @@
 #include "igpt/ops/model_shape.h"
 #include "src/ops/cuda/attention.h"
 #include "src/ops/cuda/block.h"
+#include "src/ops/cuda/convolution.h"
 #include "src/ops/cuda/embedding.h"
 #include "src/ops/cuda/head.h"
 #include "src/ops/cuda/simt_launch.h"
+#include "src/ops/cuda/token_tables.h"
 
 namespace igpt::ops::cuda {
 
@@ -17,6 +19,8 @@ struct ModelSizes {
   BlockSizes block;
   AttentionSizes attention;
   HeadSizes head, classifier;
+  ConvolutionSizes convolution;
+  TokenTableSizes tables;
 
   /// The sizes have to be within the range of int, and num_heads above 0: see has_kernels().
   ModelSizes(const ModelShape& shape, int64_t images);

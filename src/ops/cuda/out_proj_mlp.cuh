@@ -28,25 +28,35 @@ out_proj_mlp_forward_kernel(OutProjMlpForward in) {
   const Tile x(arena, kTokens, embed, "x"), attended(arena, kTokens, embed, "attended"),
       normed(arena, kTokens, embed, "normed"), hidden(arena, kTokens, kHiddenChunk, "hidden");
   const OwnColumns<kTokens> own(embed, in.sizes.rms_norm);
-  own.load(x, in.x, first, in.sizes.tokens);
-  if (!in.sizes.pre_norm) {
-    own.normalise(x);
-    own.scale(x, x, in.weights.ln_1_weight, in.weights.ln_1_bias);
-  }
-  own.load(attended, in.attended, first, in.sizes.tokens);
-  simt::sync_threads();
   const auto add_to_x = [&](int token, int column, const Four& y) {
     const auto to = x[token] + column;
     store_four(to, load_four(to) + y);
   };
-  multiply<kTokens>(attended, embed, {in.weights.out_weight, embed}, embed, [&](int token, int column, const Four& y) {
-    add_to_x(token, column, y + load_four(in.weights.out_bias + column));
-  });
-  simt::sync_threads();
-  own.store(in.mid, x, first, in.sizes.tokens);
-  own.each([&](int column) { store_four(normed[own.token] + column, load_four(x[own.token] + column)); });
-  own.normalise(normed);
-  own.scale(normed, normed, in.weights.ln_2_weight, in.weights.ln_2_bias);
+  if (in.part == AfterAttention::mlp) {
+    own.load(x, in.mid, first, in.sizes.tokens);
+    own.load(normed, in.convolved, first, in.sizes.tokens);
+  } else {
+    own.load(x, in.x, first, in.sizes.tokens);
+    if (!in.sizes.pre_norm) {
+      own.normalise(x);
+      own.scale(x, x, in.weights.ln_1_weight, in.weights.ln_1_bias);
+    }
+    own.load(attended, in.attended, first, in.sizes.tokens);
+    simt::sync_threads();
+    multiply<kTokens>(attended, embed, {in.weights.out_weight, embed}, embed,
+                      [&](int token, int column, const Four& y) {
+                        add_to_x(token, column, y + load_four(in.weights.out_bias + column));
+                      });
+    simt::sync_threads();
+    own.store(in.mid, x, first, in.sizes.tokens);
+    own.each([&](int column) { store_four(normed[own.token] + column, load_four(x[own.token] + column)); });
+    own.normalise(normed);
+    own.scale(normed, normed, in.weights.ln_2_weight, in.weights.ln_2_bias);
+  }
+  if (in.part == AfterAttention::up_to_norm) {
+    own.store(in.normed, normed, first, in.sizes.tokens);
+    return;
+  }
   for (int chunk = 0; chunk < hidden_units; chunk += kHiddenChunk) {
     const int units = hidden_units - chunk < kHiddenChunk ? hidden_units - chunk : kHiddenChunk;
     simt::sync_threads();
@@ -82,13 +92,22 @@ out_proj_mlp_backward_kernel(OutProjMlpBackward in) {
     const int64_t first = (int64_t{simt::block()} * in.sizes.tiles_of_part + tile) * kTokens;
     if (first >= in.sizes.tokens) break;
     own.load(d, in.d_out, first, in.sizes.tokens);
-    own.load(attended, in.attended, first, in.sizes.tokens);
-    own.load(normalised, in.mid, first, in.sizes.tokens);
-    const float inverse_sigma = own.normalise(normalised);
-    own.scale(normed, normalised, in.weights.ln_2_weight, in.weights.ln_2_bias);
+    float inverse_sigma = 0.0f;
+    if (in.part == AfterAttention::mlp) {
+      own.load(normed, in.convolved, first, in.sizes.tokens);
+    } else {
+      own.load(attended, in.attended, first, in.sizes.tokens);
+      own.load(normalised, in.mid, first, in.sizes.tokens);
+      inverse_sigma = own.normalise(normalised);
+      if (in.part == AfterAttention::up_to_norm)
+        own.load(d_normed, in.d_normed, first, in.sizes.tokens);
+      else
+        own.scale(normed, normalised, in.weights.ln_2_weight, in.weights.ln_2_bias);
+    }
     simt::sync_threads();
-    add_rows<kTokens>(d, embed, in.sums.down_bias + sums, tile == 0);
-    for (int chunk = 0; chunk < hidden_units; chunk += kHiddenChunk) {
+    const int chunks_end = in.part == AfterAttention::up_to_norm ? 0 : hidden_units;
+    if (chunks_end > 0) add_rows<kTokens>(d, embed, in.sums.down_bias + sums, tile == 0);
+    for (int chunk = 0; chunk < chunks_end; chunk += kHiddenChunk) {
       const int units = hidden_units - chunk < kHiddenChunk ? hidden_units - chunk : kHiddenChunk;
       const Matrix up{in.weights.up_weight + chunk * embed, embed}, down{in.weights.down_weight + chunk, hidden_units};
       multiply<kTokens>(normed, embed, up, units, [&](int token, int column, const Four& y) {
@@ -115,6 +134,11 @@ out_proj_mlp_backward_kernel(OutProjMlpBackward in) {
         store_four(to, chunk == 0 ? y : load_four(to) + y);
       });
       simt::sync_threads();
+    }
+    if (in.part == AfterAttention::mlp) {
+      own.store(in.d_convolved, d_normed, first, in.sizes.tokens);
+      simt::sync_threads();
+      continue;
     }
     add_norm_gradients<kTokens>(d_normed, normalised, embed, in.sizes.rms_norm, in.sums.ln_2_weight + sums,
                                 in.sums.ln_2_bias + sums, tile == 0);

@@ -4,6 +4,7 @@
 
 #include "src/ops/cuda/sampler.h"
 
+#include "src/ops/cuda/convolution_taps.cuh"
 #include "src/ops/cuda/embedding_rows.cuh"
 #include "src/ops/cuda/model_sizes.h"
 #include "src/ops/cuda/philox.cuh"
@@ -18,6 +19,7 @@ struct SamplerArguments {
   EmbeddingSizes sizes;
   int heads, layers, given;
   bool pre_norm, final_norm, rms_norm, quick_gelu, cache_in_shared;
+  ConvolutionSizes convolution;
   double inverse_temperature, top_p;
   int64_t top_k;
   uint64_t seed;
@@ -33,9 +35,10 @@ struct SamplerArguments {
   simt::Global<float> logits;
 };
 
-/// Floats of a position's key and value in one layer; in shared memory 16 bytes more, to spread them over its banks.
-SIMT_ANYWHERE constexpr int cache_row(int embed, bool in_shared) {
-  return 2 * embed + (in_shared ? 4 : 0);
+/// Floats of a position in one layer of the cache (sampler_cache_row); in shared memory 16 bytes more, to spread them
+/// over its banks.
+SIMT_ANYWHERE int cache_row(const SamplerArguments& in, bool in_shared) {
+  return (in.convolution.taps > 0 ? 3 : 2) * in.sizes.embed + (in_shared ? 4 : 0);
 }
 /// Shared memory of a block without the cache.
 constexpr int sampler_bytes(int embed, int vocab, int head_dim) {
@@ -86,6 +89,21 @@ struct Share {
       const Four gain = load_four(weight + column(k)), shift = rms_norm ? Four{} : load_four(bias + column(k));
 #pragma unroll
       for (int i = 0; i < 4; ++i) four[k].x[i] = fmaf((four[k].x[i] - mean) * inverse_sigma, gain.x[i], shift.x[i]);
+    }
+  }
+
+  /// The convolution's output at position `at`. `read`: what it read at all positions before, a row for each.
+  SIMT_DEVICE void convolve(const ConvolutionSizes& sizes, simt::ptr<const float> gains, simt::ptr<const float> read,
+                            int row, int at, int embed) {
+#pragma unroll 1
+    for (int tap = 0; tap < sizes.taps; ++tap) {
+      const int before = positions_before(sizes, at, tap);
+      if (before == 0) continue;
+#pragma unroll
+      for (int k = 0; k < kMostFours; ++k)
+        if (column(k) < embed)
+          add_product(four[k], load_four(gains + (tap * embed + column(k))),
+                      load_four(read + ((at - before) * row + column(k))));
     }
   }
 
@@ -204,7 +222,7 @@ struct SamplerMemory {
 template <int kHeadDim>
 SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& memory, int layer,
                               simt::ptr<float> cache, int at) {
-  const int embed = in.sizes.embed, row = cache_row(embed, in.cache_in_shared);
+  const int embed = in.sizes.embed, row = cache_row(in, in.cache_in_shared);
   const BlockArrays<const float>& first = in.first_block;
   const int64_t to_layer = layer * in.floats_of_block;
   const float scale = simt::inverse_sqrt(static_cast<float>(kHeadDim)) * kLog2E;
@@ -239,6 +257,11 @@ SIMT_DEVICE void decode_block(const SamplerArguments& in, const SamplerMemory& m
   {
     Share x(memory.residual, embed);
     x.layer_norm(first.ln_2_weight + to_layer, first.ln_2_bias + to_layer, embed, in.rms_norm);
+    if (in.convolution.taps > 0) {
+      const auto read = cache + 2 * embed;  // behind key and value
+      if (simt::thread() < kOutputLanes) x.store(read + at * row, embed);
+      x.convolve(in.convolution, first.conv_weight + to_layer, read, row, at, embed);
+    }
     for_outputs(
         4 * embed, [&](int o) { return x.dot(first.up_weight + (to_layer + o * embed), embed); },
         [&](int o, float y) {
@@ -321,7 +344,7 @@ sample_images(SIMT_ARGUMENT SamplerArguments in) {
                              arena.take<float>(vocab, "logits"),
                              arena.take<double>(vocab, "probabilities"),
                              arena.take<double>(vocab, "sorted probabilities")};
-  const int layer_rows = length * cache_row(embed, in.cache_in_shared);
+  const int layer_rows = length * cache_row(in, in.cache_in_shared);
   const auto cache = in.cache_in_shared ? arena.take<float>(in.layers * layer_rows, "keys and values")
                                         : in.cache + int64_t{image} * in.layers * layer_rows;
   const auto tokens = in.tokens + int64_t{image} * length;
@@ -362,7 +385,8 @@ const char* launch(SamplerArguments arguments, int64_t images, void* stream) {
   if (const char* cause = simt::limits(limits)) return cause;
   const int embed = arguments.sizes.embed;
   int64_t bytes = sampler_bytes(embed, arguments.sizes.vocab, kHeadDim);
-  const int64_t with_cache = bytes + int64_t{4} * arguments.layers * arguments.sizes.length * cache_row(embed, true);
+  const int64_t with_cache =
+      bytes + int64_t{4} * arguments.layers * arguments.sizes.length * cache_row(arguments, true);
   arguments.cache_in_shared = with_cache <= limits.shared_bytes;
   if (arguments.cache_in_shared) bytes = with_cache;
   return simt::launch({{images}, kSamplerThreads, static_cast<int>(bytes), stream}, sample_images<kHeadDim>, arguments);
@@ -379,32 +403,43 @@ const char* sample(const Sampler& a, void* stream) {
   if (!has_kernels(s, a.images)) return kNoKernel;
   const ParameterTable at(s);
   const EmbeddingSizes embedding(s, a.images);
-  const SamplerArguments arguments{embedding,
-                                   static_cast<int>(s.num_heads),
-                                   static_cast<int>(s.num_layers),
-                                   static_cast<int>(a.given),
-                                   s.pre_norm,
-                                   s.final_norm,
-                                   s.rms_norm,
-                                   s.quick_gelu,
-                                   /*cache_in_shared=*/false,
-                                   1.0 / a.options.temperature,
-                                   a.options.top_p,
-                                   a.options.top_k,
-                                   a.options.seed,
-                                   a.weights + embedding.first_table(at),
-                                   a.weights + at.position_embeddings,
-                                   a.weights + embedding.first_start(at),
-                                   block_arrays(a.weights + at.blocks.front().ln_1_weight, s.embed_dim, s.rms_norm),
-                                   at.block_count(),
-                                   a.weights + at.ln_f_weight,
-                                   a.weights + at.head,
-                                   a.streams,
-                                   a.tokens,
-                                   a.labels,
-                                   a.cache,
-                                   a.faults,
-                                   a.logits};
+  const TokenTableSizes tables(s);
+  const float* first_table = a.weights + embedding.first_table(at);
+  if (tables.rank > 0) {
+    float* const products = a.cache + (sampler_cache_floats(s, a.images) - tables.count());
+    if (const char* cause =
+            token_tables({tables, a.weights + at.token_embeddings, a.weights + at.projections, products}, stream))
+      return cause;
+    first_table = products;
+  }
+  const SamplerArguments arguments{
+      embedding,
+      static_cast<int>(s.num_heads),
+      static_cast<int>(s.num_layers),
+      static_cast<int>(a.given),
+      s.pre_norm,
+      s.final_norm,
+      s.rms_norm,
+      s.quick_gelu,
+      /*cache_in_shared=*/false,
+      ConvolutionSizes(s, a.images),
+      1.0 / a.options.temperature,
+      a.options.top_p,
+      a.options.top_k,
+      a.options.seed,
+      first_table,
+      a.weights + at.position_embeddings,
+      a.weights + embedding.first_start(at),
+      block_arrays(a.weights + at.blocks.front().ln_1_weight, s.embed_dim, s.rms_norm, s.conv_taps),
+      at.block_count(),
+      a.weights + at.ln_f_weight,
+      a.weights + at.head,
+      a.streams,
+      a.tokens,
+      a.labels,
+      a.cache,
+      a.faults,
+      a.logits};
   if (s.head_dim() == 8) return launch<8>(arguments, a.images, stream);
   if (s.head_dim() == 16) return launch<16>(arguments, a.images, stream);
   return launch<32>(arguments, a.images, stream);

@@ -24,15 +24,20 @@ struct Sampler {
   const float* weights;             ///< flat (ParameterTable)
   const uint64_t* streams;          ///< (B)
   uint8_t* tokens;                  ///< (B, S): from `given` on, they are written
-  float* cache;                     ///< (cache_floats); not touched where keys and values fit into shared memory
+  float* cache;                     ///< (sampler_cache_floats): scratch
   int32_t* faults;                  ///< (B): 1 where logits were not finite, else 0
   float* logits = nullptr;          ///< (B, S, V): of all positions
   const int64_t* labels = nullptr;  ///< (B) < C, where each class has a start token
 };
 
-/// Keys and values of all images.
+/// Floats of a position in one layer that later positions read: key, value and, with convolutions, what these read.
+constexpr int64_t sampler_cache_row(const ModelShape& s) {
+  return (s.conv_taps > 0 ? 3 : 2) * s.embed_dim;
+}
+/// Of all positions, layers and images, and behind them the tables of the neighbours, where they are products.
 constexpr int64_t sampler_cache_floats(const ModelShape& s, int64_t images) {
-  return images * s.num_layers * s.sequence_length * 2 * s.embed_dim;
+  const int64_t tables = s.table_rank > 0 ? s.neighbours * (s.num_vocab + 1) * s.embed_dim : 0;
+  return images * s.num_layers * s.sequence_length * sampler_cache_row(s) + tables;
 }
 
 int sampler_shared_bytes(const ModelShape& shape);  ///< of a block, without keys and values

@@ -32,7 +32,12 @@ ModelPasses::ModelPasses(const ModelShape& shape, int64_t images, AttentionPreci
   const int64_t d = shape.embed_dim, features = tokens_ * d, statistics = tokens_ * shape.num_heads;
   for (int64_t l = 0; l < shape.num_layers; ++l)
     layers_.push_back({floats("x", features), floats("qkv", 3 * features), floats("attended", features),
-                       floats("log_sum_exp", statistics), floats("mid", features)});
+                       floats("log_sum_exp", statistics), floats("mid", features),
+                       shape.conv_taps > 0 ? floats("normed", features) : nullptr,
+                       shape.conv_taps > 0 ? floats("convolved", features) : nullptr});
+  if (shape.conv_taps > 0) d_convolved_ = floats("d_convolved", features), d_normed_ = floats("d_normed", features);
+  if (shape.table_rank > 0)
+    tables_ = floats("tables", sizes_.tables.count()), d_tables_ = floats("d_tables", sizes_.tables.count());
   out_ = floats("out", features);
   d_ = floats("d", features);
   d_attended_ = floats("d_attended", features);
@@ -71,18 +76,56 @@ const char* ModelPasses::attend_backward(const Layer& layer, void* stream) const
       precision_, {.stream = stream});
 }
 
+const float* ModelPasses::tables(const float* weights) const {
+  return tables_ ? tables_ : weights + sizes_.embedding.first_table(at_);
+}
+
+const char* ModelPasses::after_attention(const Layer& layer, const BlockArrays<const float>& block, float* out,
+                                         void* stream) const {
+  OutProjMlpForward arguments{sizes_.block, block, layer.x, layer.attended, layer.mid, out};
+  if (!layer.normed) return out_proj_mlp_forward(arguments, stream);
+  arguments.normed = layer.normed, arguments.convolved = layer.convolved;
+  arguments.part = AfterAttention::up_to_norm;
+  if (const char* cause = out_proj_mlp_forward(arguments, stream)) return cause;
+  if (const char* cause =
+          convolution_forward({sizes_.convolution, block.conv_weight, layer.normed, layer.convolved}, stream))
+    return cause;
+  arguments.part = AfterAttention::mlp;
+  return out_proj_mlp_forward(arguments, stream);
+}
+
+const char* ModelPasses::after_attention_backward(const Layer& layer, const BlockArrays<const float>& block,
+                                                  const BlockArrays<float>& sums, void* stream) const {
+  OutProjMlpBackward arguments{sizes_.block, block, sums, layer.mid, layer.attended, d_, /*d_mid=*/d_, d_attended_};
+  if (!layer.normed) return out_proj_mlp_backward(arguments, stream);
+  arguments.convolved = layer.convolved, arguments.d_convolved = d_convolved_, arguments.d_normed = d_normed_;
+  arguments.part = AfterAttention::mlp;
+  if (const char* cause = out_proj_mlp_backward(arguments, stream)) return cause;
+  if (const char* cause = convolution_backward({sizes_.convolution, block.conv_weight, layer.normed, d_convolved_,
+                                                d_normed_, sums.conv_weight, sizes_.block.parameters},
+                                               stream))
+    return cause;
+  arguments.part = AfterAttention::up_to_norm;
+  return out_proj_mlp_backward(arguments, stream);
+}
+
 const char* ModelPasses::forward(const DeviceBatch& batch, const float* weights, void* stream) const {
-  const float* const tables = weights + sizes_.embedding.first_table(at_);
-  const char* cause = embedding_forward({sizes_.embedding, tables, weights + at_.position_embeddings, batch.tokens,
-                                         layers_.front().x, weights + sizes_.embedding.first_start(at_), batch.labels},
-                                        stream);
+  const char* cause =
+      tables_
+          ? token_tables({sizes_.tables, weights + at_.token_embeddings, weights + at_.projections, tables_}, stream)
+          : nullptr;
+  if (!cause)
+    cause = embedding_forward({sizes_.embedding, tables(weights), weights + at_.position_embeddings, batch.tokens,
+                               layers_.front().x, weights + sizes_.embedding.first_start(at_), batch.labels},
+                              stream);
   for (size_t l = 0; l < layers_.size() && !cause; ++l) {
     const Layer& layer = layers_[l];
-    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim, shape_.rms_norm);
+    const auto block =
+        block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim, shape_.rms_norm, shape_.conv_taps);
     float* const out = l + 1 < layers_.size() ? layers_[l + 1].x : out_;
     cause = qkv_forward({sizes_.block, block, layer.x, layer.qkv}, stream);
     if (!cause) cause = attend(layer, stream);
-    if (!cause) cause = out_proj_mlp_forward({sizes_.block, block, layer.x, layer.attended, layer.mid, out}, stream);
+    if (!cause) cause = after_attention(layer, block, out, stream);
   }
   return cause;
 }
@@ -92,10 +135,10 @@ const char* ModelPasses::backward(const DeviceBatch& batch, const float* weights
   const int64_t d = shape_.embed_dim, count = at_.block_count(), parts = parts_of(tokens_, sizes_.block.embed);
   for (size_t l = layers_.size(); l-- > 0;) {
     const Layer& layer = layers_[l];
-    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, d, shape_.rms_norm);
-    const auto sums = block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, d, shape_.rms_norm);
-    const char* cause = out_proj_mlp_backward(
-        {sizes_.block, block, sums, layer.mid, layer.attended, d_, /*d_mid=*/d_, d_attended_}, stream);
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, d, shape_.rms_norm, shape_.conv_taps);
+    const auto sums =
+        block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, d, shape_.rms_norm, shape_.conv_taps);
+    const char* cause = after_attention_backward(layer, block, sums, stream);
     if (!cause) cause = attend_backward(layer, stream);
     if (!cause) cause = qkv_backward({sizes_.block, block, sums, layer.x, d_qkv_, d_, /*dx=*/d_}, stream);
     if (cause) return cause;
@@ -104,10 +147,15 @@ const char* ModelPasses::backward(const DeviceBatch& batch, const float* weights
       block_sums_, gradients + at_.blocks.front().ln_1_weight, shape_.num_layers, parts, count, parts * count, count,
       count,
       /*add=*/true};
-  return embedding_backward({sizes_.embedding, batch.tokens, d_, gradients + sizes_.embedding.first_table(at_),
-                             gradients + at_.position_embeddings, table_sums_, d_plane_,
-                             gradients + sizes_.embedding.first_start(at_), batch.labels},
-                            of_blocks, stream);
+  float* const d_tables = tables_ ? d_tables_ : gradients + sizes_.embedding.first_table(at_);
+  const char* cause = embedding_backward(
+      {sizes_.embedding, batch.tokens, d_, d_tables, gradients + at_.position_embeddings, table_sums_, d_plane_,
+       gradients + sizes_.embedding.first_start(at_), batch.labels, /*add_to_tables=*/tables_ == nullptr},
+      of_blocks, stream);
+  if (cause || !tables_) return cause;
+  return token_tables_backward({sizes_.tables, weights + at_.token_embeddings, weights + at_.projections, d_tables_,
+                                gradients + at_.token_embeddings, gradients + at_.projections},
+                               stream);
 }
 
 Head ModelPasses::head_of(const uint8_t* tokens, const float* weights) const {

@@ -14,9 +14,10 @@ struct DeviceBatch {
   const int64_t* labels = nullptr;
 };
 
-/// The forward and backward passes of a model on batches of one size: 6 launches a layer (7 in fp32), and 6 or 7 more.
-/// All arrays are allocated once, and the launches depend on nothing but their contents, so that a call can be captured
-/// in a graph. Knows no LibTorch: the same object runs on a GPU and in the emulator of tests/simt.
+/// The forward and backward passes of a model on batches of one size: 6 launches a layer (7 in fp32, 5 more with
+/// convolutions), and 6 to 9 more. All arrays are allocated once, and the launches depend on nothing but their
+/// contents, so that a call can be captured in a graph. Knows no LibTorch: the same object runs on a GPU and in the
+/// emulator of tests/simt.
 ///
 /// `weights` and `gradients` are flat buffers (ParameterTable) in device memory. Results are the same bits in every
 /// run. Functions launch on `stream` (cudaStream_t) of the current device and return at once: null, or one line with
@@ -49,12 +50,18 @@ class ModelPasses {
  private:
   struct Layer {
     float *x, *qkv, *attended, *log_sum_exp, *mid;  // (T, D), (T, 3D), (T, D), (B, H, S), (T, D)
+    float *normed, *convolved;                      // (T, D): before and after a convolution; null without
   };
 
   template <class T>
   Heads<T> heads(T* first, int64_t row_stride) const;
   const char* forward(const DeviceBatch& batch, const float* weights, void* stream) const;
   const char* backward(const DeviceBatch& batch, const float* weights, float* gradients, void* stream) const;
+  const char* after_attention(const Layer& layer, const BlockArrays<const float>& block, float* out,
+                              void* stream) const;
+  const char* after_attention_backward(const Layer& layer, const BlockArrays<const float>& block,
+                                       const BlockArrays<float>& sums, void* stream) const;
+  const float* tables(const float* weights) const;  // of tokens, where they are or where they are made
   const char* attend(const Layer& layer, void* stream) const;
   const char* attend_backward(const Layer& layer, void* stream) const;
   Head head_of(const uint8_t* tokens, const float* weights) const;
@@ -71,10 +78,12 @@ class ModelPasses {
   const ModelSizes sizes_;
 
   std::vector<Layer> layers_;
-  float* out_;                                    // (T, D): of the last block
-  float* d_;                                      // (T, D): the gradient on its way back
-  float *d_attended_, *d_qkv_, *delta_;           // (T, D), (T, 3D), (B, H, S)
-  float *block_sums_, *head_sums_, *table_sums_;  // parts of gradients
+  float* out_;                                          // (T, D): of the last block
+  float* d_;                                            // (T, D): the gradient on its way back
+  float *d_attended_, *d_qkv_, *delta_;                 // (T, D), (T, 3D), (B, H, S)
+  float *block_sums_, *head_sums_, *table_sums_;        // parts of gradients
+  float *d_convolved_ = nullptr, *d_normed_ = nullptr;  // (T, D), with convolutions
+  float *tables_ = nullptr, *d_tables_ = nullptr;       // (K, V + 1, D), where they are products
   float* d_plane_;     // (S, D): the positions' gradients before they become rows and columns
   float* token_nats_;  // (T)
   double *loss_, *generative_loss_;

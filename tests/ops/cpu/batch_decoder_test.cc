@@ -101,7 +101,8 @@ std::string test_name(const ::testing::TestParamInfo<BatchDecoderTargets::ParamT
   const auto& [target, shape, bf16] = info.param;
   const std::string properties = std::string(shape.pre_norm ? "PreNorm" : "") + (shape.final_norm ? "FinalNorm" : "") +
                                  (shape.rms_norm ? "RmsNorm" : "") + (shape.quick_gelu ? "QuickGelu" : "") +
-                                 (shape.conditional ? "Conditional" : "");
+                                 (shape.conditional ? "Conditional" : "") + (shape.table_rank > 0 ? "R" : "") +
+                                 (shape.conv_taps > 0 ? "M" + std::to_string(shape.conv_taps) : "");
   return std::string(hwy::TargetName(target)) + "_D" + std::to_string(shape.embed_dim) + "H" +
          std::to_string(shape.num_heads) + "S" + std::to_string(shape.sequence_length) + "V" +
          std::to_string(shape.num_vocab) + "K" + std::to_string(shape.neighbours) + properties +
@@ -115,15 +116,18 @@ std::vector<int64_t> targets() {
 
 INSTANTIATE_TEST_SUITE_P(
     , BatchDecoderTargets,
-    ::testing::Combine(::testing::ValuesIn(targets()),
-                       ::testing::Values(ModelShape{16, 2, 2, 36, 16}, ModelShape{7, 1, 2, 25, 3},
-                                         ModelShape{192, 3, 2, 144, 200}, ModelShape{132, 2, 1, 81, 256},
-                                         ModelShape{160, 20, 1, 169, 33, 10, 0, true, true, true, true, false},
-                                         ModelShape{24, 3, 2, 49, 16, 10, 20, true, true},
-                                         ModelShape{80, 1, 2, 49, 16, 10, 0, true, false, false, true},
-                                         ModelShape{24, 3, 2, 49, 16, 3, 20, true, true, false, false, true, true},
-                                         ModelShape{160, 5, 1, 25, 33, 10, 0, true, true, true, true, false, true}),
-                       ::testing::Bool()),
+    ::testing::Combine(
+        ::testing::ValuesIn(targets()),
+        ::testing::Values(ModelShape{16, 2, 2, 36, 16}, ModelShape{7, 1, 2, 25, 3}, ModelShape{192, 3, 2, 144, 200},
+                          ModelShape{132, 2, 1, 81, 256},
+                          ModelShape{160, 20, 1, 169, 33, 10, 0, true, true, true, true, false},
+                          ModelShape{24, 3, 2, 49, 16, 10, 20, true, true},
+                          ModelShape{80, 1, 2, 49, 16, 10, 0, true, false, false, true},
+                          ModelShape{24, 3, 2, 49, 16, 3, 20, true, true, false, false, true, true},
+                          ModelShape{160, 5, 1, 25, 33, 10, 0, true, true, true, true, false, true},
+                          ModelShape{24, 3, 2, 49, 16, 3, 20, true, true, false, false, true, true, false, 8, 12},
+                          ModelShape{80, 1, 2, 49, 16, 10, 0, false, true, false, false, true, false, false, 0, 60}),
+        ::testing::Bool()),
     test_name);
 
 TEST(BatchDecoder, WhatDoesNotFitIsRefused) {

@@ -28,6 +28,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
   if (c.shape.rms_norm) out << "RmsNorm_";
   if (c.shape.quick_gelu) out << "QuickGelu_";
   if (c.shape.conditional) out << "Conditional_";
+  if (c.shape.table_rank > 0) out << "R" << c.shape.table_rank << "_";
+  if (c.shape.conv_taps > 0) out << "M" << c.shape.conv_taps << "_";
   return out << "D" << c.shape.embed_dim << "_H" << c.shape.num_heads << "_L" << c.shape.num_layers << "_S"
              << c.shape.sequence_length << "_V" << c.shape.num_vocab << "_K" << c.shape.neighbours << "_scale"
              << c.scale;
@@ -35,7 +37,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 
 constexpr int64_t kClass = 2;  // of the images, where the model has a start token for each class
 
-const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12, true, true};
+const ModelShape kSmall{16, 2, 2, 36, 16}, kSmall2d{16, 2, 2, 36, 16, 10, 12, true, true},
+    kSmallConv{16, 2, 2, 36, 16, 10, 12, true, true, false, false, true, false, false, 8, 12};
 
 std::vector<float> random_weights(const ModelShape& shape, float scale = 0.4f) {
   std::mt19937 random(7);
@@ -128,6 +131,10 @@ INSTANTIATE_TEST_SUITE_P(
                           // a start token for each class
                           Case{{16, 2, 2, 49, 16, 3, 0, false, false, false, false, true, true}},
                           Case{{10, 2, 2, 25, 17, 300, 12, true, true, false, false, true, true}},
+                          // products for tables and convolutions, and each without the other
+                          Case{{24, 3, 2, 49, 16, 3, 20, true, true, false, false, true, true, false, 8, 12}},
+                          Case{{10, 2, 2, 25, 17, 3, 5, true, true, false, false, true, false, false, 3, 0}},
+                          Case{{10, 2, 2, 64, 17, 3, 0, false, false, false, false, true, false, false, 0, 60}},
                           // attention whose logits are in the hundreds
                           Case{{16, 2, 2, 49, 16}, 4.0f})),
     test_name);
@@ -143,7 +150,7 @@ TEST(Decoder, AnImageLeavesNothingBehind) {
 }
 
 TEST(Decoder, APositionMayBeDecodedAgainWithoutItsPast) {
-  for (const auto& shape : {kSmall, kSmall2d}) {
+  for (const auto& shape : {kSmall, kSmall2d, kSmallConv}) {
     const Decoder decoder(shape, random_weights(shape));
     auto state = decoder.make_state();
     const auto x = random_tokens(shape);
@@ -157,15 +164,16 @@ TEST(Decoder, APositionMayBeDecodedAgainWithoutItsPast) {
 }
 
 TEST(Decoder, PositionsWithoutLogitsCountTheSame) {
-  const auto shape = kSmall;
-  const Decoder decoder(shape, random_weights(shape));
-  auto state = decoder.make_state(), quiet = decoder.make_state();
-  const auto x = random_tokens(shape);
-  const auto expected = decoded(decoder, state, x, shape.num_vocab);
-  std::vector<float> logits(static_cast<size_t>(shape.num_vocab));
-  for (size_t s = 0; s < x.size(); ++s) decoder.decode(quiet, s == 0 ? 0 : x[s - 1], static_cast<int64_t>(s), {});
-  decoder.decode(quiet, x[x.size() - 2], static_cast<int64_t>(x.size()) - 1, logits);
-  EXPECT_EQ(logits, expected.back());
+  for (const auto& shape : {kSmall, kSmallConv}) {
+    const Decoder decoder(shape, random_weights(shape));
+    auto state = decoder.make_state(), quiet = decoder.make_state();
+    const auto x = random_tokens(shape);
+    const auto expected = decoded(decoder, state, x, shape.num_vocab);
+    std::vector<float> logits(static_cast<size_t>(shape.num_vocab));
+    for (size_t s = 0; s + 1 < x.size(); ++s) decoder.decode(quiet, s == 0 ? 0 : x[s - 1], static_cast<int64_t>(s), {});
+    decoder.decode(quiet, x[x.size() - 2], static_cast<int64_t>(x.size()) - 1, logits);
+    EXPECT_EQ(logits, expected.back());
+  }
 }
 
 TEST(Decoder, WhatDoesNotFitIsRefused) {

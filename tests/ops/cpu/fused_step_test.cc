@@ -179,7 +179,9 @@ std::string name_of(const ShapeCase& c) {
          "S" + std::to_string(s.sequence_length) + "V" + std::to_string(s.num_vocab) + "C" +
          std::to_string(s.num_classes) + "K" + std::to_string(s.neighbours) + "B" + std::to_string(c.batch) +
          (s.pre_norm ? "PreNorm" : "") + (s.final_norm ? "FinalNorm" : "") + (s.rms_norm ? "RmsNorm" : "") +
-         (s.quick_gelu ? "QuickGelu" : "") + (s.classifier_bias ? "" : "NoBias") + (s.conditional ? "Conditional" : "");
+         (s.quick_gelu ? "QuickGelu" : "") + (s.classifier_bias ? "" : "NoBias") +
+         (s.conditional ? "Conditional" : "") + (s.table_rank > 0 ? "R" + std::to_string(s.table_rank) : "") +
+         (s.conv_taps > 0 ? "M" + std::to_string(s.conv_taps) : "");
 }
 
 class FusedStepParity : public ::testing::TestWithParam<std::tuple<int64_t, ShapeCase>> {
@@ -253,7 +255,15 @@ const ShapeCase kShapes[] = {
     // a start token for each class: of the original, image-gpt-2d and igpt
     {{16, 2, 2, 25, 16, 10, 0, false, false, false, false, true, true}, 7},
     {{24, 3, 2, 25, 7, 300, 5, true, true, false, false, true, true}, 5},
-    {{16, 2, 1, 17, 16, 3, 0, true, true, true, true, false, true}, 3}};
+    {{16, 2, 1, 17, 16, 3, 0, true, true, true, true, false, true}, 3},
+    // products for tables, and convolutions
+    {{16, 2, 2, 49, 16, 10, 12, true, true, false, false, true, false, false, 8, 12}, 3},
+    {{24, 3, 3, 784, 16, 10, 20, true, true, false, false, true, false, false, 8, 12}, 1},
+    {{20, 2, 2, 36, 9, 5, 3, true, true, false, false, true, true, false, 3, 60}, 3},
+    // each of them without the others
+    {{24, 3, 2, 25, 7, 4, 5, true, true, false, false, true, false, false, 2}, 3},
+    {{20, 2, 2, 25, 7, 4, 0, false, false, false, false, true, false, false, 0, 1}, 1},
+    {{16, 2, 2, 81, 16, 10, 0, false, true, true, true, false, false, false, 0, 24}, 3}};
 
 INSTANTIATE_TEST_SUITE_P(Shapes, FusedStepParity,
                          ::testing::Combine(::testing::ValuesIn(targets()), ::testing::ValuesIn(kShapes)),
