@@ -19,8 +19,8 @@ PATHS = ("log_dir", "pretrained", "train_x", "train_y", "test_x", "test_y")
 MOST_TRAINING_ROWS = 250
 
 
-def publish_checkpoint(run, target):
-    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+def publish_checkpoint(source, target):
+    checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     hyper_parameters = checkpoint["hyper_parameters"]
     hyper_parameters["name"] = target.stem
     for option in PATHS:  # of the machine that trained it
@@ -54,9 +54,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path, help="folder of the run: logs/NAME/version_N")
     parser.add_argument("target", type=pathlib.Path, help="models/NAME")
+    parser.add_argument("--last", action="store_true", help="the weights of the last step, not the best ones")
     arguments = parser.parse_args()
     target = str(arguments.target)
-    publish_checkpoint(arguments.run, pathlib.Path(target + ".ckpt"))
+    checkpoint = "last.ckpt" if arguments.last else "best.ckpt"
+    publish_checkpoint(arguments.run / "checkpoints" / checkpoint, pathlib.Path(target + ".ckpt"))
     training, validations = read_metrics(arguments.run)
     publish_metrics(training, validations, target + ".csv")
 

@@ -30,11 +30,12 @@ prepare() {  # fmnist_*: Fashion-MNIST, mnist_*: MNIST
 }
 
 train() {
-  local name=$1 parent= start=()
+  local name=$1 parent= start=() weights=()
   prepare "$name"
   if [ ! -f "$out/${name}_loss.png" ]; then  # the last that is made
     case $name in
-      *_clf) parent=${name%_clf}_gen ;;
+      fmnist_clf) parent=fmnist_gen ;;
+      mnist_clf) parent=mnist_gen_best weights=(--last) ;;
       *_class) parent=${name%_class}_gen_best ;;
     esac
     if [ -n "$parent" ]; then
@@ -43,7 +44,8 @@ train() {
     fi
     "$bin/run" train --config "scripts/configs/$name.yaml" --resume last --log_dir $out/logs --checkpoint_interval 250 \
       --data_dir $data ${start[@]+"${start[@]}"}
-    "$python" scripts/publish_model.py "$(ls -td $out/logs/"$name"/version_* | head -n 1)" "$out/$name"
+    "$python" scripts/publish_model.py "$(ls -td $out/logs/"$name"/version_* | head -n 1)" "$out/$name" \
+      ${weights[@]+"${weights[@]}"}
     "$bin/run" plot "$out/$name.csv" -o "$out/${name}_loss.png"
   fi
   for model in "$out/$name.ckpt" "models/$name.ckpt"; do
