@@ -159,8 +159,8 @@ HWY_NOINLINE void out_proj_mlp(const Sizes& s, const BlockWeights& w, const Bloc
 }
 
 /// From the gradient of the block's output (work.x) back to that of `attended` (work.x_2) and of attention's output,
-/// with the hidden units computed again. With a convolution, work.plane has ln_2's output of all tiles, and work.d_plane
-/// the gradient of the convolution's output of the tiles behind this one.
+/// with the hidden units computed again. With a convolution, work.plane has ln_2's output of all tiles, and
+/// work.d_plane the gradient of the convolution's output of the tiles behind this one.
 template <class Sizes>
 HWY_INLINE void mlp_backward(const Sizes& s, const BlockWeights& w, const BlockActivations& saved, int tile,
                              Workspace& work, BlockGradients& g) {
