@@ -18,8 +18,8 @@ constexpr const char* kPaperArch = "igpt";
 /// A named set of the properties of a model.
 struct Architecture {
   const char* name;
-  ops::ModelShape
-      properties;  ///< its sizes, and with neighbours their number and what goes with them, come from the options
+  /// Sizes come from the options, and of a model with neighbours their number, table_rank and conv_taps.
+  ops::ModelShape properties;
 };
 
 /// All of them. A new architecture is a line here.
