@@ -69,15 +69,18 @@ cli::Options declare(SampleCommand& sample) {
 void check(const cli::Options& options, const SampleCommand& sample) {
   if (options.given("indices") && sample.completion.indices.empty()) throw UsageError("--indices names no image");
   if (options.given("class") && sample.completion.classes.empty()) throw UsageError("--class names no class");
-  constexpr std::array<std::array<const char*, 2>, 9> kExclusive{{{"num_examples", "indices"},
-                                                                  {"image", "indices"},
-                                                                  {"image", "num_examples"},
-                                                                  {"image", "test_x"},
-                                                                  {"image", "data_dir"},
-                                                                  {"unconditional", "image"},
-                                                                  {"unconditional", "indices"},
-                                                                  {"unconditional", "context_rows"},
-                                                                  {"unconditional", "test_x"}}};
+  constexpr std::array<std::array<const char*, 2>, 12> kExclusive{{{"num_examples", "indices"},
+                                                                   {"image", "indices"},
+                                                                   {"image", "num_examples"},
+                                                                   {"image", "test_x"},
+                                                                   {"image", "test_y"},
+                                                                   {"image", "data_dir"},
+                                                                   {"unconditional", "image"},
+                                                                   {"unconditional", "indices"},
+                                                                   {"unconditional", "context_rows"},
+                                                                   {"unconditional", "test_x"},
+                                                                   {"unconditional", "test_y"},
+                                                                   {"unconditional", "data_dir"}}};
   for (const auto& [one, other] : kExclusive)
     if (options.given(one) && options.given(other))
       throw UsageError("--" + std::string(one) + " and --" + other + " exclude each other");

@@ -260,6 +260,8 @@ TEST_F(LookAtSamples, BadPicturesAreRefusedAndWriteNothing) {
   refused({"--image", "data/good.png", "--num_examples", "1"}, 2, "--image and --num_examples exclude each other");
   refused({"--image", "data/good.png", "--test_x", "data/test_x.npy"}, 2, "--image and --test_x exclude each other");
   refused({"--unconditional", "--context_rows", "2"}, 2, "--unconditional and --context_rows exclude each other");
+  refused({"--unconditional", "--data_dir", "data"}, 2, "--unconditional and --data_dir exclude each other");
+  refused({"--unconditional", "--test_y", "data/test_y.npy"}, 2, "--unconditional and --test_y exclude each other");
   refused({"--image", "data/good.png", "-o", "data/good.png"}, 2,
           "data/good.png: the command reads or writes this file");
 }

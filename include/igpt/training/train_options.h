@@ -81,8 +81,8 @@ void for_each_field(TrainOptions& o, const Visit& visit) {
   visit("pretrained", o.pretrained, "checkpoint whose weights to start from",
         Attributes{.group = "Run", .placeholder = "CKPT"});
   visit("resume", o.resume,
-        "run to continue with its own options: its last.ckpt, its folder or that of its name, or last: the newest "
-        "run of --name, or a new one where there is none",
+        "run to continue with its own options: its last.ckpt, its folder or that of its name, or last: the run "
+        "of --name that saved last, or a new one where there is none",
         kOfThisStart);
   visit("classify", o.classify, "train a classifier on the labels", kRun);
 

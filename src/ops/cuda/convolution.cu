@@ -3,40 +3,37 @@
 
 #include "src/ops/cuda/convolution.h"
 
-#include "src/ops/cuda/convolution_taps.cuh"
+#include "src/ops/cuda/dense_tiles.cuh"
 
 namespace igpt::ops::cuda {
 
-SIMT_KERNEL(kDenseThreads)
-convolution_forward_kernel(SIMT_ARGUMENT ConvolutionForward in) {
-  const int embed = in.sizes.embed, fours = embed / 4;
+/// Four features of y (T, D) in this thread: those of x and, each times its gain, those of x at the positions other(at,
+/// k) of the image, or -1.
+template <class Other>
+SIMT_DEVICE void convolve(const ConvolutionSizes& sizes, simt::ptr<const float> gains, simt::ptr<const float> x,
+                          simt::ptr<float> y, const Other& other) {
+  const int embed = sizes.embed, fours = embed / 4;
   const int64_t n = int64_t{simt::block()} * kDenseThreads + simt::thread(), token = n / fours;
   const int column = static_cast<int>(n % fours) * 4;
-  if (token >= in.sizes.tokens) return;
-  const int at = static_cast<int>(token % in.sizes.length);
-  Four sum = load_four(in.x + (token * embed + column));
+  if (token >= sizes.tokens) return;
+  const int at = static_cast<int>(token % sizes.length);
+  Four sum = load_four(x + (token * embed + column));
 #pragma unroll 1
-  for (int k = 0; k < in.sizes.taps; ++k)
-    if (const int before = positions_before(in.sizes, at, k); before > 0)
-      add_product(sum, load_four(in.gains + (k * embed + column)),
-                  load_four(in.x + ((token - before) * embed + column)));
-  store_four(in.y + (token * embed + column), sum);
+  for (int k = 0; k < sizes.taps; ++k)
+    if (const int position = other(at, k); position >= 0)
+      add_product(sum, load_four(gains + (k * embed + column)),
+                  load_four(x + ((token - at + position) * embed + column)));
+  store_four(y + (token * embed + column), sum);
+}
+
+SIMT_KERNEL(kDenseThreads)
+convolution_forward_kernel(SIMT_ARGUMENT ConvolutionForward in) {
+  convolve(in.sizes, in.gains, in.x, in.y, [&](int at, int k) { return in.sizes.offsets.neighbour(at, k); });
 }
 
 SIMT_KERNEL(kDenseThreads)
 convolution_backward_kernel(SIMT_ARGUMENT ConvolutionBackward in) {
-  const int embed = in.sizes.embed, fours = embed / 4;
-  const int64_t n = int64_t{simt::block()} * kDenseThreads + simt::thread(), token = n / fours;
-  const int column = static_cast<int>(n % fours) * 4;
-  if (token >= in.sizes.tokens) return;
-  const int at = static_cast<int>(token % in.sizes.length);
-  Four sum = load_four(in.dy + (token * embed + column));
-#pragma unroll 1
-  for (int k = 0; k < in.sizes.taps; ++k)
-    if (const int behind = positions_behind(in.sizes, at, k); behind > 0)
-      add_product(sum, load_four(in.gains + (k * embed + column)),
-                  load_four(in.dy + ((token + behind) * embed + column)));
-  store_four(in.dx + (token * embed + column), sum);
+  convolve(in.sizes, in.gains, in.dy, in.dx, [&](int at, int k) { return in.sizes.offsets.reader(at, k); });
 }
 
 /// A block for each part of the tokens; a thread adds up gains of its own.
@@ -50,10 +47,10 @@ convolution_gains_kernel(SIMT_ARGUMENT ConvolutionBackward in) {
     const int k = n / embed, column = n % embed;
     float sum = 0.0f;
     for (int64_t token = first; token < end; ++token) {
-      const int before = positions_before(in.sizes, static_cast<int>(token % in.sizes.length), k);
-      if (before > 0)
+      const int at = static_cast<int>(token % in.sizes.length), position = in.sizes.offsets.neighbour(at, k);
+      if (position >= 0)
         sum = fmaf(static_cast<float>(in.dy[token * embed + column]),
-                   static_cast<float>(in.x[(token - before) * embed + column]), sum);
+                   static_cast<float>(in.x[(token - at + position) * embed + column]), sum);
     }
     in.sums[int64_t{simt::block()} * in.part_stride + n] = sum;
   }
@@ -63,18 +60,13 @@ ConvolutionSizes::ConvolutionSizes(const ModelShape& shape, int64_t images)
     : tokens(images * shape.sequence_length),
       embed(static_cast<int>(shape.embed_dim)),
       length(static_cast<int>(shape.sequence_length)),
-      side(static_cast<int>(shape.side())),
       taps(static_cast<int>(shape.conv_taps)),
-      tokens_of_part(cuda::tiles_of_part(tokens, embed) * tokens_of_tile(embed)) {
-  int k = 0;
-  for (const Neighbour& at : neighbourhood(shape.conv_taps < kMostNeighbours ? shape.conv_taps : kMostNeighbours)) {
-    down[k] = static_cast<int8_t>(at.down);
-    right[k++] = static_cast<int8_t>(at.right);
-  }
-}
+      tokens_of_part(cuda::tiles_of_part(tokens, embed) * tokens_of_tile(embed)),
+      offsets(shape.side(), shape.conv_taps) {}
 
 bool convolution_supports(const ConvolutionSizes& s) {
-  return s.taps == 0 || (dense_supports(s.tokens, s.embed) && s.taps <= kMostNeighbours && s.side * s.side == s.length);
+  return s.taps == 0 || (dense_supports(s.tokens, s.embed) && s.taps <= kMostNeighbours &&
+                         s.offsets.side * s.offsets.side == s.length);
 }
 
 namespace {

@@ -1,20 +1,20 @@
 #pragma once
 
 #include "igpt/ops/model_shape.h"
-#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cuda/kernel_sizes.h"
+#include "src/ops/cuda/pixel_offsets.h"
 #include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
 
 /// Of the causal depth-wise convolution before an MLP (ModelShape::conv_taps).
 struct ConvolutionSizes {
-  int64_t tokens = 0;                                        ///< T: of all images together
-  int embed = 0;                                             ///< D: a multiple of 4, up to 64
-  int length = 0, side = 0;                                  ///< S, of the square image
-  int taps = 0;                                              ///< M; 0: there is no convolution
-  int64_t tokens_of_part = 0;                                ///< for which a block adds up the gains' gradients
-  int8_t down[kMostNeighbours]{}, right[kMostNeighbours]{};  ///< from the position to each pixel that it reads
+  int64_t tokens = 0;          ///< T: of all images together
+  int embed = 0;               ///< D: a multiple of 4, up to 64
+  int length = 0;              ///< S
+  int taps = 0;                ///< M; 0: there is no convolution
+  int64_t tokens_of_part = 0;  ///< for which a block adds up the gains' gradients
+  PixelOffsets offsets;        ///< of the M pixels that a position reads
 
   ConvolutionSizes(const ModelShape& shape, int64_t images);
 };

@@ -68,6 +68,10 @@ SIMT_DEVICE void store_four(simt::ptr<float> to, const Four& four) {
 SIMT_DEVICE Four operator+(const Four& a, const Four& b) {
   return {{a.x[0] + b.x[0], a.x[1] + b.x[1], a.x[2] + b.x[2], a.x[3] + b.x[3]}};
 }
+SIMT_DEVICE void add_product(Four& sum, const Four& a, const Four& b) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sum.x[i] = fmaf(a.x[i], b.x[i], sum.x[i]);
+}
 
 /// The distribution function of the standard normal and its density: GELU (Hendrycks and Gimpel 2016) is x cdf(x).
 struct Normal {

@@ -30,7 +30,6 @@ embedding_backward_kernel(SIMT_ARGUMENT EmbeddingBackward in) {
   const auto tables = arena.take<float>(in.sizes.slices * table, "tables");
   for (int i = simt::thread(); i < in.sizes.slices * table; i += kDenseThreads) tables[i] = 0.0f;
   simt::sync_threads();
-  const int down = in.sizes.down[k], right = in.sizes.right[k];
   const int column = simt::thread() % embed, slice = simt::thread() / embed;
   const int64_t first = int64_t{simt::block()} * in.sizes.tokens_of_part;
   for (int n = slice; n < in.sizes.tokens_of_part && first + n < in.sizes.tokens && slice < in.sizes.slices;
@@ -38,7 +37,7 @@ embedding_backward_kernel(SIMT_ARGUMENT EmbeddingBackward in) {
     const int64_t token = first + n;
     const int at = static_cast<int>(token % in.sizes.length);
     if (is_start_of_class(in.sizes, at, k)) continue;
-    const int row = embedding_row(in.sizes, in.tokens + (token - at), at, down, right);
+    const int row = embedding_row(in.sizes, in.tokens + (token - at), at, k);
     tables[slice * table + row * embed + column] += static_cast<float>(in.dx[token * embed + column]);
   }
   simt::sync_threads();
@@ -67,14 +66,9 @@ EmbeddingSizes::EmbeddingSizes(const ModelShape& shape, int64_t images)
       embed(static_cast<int>(shape.embed_dim)),
       vocab(static_cast<int>(shape.num_vocab)),
       neighbours(static_cast<int>(shape.neighbours)),
-      side(static_cast<int>(shape.side())),
+      offsets(shape.side(), shape.neighbours),
       classes(shape.conditional ? static_cast<int>(shape.num_classes) : 0),
       tables(std::max(neighbours, 1)) {
-  int k = 0;
-  for (const Neighbour& at : neighbourhood(std::min(shape.neighbours, kMostNeighbours))) {
-    down[k] = static_cast<int8_t>(at.down);
-    right[k++] = static_cast<int8_t>(at.right);
-  }
   constexpr int64_t kFewest = 32;  // with fewer tokens in a part, adding the parts up would be the larger work
   tokens_of_part = static_cast<int>(std::max((tokens + kMostParts - 1) / kMostParts, kFewest));
   // A table for each group of threads that has a thread for each column, if they leave room for other blocks.
@@ -86,7 +80,8 @@ EmbeddingSizes::EmbeddingSizes(const ModelShape& shape, int64_t images)
 
 bool embedding_supports(const EmbeddingSizes& s) {
   return dense_supports(s.tokens, s.embed) && s.length > 0 && s.length <= (1 << 24) && s.vocab > 0 && s.vocab <= 255 &&
-         s.neighbours >= 0 && s.neighbours <= kMostNeighbours && (s.neighbours == 0 || s.side * s.side == s.length);
+         s.neighbours >= 0 && s.neighbours <= kMostNeighbours &&
+         (s.neighbours == 0 || s.offsets.side * s.offsets.side == s.length);
 }
 
 int embedding_shared_bytes(const EmbeddingSizes& s) {
@@ -110,7 +105,7 @@ const char* embedding_backward(const EmbeddingBackward& a, const OrderedSum& oth
     const simt::Config of_starts{{(numbers + kDenseThreads - 1) / kDenseThreads}, kDenseThreads, 0, stream};
     if (const char* cause = simt::launch(of_starts, start_tokens_backward_kernel, a)) return cause;
   }
-  const int64_t d = s.embed, side = s.side, table = s.table_rows() * d, positions = s.length * d;
+  const int64_t d = s.embed, side = s.offsets.side, table = s.table_rows() * d, positions = s.length * d;
   const OrderedSum of_tables{a.sums, a.d_tables, 1, s.parts(), table, 0, table, 0, a.add_to_tables};
   OrderedSum of_positions{a.dx, a.d_positions, 1, s.tokens / s.length, positions, 0, positions, 0, /*add=*/true};
   if (s.neighbours == 0) return add_parts({other, of_tables, of_positions}, stream);

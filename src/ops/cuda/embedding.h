@@ -1,8 +1,8 @@
 #pragma once
 
 #include "igpt/ops/model_shape.h"
-#include "igpt/ops/neighbourhood.h"
 #include "src/ops/cuda/ordered_sums.h"
+#include "src/ops/cuda/pixel_offsets.h"
 #include "src/ops/cuda/simt_launch.h"
 
 namespace igpt::ops::cuda {
@@ -17,21 +17,21 @@ namespace igpt::ops::cuda {
 /// Where each class has a start token, that of the image's class stands in the place of sos or, with neighbours, of the
 /// first position's first neighbour.
 struct EmbeddingSizes {
-  int64_t tokens = 0;                                        ///< B S
-  int length = 0;                                            ///< S
-  int embed = 0;                                             ///< D: a multiple of 4, up to 64
-  int vocab = 0;                                             ///< V: up to 255
-  int neighbours = 0, side = 0;                              ///< K; of the square image
-  int classes = 0;                                           ///< C, where each has a start token; otherwise 0
-  int8_t down[kMostNeighbours]{}, right[kMostNeighbours]{};  ///< from the position to each neighbour
-  int tables = 1;                                            ///< max(K, 1)
-  int tokens_of_part = 32;                                   ///< in the backward pass: tokens of a block,
-  int slices = 1;                                            ///< and copies of a table in its shared memory
+  int64_t tokens = 0;       ///< B S
+  int length = 0;           ///< S
+  int embed = 0;            ///< D: a multiple of 4, up to 64
+  int vocab = 0;            ///< V: up to 255
+  int neighbours = 0;       ///< K
+  PixelOffsets offsets;     ///< of the K neighbours
+  int classes = 0;          ///< C, where each has a start token; otherwise 0
+  int tables = 1;           ///< max(K, 1)
+  int tokens_of_part = 32;  ///< in the backward pass: tokens of a block,
+  int slices = 1;           ///< and copies of a table in its shared memory
 
   EmbeddingSizes(const ModelShape& shape, int64_t images);
 
   int64_t table_rows() const { return int64_t{tables} * (vocab + 1); }
-  int64_t position_rows() const { return neighbours > 0 ? 2 * side : length; }
+  int64_t position_rows() const { return neighbours > 0 ? 2 * offsets.side : length; }
   int64_t parts() const { return (tokens + tokens_of_part - 1) / tokens_of_part; }
   /// Where the tables begin in the flat buffer of parameters; row 0 of the one table of a model without neighbours lies
   /// before its token embeddings, and is not used if there are start tokens of classes.

@@ -4,7 +4,7 @@
 
 #include "src/ops/cuda/sampler.h"
 
-#include "src/ops/cuda/convolution_taps.cuh"
+#include "src/ops/cuda/convolution.h"
 #include "src/ops/cuda/embedding_rows.cuh"
 #include "src/ops/cuda/model_sizes.h"
 #include "src/ops/cuda/philox.cuh"
@@ -97,13 +97,13 @@ struct Share {
                             int row, int at, int embed) {
 #pragma unroll 1
     for (int tap = 0; tap < sizes.taps; ++tap) {
-      const int before = positions_before(sizes, at, tap);
-      if (before == 0) continue;
+      const int position = sizes.offsets.neighbour(at, tap);
+      if (position < 0) continue;
 #pragma unroll
       for (int k = 0; k < kMostFours; ++k)
         if (column(k) < embed)
           add_product(four[k], load_four(gains + (tap * embed + column(k))),
-                      load_four(read + ((at - before) * row + column(k))));
+                      load_four(read + (position * row + column(k))));
     }
   }
 
