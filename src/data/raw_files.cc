@@ -42,6 +42,19 @@ std::vector<fs::path> places_of(const fs::path& folder, const std::string& name)
   return places;
 }
 
+// The right bytes from one of the places. Throws InputError, for the first place, where none has them.
+std::string read_any(const std::vector<fs::path>& places, const RawFile& file) {
+  std::exception_ptr failure;
+  for (const fs::path& path : places) {
+    try {
+      return read_raw(path, file);
+    } catch (const InputError&) {
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  std::rethrow_exception(failure);
+}
+
 // The file of a data set that some bytes are.
 struct Identity {
   const DatasetSource* dataset;
@@ -90,7 +103,7 @@ class RawFiles {
     note("reading " + dataset_.title + " from " + folder.string());
     std::array<std::future<std::string>, 4> reading;
     for (size_t i = 0; i < reading.size(); ++i)
-      reading[i] = std::async(std::launch::async, [&, i] { return read_raw(places[i][0], dataset_.files[i]); });
+      reading[i] = std::async(std::launch::async, [&, i] { return read_any(places[i], dataset_.files[i]); });
     std::array<std::string, 4> bytes;
     std::exception_ptr failure;
     size_t failed = 0, failures = 0;

@@ -146,6 +146,18 @@ TEST_F(Prepare, MakesTokensFromAFolder) {
   }
 }
 
+TEST_F(Prepare, ReadsTheGoodOneOfTwoFilesOfAName) {
+  for (const bool good_is_compressed : {true, false}) {
+    fake_.write_to(folder_ / "source", good_is_compressed);
+    other_.write_to(folder_ / "source", !good_is_compressed);
+    options_.source = (folder_ / "source").string();
+    options_.force = true;
+    prepare(fake_);
+    expect_holds(fake_);
+    fs::remove_all(folder_ / "source");
+  }
+}
+
 TEST_F(Prepare, ImagesAsInt64OnRequest) {
   fake_.write_to(folder_ / "source");
   options_.source = (folder_ / "source").string();
