@@ -19,30 +19,42 @@ using testing::drawn;
 
 struct Case {
   int embed, tokens;
-  bool pre_norm, rms_norm = false, quick_gelu = false;
+  bool pre_norm = false, rms_norm = false, quick_gelu = false;
+
+  ModelShape shape() const {
+    ModelShape shape;
+    shape.embed_dim = embed;
+    shape.pre_norm = pre_norm;
+    shape.rms_norm = rms_norm;
+    shape.quick_gelu = quick_gelu;
+    return shape;
+  }
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << "D" << c.embed << "_T" << c.tokens << (c.pre_norm ? "_pre_norm" : "_post_norm")
              << (c.rms_norm ? "_rms" : "") << (c.quick_gelu ? "_quick" : "");
 }
 
-std::vector<float> block_weights(const BlockSizes& sizes) {
-  auto weights = drawn(static_cast<size_t>(sizes.parameters), 7, 1.0 / std::sqrt(sizes.embed));
-  const auto p = block_parameters(weights.data(), sizes.embed, sizes.rms_norm);
+std::vector<float> block_weights(const ModelShape& shape) {
+  auto weights = drawn(static_cast<size_t>(ParameterTable(shape).block_count()), 7,
+                       1.0 / std::sqrt(static_cast<double>(shape.embed_dim)));
+  const auto p = block_parameters(weights.data(), shape);
   for (float* gain : {p.ln_1_weight, p.ln_2_weight})
-    for (int i = 0; i < sizes.embed; ++i) gain[i] += 1.0f;
+    for (float& g : std::span(gain, static_cast<size_t>(shape.embed_dim))) g += 1.0f;
   return weights;
 }
 
 /// What is around attention, forward and backward, with the inputs that attention would bring drawn.
 struct Block {
+  ModelShape shape;
   BlockSizes sizes;
   std::vector<float> weight_values, x_values, attended_values, d_out_values, d_qkv_values;
   Buffer<float> weights, x, attended, d_out, d_qkv, qkv, mid, out, d_mid, d_attended, dx, sums;
 
   explicit Block(const Case& c)
-      : sizes{c.tokens, c.embed, c.pre_norm, c.rms_norm, c.quick_gelu},
-        weight_values(block_weights(sizes)),
+      : shape(c.shape()),
+        sizes(shape, c.tokens),
+        weight_values(block_weights(shape)),
         x_values(drawn(size(), 1, 2, 0.5)),
         attended_values(drawn(size(), 2)),
         d_out_values(drawn(size(), 3)),
@@ -63,8 +75,8 @@ struct Block {
   size_t size() const { return static_cast<size_t>(sizes.tokens * sizes.embed); }
 
   void run() {
-    const auto w = block_arrays<const float>(weights.data(), sizes.embed, sizes.rms_norm);
-    const auto s = block_arrays(sums.data(), sizes.embed, sizes.rms_norm);
+    const auto w = block_arrays<const float>(weights.data(), shape);
+    const auto s = block_arrays(sums.data(), shape);
     ASSERT_STREQ(qkv_forward({sizes, w, x.data(), qkv.data()}), nullptr);
     ASSERT_STREQ(out_proj_mlp_forward({sizes, w, x.data(), attended.data(), mid.data(), out.data()}), nullptr);
     ASSERT_STREQ(out_proj_mlp_backward(
@@ -101,7 +113,7 @@ TEST_P(CudaBlock, IsWithinTheLimitOfDoublePrecision) {
   block.run();
   if (HasFatalFailure()) return;
   EXPECT_EQ(block.qkv.unwritten() + block.out.unwritten() + block.dx.unwritten() + block.sums.unwritten(), 0);
-  BlockReference expected(block.weight_values, block.sizes);
+  BlockReference expected(block.weight_values, block.shape);
   const Doubles x = doubles(block.x_values), qkv = expected.qkv(x),
                 mid = expected.mid(x, doubles(block.attended_values)), out = expected.out(mid),
                 d_attended = expected.d_attended(doubles(block.d_out_values)),
@@ -127,7 +139,7 @@ TEST_P(CudaBlock, IsWithinTheLimitOfDoublePrecision) {
                 Doubles(expected.gradients.begin() + first, expected.gradients.begin() + end));
     first = end;
   };
-  for_each_parameter(unused, block.sizes.embed, compare, block.sizes.rms_norm);
+  for_each_parameter(unused, block.shape, compare);
   EXPECT_EQ(first, block.sizes.parameters);
 }
 
@@ -169,7 +181,7 @@ TEST(CudaBlockParts, ABlockThatHasSeveralTilesAddsThemUp) {
   ASSERT_EQ(parts_of(block.sizes.tokens, 8), 201);
   block.run();
   EXPECT_EQ(block.dx.unwritten() + block.sums.unwritten(), 0);
-  BlockReference expected(block.weight_values, block.sizes);
+  BlockReference expected(block.weight_values, block.shape);
   const Doubles x = doubles(block.x_values);
   expected.qkv(x);
   expected.out(expected.mid(x, doubles(block.attended_values)));
@@ -183,19 +195,20 @@ TEST(CudaBlockActivation, OfHugeUnitsIsTheirOwnValueOrZero) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   for (const bool quick_gelu : {false, true}) {
     Block block({16, 70, true, false, quick_gelu});
-    for (float* w = block_parameters(block.weight_values.data(), 16).up_weight; float& up : std::span(w, 64 * 16))
+    for (float* w = block_parameters(block.weight_values.data(), block.shape).up_weight;
+         float& up : std::span(w, 64 * 16))
       up *= 100;
     Buffer<float> weights("weights", block.weight_values), d_mid("d_mid", block.size());
-    const auto w = block_arrays<const float>(weights.data(), 16);
+    const auto w = block_arrays<const float>(weights.data(), block.shape);
     ASSERT_STREQ(out_proj_mlp_forward(
                      {block.sizes, w, block.x.data(), block.attended.data(), block.mid.data(), block.out.data()}),
                  nullptr);
     ASSERT_STREQ(
-        out_proj_mlp_backward({block.sizes, w, block_arrays(block.sums.data(), 16), block.mid.data(),
+        out_proj_mlp_backward({block.sizes, w, block_arrays(block.sums.data(), block.shape), block.mid.data(),
                                block.attended.data(), block.d_out.data(), d_mid.data(), block.d_attended.data()}),
         nullptr);
     simt::wait_for_device();
-    BlockReference expected(block.weight_values, block.sizes);
+    BlockReference expected(block.weight_values, block.shape);
     const Doubles out = expected.out(expected.mid(doubles(block.x_values), doubles(block.attended_values)));
     expected.d_attended(doubles(block.d_out_values));
     EXPECT_LT(testing::relative_error(block.out.values(), out), 3e-6);
@@ -206,7 +219,8 @@ TEST(CudaBlockActivation, OfHugeUnitsIsTheirOwnValueOrZero) {
 TEST(CudaBlockArguments, WhatHasNoKernelIsRefusedInWords) {
   if (const auto cause = simt::why_not_here(); !cause.empty()) GTEST_SKIP() << cause;
   EXPECT_TRUE(dense_supports(1, 16));
-  for (const BlockSizes& sizes : {BlockSizes{1, 68}, BlockSizes{1, 18}, BlockSizes{0, 16}, BlockSizes{1, 0}}) {
+  for (const Case& c : {Case{68, 1}, Case{18, 1}, Case{16, 0}, Case{0, 1}}) {
+    const BlockSizes sizes(c.shape(), c.tokens);
     EXPECT_FALSE(dense_supports(sizes.tokens, sizes.embed));
     for (const char* cause :
          {qkv_forward({sizes}), out_proj_mlp_forward({sizes}), out_proj_mlp_backward({sizes}), qkv_backward({sizes})})

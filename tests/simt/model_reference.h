@@ -136,18 +136,20 @@ struct BlockReference {
   int dim;
   bool pre_norm, rms_norm, quick_gelu;
   Doubles parameters, gradients = Doubles(parameters.size());
-  BlockParameters<const double*> p = block_parameters<const double>(parameters.data(), dim, rms_norm);
-  BlockParameters<double*> g = block_parameters(gradients.data(), dim, rms_norm);
+  BlockParameters<const double*> p;
+  BlockParameters<double*> g;
   LayerNorm ln_1{dim, rms_norm}, ln_2{dim, rms_norm};
   Doubles normed_1, normed_2, before_gelu, hidden, attended_, d_mid;
 
   template <class Values>
-  BlockReference(const Values& weights, const BlockSizes& sizes)
-      : dim(sizes.embed),
-        pre_norm(sizes.pre_norm),
-        rms_norm(sizes.rms_norm),
-        quick_gelu(sizes.quick_gelu),
-        parameters(weights.begin(), weights.end()) {}
+  BlockReference(const Values& weights, const ModelShape& shape)
+      : dim(static_cast<int>(shape.embed_dim)),
+        pre_norm(shape.pre_norm),
+        rms_norm(shape.rms_norm),
+        quick_gelu(shape.quick_gelu),
+        parameters(weights.begin(), weights.end()),
+        p(block_parameters<const double>(parameters.data(), shape)),
+        g(block_parameters(gradients.data(), shape)) {}
   BlockReference(const BlockReference&) = delete;
 
   Doubles qkv(const Doubles& x) {

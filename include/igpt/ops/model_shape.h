@@ -72,12 +72,12 @@ struct BlockParameters {
 /// The names, sizes and order of a block's parameters. Calls visit(name, member, rows, columns) for each; a vector has
 /// 0 columns.
 template <class T, class Visit>
-void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit, bool rms_norm = false,
-                        int64_t conv_taps = 0) {
+void for_each_parameter(BlockParameters<T>& block, const ModelShape& s, const Visit& visit) {
+  const int64_t d = s.embed_dim;
   visit("ln_1.weight", block.ln_1_weight, d, 0);
-  if (!rms_norm) visit("ln_1.bias", block.ln_1_bias, d, 0);
+  if (!s.rms_norm) visit("ln_1.bias", block.ln_1_bias, d, 0);
   visit("ln_2.weight", block.ln_2_weight, d, 0);
-  if (!rms_norm) visit("ln_2.bias", block.ln_2_bias, d, 0);
+  if (!s.rms_norm) visit("ln_2.bias", block.ln_2_bias, d, 0);
   visit("attn.in_proj_weight", block.in_weight, 3 * d, d);
   visit("attn.in_proj_bias", block.in_bias, 3 * d, 0);
   visit("attn.out_proj.weight", block.out_weight, d, d);
@@ -86,18 +86,18 @@ void for_each_parameter(BlockParameters<T>& block, int64_t d, const Visit& visit
   visit("mlp.0.bias", block.up_bias, 4 * d, 0);
   visit("mlp.2.weight", block.down_weight, d, 4 * d);
   visit("mlp.2.bias", block.down_bias, d, 0);
-  if (conv_taps > 0) visit("conv.weight", block.conv_weight, conv_taps, d);
+  if (s.conv_taps > 0) visit("conv.weight", block.conv_weight, s.conv_taps, d);
 }
 
 /// Pointers to a block's parameters, which lie one after the other from `first` on; null to those that it lacks.
 template <class T>
-BlockParameters<T*> block_parameters(T* first, int64_t d, bool rms_norm = false, int64_t conv_taps = 0) {
+BlockParameters<T*> block_parameters(T* first, const ModelShape& shape) {
   BlockParameters<T*> block;
   const auto place = [&](const char*, T*& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * (columns > 0 ? columns : 1);
   };
-  for_each_parameter(block, d, place, rms_norm, conv_taps);
+  for_each_parameter(block, shape, place);
   return block;
 }
 
@@ -178,7 +178,7 @@ struct ParameterTable {
         offset = add("layers." + std::to_string(i) + "." + name,
                      columns > 0 ? std::vector<int64_t>{rows, columns} : std::vector<int64_t>{rows});
       };
-      for_each_parameter(block, d, place, s.rms_norm, s.conv_taps);
+      for_each_parameter(block, s, place);
       for (int64_t part = 0; part < 3; ++part) matrices.push_back({block.in_weight + part * d * d, d, d});
       matrices.push_back({block.out_weight, d, d});
       matrices.push_back({block.up_weight, 4 * d, d});

@@ -112,8 +112,7 @@ void PackedWeights::pack(const float* weights) {
   const double query_scale = std::numbers::log2e / std::sqrt(static_cast<double>(s.shape.head_dim()));
   for (size_t l = 0; l < blocks.size(); ++l) {
     const BlockWeights& block = blocks[l];
-    const BlockParameters<const float*> from =
-        block_parameters(weights + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm, s.shape.conv_taps);
+    const BlockParameters<const float*> from = block_parameters(weights + s.at.blocks[l].ln_1_weight, s.shape);
     for (int64_t o = 0; o < 3 * d; ++o) {
       const int row = in_row(s, o);
       const double scale = o < d ? query_scale : 1;
@@ -213,8 +212,7 @@ void Gradients::add_to(const float* weights, float* gradients) const {
   };
   for (size_t l = 0; l < blocks.size(); ++l) {
     const BlockGradients& block = blocks[l];
-    const BlockParameters<float*> to =
-        block_parameters(gradients + s.at.blocks[l].ln_1_weight, d, s.shape.rms_norm, s.shape.conv_taps);
+    const BlockParameters<float*> to = block_parameters(gradients + s.at.blocks[l].ln_1_weight, s.shape);
     const auto add_lanes = [&](float* sums, const float* rows, int64_t count) {
       if (!sums) return;  // the model lacks it
       for (int64_t i = 0; i < count; ++i) sums[i] += static_cast<float>(sum(rows + i * n, s.lanes));

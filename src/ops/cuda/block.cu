@@ -7,19 +7,18 @@
 
 namespace igpt::ops::cuda {
 
-BlockSizes::BlockSizes(int64_t all_tokens, int features, bool is_pre_norm, bool is_rms_norm, bool is_quick_gelu,
-                       int64_t conv_taps)
+BlockSizes::BlockSizes(const ModelShape& shape, int64_t all_tokens)
     : tokens(all_tokens),
-      embed(features),
-      pre_norm(is_pre_norm),
-      rms_norm(is_rms_norm),
-      quick_gelu(is_quick_gelu),
+      embed(static_cast<int>(shape.embed_dim)),
+      pre_norm(shape.pre_norm),
+      rms_norm(shape.rms_norm),
+      quick_gelu(shape.quick_gelu),
       tiles_of_part(static_cast<int>(cuda::tiles_of_part(tokens, embed))) {
   BlockParameters<char> unused;
   const auto add = [&](const char*, char&, int64_t rows, int64_t columns) {
     parameters += rows * std::max<int64_t>(columns, 1);
   };
-  for_each_parameter(unused, embed, add, rms_norm, conv_taps);
+  for_each_parameter(unused, shape, add);
 }
 
 int block_shared_bytes(int embed) {

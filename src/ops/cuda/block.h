@@ -14,13 +14,13 @@ using BlockArrays = BlockParameters<simt::Global<T>>;
 
 /// Those that lie one after the other from `first` on; null where the block lacks one.
 template <class T>
-BlockArrays<T> block_arrays(T* first, int64_t embed, bool rms_norm = false, int64_t conv_taps = 0) {
+BlockArrays<T> block_arrays(T* first, const ModelShape& shape) {
   BlockArrays<T> block;
   const auto place = [&](const char*, simt::Global<T>& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * std::max<int64_t>(columns, 1);
   };
-  for_each_parameter(block, embed, place, rms_norm, conv_taps);
+  for_each_parameter(block, shape, place);
   return block;
 }
 
@@ -33,8 +33,7 @@ struct BlockSizes {
   int64_t parameters = 0;                     ///< floats of a block's parameters
 
   BlockSizes() = default;
-  BlockSizes(int64_t tokens, int embed, bool pre_norm = false, bool rms_norm = false, bool quick_gelu = false,
-             int64_t conv_taps = 0);
+  BlockSizes(const ModelShape& shape, int64_t tokens);
 };
 
 /// What surrounds attention in a block, each a launch. All arrays are fp32 in device memory, at multiples of 16 bytes.

@@ -26,8 +26,7 @@ int shared_bytes(const ModelShape& shape, const ModelSizes& sizes, const simt::L
 
 ModelSizes::ModelSizes(const ModelShape& s, int64_t images)
     : embedding(s, images),
-      block(images * s.sequence_length, static_cast<int>(s.embed_dim), s.pre_norm, s.rms_norm, s.quick_gelu,
-            s.conv_taps),
+      block(s, images * s.sequence_length),
       attention(images, s.num_heads, s.sequence_length, s.head_dim(),
                 static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim())))),
       head(images, embedding.length, embedding.embed, embedding.vocab, s.final_norm, s.rms_norm),

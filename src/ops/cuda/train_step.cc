@@ -120,8 +120,7 @@ const char* ModelPasses::forward(const DeviceBatch& batch, const float* weights,
                               stream);
   for (size_t l = 0; l < layers_.size() && !cause; ++l) {
     const Layer& layer = layers_[l];
-    const auto block =
-        block_arrays(weights + at_.blocks[l].ln_1_weight, shape_.embed_dim, shape_.rms_norm, shape_.conv_taps);
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_);
     float* const out = l + 1 < layers_.size() ? layers_[l + 1].x : out_;
     cause = qkv_forward({sizes_.block, block, layer.x, layer.qkv}, stream);
     if (!cause) cause = attend(layer, stream);
@@ -132,12 +131,11 @@ const char* ModelPasses::forward(const DeviceBatch& batch, const float* weights,
 
 const char* ModelPasses::backward(const DeviceBatch& batch, const float* weights, float* gradients,
                                   void* stream) const {
-  const int64_t d = shape_.embed_dim, count = at_.block_count(), parts = parts_of(tokens_, sizes_.block.embed);
+  const int64_t count = at_.block_count(), parts = parts_of(tokens_, sizes_.block.embed);
   for (size_t l = layers_.size(); l-- > 0;) {
     const Layer& layer = layers_[l];
-    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, d, shape_.rms_norm, shape_.conv_taps);
-    const auto sums =
-        block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, d, shape_.rms_norm, shape_.conv_taps);
+    const auto block = block_arrays(weights + at_.blocks[l].ln_1_weight, shape_);
+    const auto sums = block_arrays(block_sums_ + static_cast<int64_t>(l) * parts * count, shape_);
     const char* cause = after_attention_backward(layer, block, sums, stream);
     if (!cause) cause = attend_backward(layer, stream);
     if (!cause) cause = qkv_backward({sizes_.block, block, sums, layer.x, d_qkv_, d_, /*dx=*/d_}, stream);
