@@ -89,11 +89,12 @@ void for_each_parameter(BlockParameters<T>& block, const ModelShape& s, const Vi
   if (s.conv_taps > 0) visit("conv.weight", block.conv_weight, s.conv_taps, d);
 }
 
-/// Pointers to a block's parameters, which lie one after the other from `first` on; null to those that it lacks.
-template <class T>
-BlockParameters<T*> block_parameters(T* first, const ModelShape& shape) {
-  BlockParameters<T*> block;
-  const auto place = [&](const char*, T*& member, int64_t rows, int64_t columns) {
+/// Pointers to a block's parameters, which lie one after the other from `first` on; null to those that it lacks. A
+/// Pointer is what a T* can be assigned to.
+template <class T, class Pointer = T*>
+BlockParameters<Pointer> block_parameters(T* first, const ModelShape& shape) {
+  BlockParameters<Pointer> block;
+  const auto place = [&](const char*, Pointer& member, int64_t rows, int64_t columns) {
     member = first;
     first += rows * (columns > 0 ? columns : 1);
   };

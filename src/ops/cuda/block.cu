@@ -2,6 +2,8 @@
 
 #include "src/ops/cuda/block.h"
 
+#include <algorithm>
+
 #include "src/ops/cuda/out_proj_mlp.cuh"
 #include "src/ops/cuda/qkv.cuh"
 

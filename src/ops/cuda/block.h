@@ -1,7 +1,5 @@
 #pragma once
 
-#include <algorithm>
-
 #include "igpt/ops/model_shape.h"
 #include "src/ops/cuda/kernel_sizes.h"
 #include "src/ops/cuda/simt_launch.h"
@@ -15,13 +13,7 @@ using BlockArrays = BlockParameters<simt::Global<T>>;
 /// Those that lie one after the other from `first` on; null where the block lacks one.
 template <class T>
 BlockArrays<T> block_arrays(T* first, const ModelShape& shape) {
-  BlockArrays<T> block;
-  const auto place = [&](const char*, simt::Global<T>& member, int64_t rows, int64_t columns) {
-    member = first;
-    first += rows * std::max<int64_t>(columns, 1);
-  };
-  for_each_parameter(block, shape, place);
-  return block;
+  return block_parameters<T, simt::Global<T>>(first, shape);
 }
 
 struct BlockSizes {
